@@ -1,0 +1,74 @@
+"""The teacher's answers, stored one by one as they arrive, so that a crash costs at most the requests in flight.
+
+The store outlives a run: a request whose model, messages, sampling and seed are unchanged is never asked again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass, fields, replace
+from pathlib import Path
+
+CHUNK = 500
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer of a model.
+
+    Attributes:
+        request_id: digest of everything that determines the request.
+        text: what the model wrote; empty where the server refused the request.
+        finish_reason: ``stop``, ``length``, or ``refused: ...`` with the server's reason.
+        prompt_tokens: tokens in.
+        completion_tokens: tokens out.
+        run_id: the run that asked; filled in by the store.
+    """
+
+    request_id: str
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    run_id: str = ""
+
+
+class AnswerStore:
+    """SQLite table of answers by request id."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, path: Path) -> Iterator[AnswerStore]:
+        """Open or create the store; committed answers survive a killed process."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS answers (request_id TEXT PRIMARY KEY, text TEXT NOT NULL,"
+                " finish_reason TEXT NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,"
+                " run_id TEXT NOT NULL)"
+            )
+            yield cls(connection)
+
+    def find(self, request_ids: Iterable[str]) -> dict[str, Answer]:
+        """The stored answers among these requests, by request id."""
+        wanted = list(request_ids)
+        columns = ", ".join(field.name for field in fields(Answer))
+        found: dict[str, Answer] = {}
+        for start in range(0, len(wanted), CHUNK):
+            chunk = wanted[start : start + CHUNK]
+            marks = ",".join("?" * len(chunk))
+            query = f"SELECT {columns} FROM answers WHERE request_id IN ({marks})"
+            found.update((row[0], Answer(*row)) for row in self._connection.execute(query, chunk))
+        return found
+
+    def add(self, answer: Answer, run_id: str) -> None:
+        """Store one answer durably."""
+        row = astuple(replace(answer, run_id=run_id))
+        with self._connection:
+            self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?)", row)

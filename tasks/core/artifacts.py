@@ -1,0 +1,159 @@
+"""The artifact store: immutable folders named by the key of what determines them.
+
+An artifact is complete once ``manifest.json`` exists; it is written last and holds the SHA-256 of every file.
+Files under ``report/`` are for people: verified, but not part of the artifact's digest.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from tasks.core.files import digest_of, folder_digests, require_free_space, write_json
+
+MANIFEST = "manifest.json"
+REPORT_FOLDER = "report"
+FREE_SPACE = 200 * 2**20
+
+
+@dataclass(frozen=True)
+class ArtifactRef:
+    """The only thing that travels between stages.
+
+    Attributes:
+        stage: the stage that wrote it.
+        key: hash of what determines it, hex.
+        path: its folder, absolute.
+        digest: SHA-256 over the digests of its files, hex.
+        rows: rows that flow on to the next stage.
+    """
+
+    stage: str
+    key: str
+    path: str
+    digest: str
+    rows: int
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.path)
+
+    def manifest(self) -> dict[str, Any]:
+        """The artifact's manifest."""
+        manifest: dict[str, Any] = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
+        return manifest
+
+
+@dataclass
+class Summary:
+    """What a stage says about its work. ``rows_in`` = ``accepted`` + ``quarantined`` + ``duplicates``, always."""
+
+    rows_in: int = 0
+    accepted: int = 0
+    quarantined: int = 0
+    duplicates: int = 0
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def check_balance(self, stage: str) -> None:
+        """Raise if a row was lost or counted twice: a defect of the stage, not of the data."""
+        if self.rows_in != self.accepted + self.quarantined + self.duplicates:
+            raise AssertionError(f"{stage}: row counts do not balance: {asdict(self)}")
+
+
+@dataclass(frozen=True)
+class StageKey:
+    """What determines an artifact (rule 4 of the design), and its hash.
+
+    Attributes:
+        stage: the stage's name.
+        version: a number the stage raises when its output changes.
+        config: the stage's resolved configuration and whatever else of the recipe it reads.
+        inputs: artifacts it reads.
+        files: digests of the prompt, contract, source and model files it reads, by name.
+        libraries: distributions whose version shapes the output.
+    """
+
+    stage: str
+    version: int
+    config: Mapping[str, Any]
+    inputs: Sequence[ArtifactRef] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    libraries: Sequence[str] = ()
+
+    def determinants(self) -> dict[str, Any]:
+        """Everything that is hashed, as JSON-like data."""
+        plain = {
+            name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+            for name, value in self.config.items()
+        }
+        return {
+            "stage": self.stage,
+            "version": self.version,
+            "config": plain,
+            "inputs": [ref.digest for ref in self.inputs],
+            "files": dict(self.files),
+            "libraries": {name: importlib.metadata.version(name) for name in self.libraries},
+        }
+
+    @property
+    def hex(self) -> str:
+        """The artifact's key: 32 hex digits of SHA-256."""
+        return digest_of(self.determinants())[:32]
+
+
+class ArtifactStore:
+    """Finds, writes and verifies artifacts below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def find(self, key: StageKey) -> ArtifactRef | None:
+        """The complete artifact of a key whose files all have their recorded digests, or None."""
+        folder = self.root / key.stage / key.hex
+        if not (folder / MANIFEST).is_file():
+            return None
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if folder_digests(folder, skip=[MANIFEST]) != manifest["files"]:
+            return None
+        return ArtifactRef(key.stage, key.hex, str(folder), manifest["digest"], manifest["summary"]["accepted"])
+
+    def write(self, key: StageKey, fill: Callable[[Path], Summary]) -> ArtifactRef:
+        """Run ``fill`` on an empty folder and make the result the artifact of ``key``, all or nothing."""
+        require_free_space(self.root, FREE_SPACE, f"the {key.stage} stage")
+        final = self.root / key.stage / key.hex
+        temporary = final.with_name(f".{key.hex}.{os.getpid()}.tmp")
+        for left_over in final.parent.glob(f".{key.hex}.*.tmp"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        started = time.time()
+        try:
+            summary = fill(temporary)
+            summary.check_balance(key.stage)
+            files = folder_digests(temporary)
+            content = {name: value for name, value in files.items() if not name.startswith(f"{REPORT_FOLDER}/")}
+            manifest = {
+                "stage": key.stage,
+                "key": key.hex,
+                "digest": digest_of(content),
+                "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "seconds": round(time.time() - started, 3),
+                "determinants": key.determinants(),
+                "inputs": [asdict(ref) for ref in key.inputs],
+                "summary": asdict(summary),
+                "files": files,
+            }
+            write_json(temporary / MANIFEST, manifest)
+            shutil.rmtree(final, ignore_errors=True)
+            temporary.replace(final)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return ArtifactRef(key.stage, key.hex, str(final), manifest["digest"], summary.accepted)

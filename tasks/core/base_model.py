@@ -1,0 +1,97 @@
+"""Loading a base model with plain transformers, quantised or not, for training and for merging."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from tasks.core.config import ModelSource, Section
+from tasks.core.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class Quantisation(Section):
+    """4-bit settings of bitsandbytes."""
+
+    quant_type: Literal["nf4", "fp4"] = "nf4"
+    double_quantisation: bool = True
+
+
+def load_base(model: ModelSource, dtype: torch.dtype, quantisation: Quantisation | None) -> PreTrainedModel:
+    """Load a base model on this machine's device: the first GPU, or the CPU.
+
+    Args:
+        model: folder or hub id; a hub repository that is quantised already keeps its own settings.
+        dtype: of everything that is not quantised, and of the computation.
+        quantisation: None loads the weights as they are.
+
+    Raises:
+        ModelError: the model is quantised although a full one was asked for, or it cannot be loaded.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+
+    try:
+        config = AutoConfig.from_pretrained(model.path, revision=model.revision)
+        quantised_already = getattr(config, "quantization_config", None) is not None
+        if quantised_already and quantisation is None:
+            raise ModelError(
+                "The base model is quantised already",
+                where=model.path,
+                remedy="name its 16-bit original, or use method qlora",
+            )
+        settings = {}
+        if quantisation is not None and not quantised_already:
+            settings["quantization_config"] = BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type=quantisation.quant_type,
+                bnb_4bit_use_double_quant=quantisation.double_quantisation,
+                bnb_4bit_compute_dtype=dtype,
+            )
+        device = "cuda:0" if torch.cuda.is_available() else "cpu"
+        loaded = AutoModelForCausalLM.from_pretrained(
+            model.path, revision=model.revision, dtype=dtype, device_map={"": device}, **settings
+        )
+    except (OSError, ValueError) as error:
+        if isinstance(error, ModelError):
+            raise
+        raise ModelError(
+            f"The base model cannot be loaded: {error}", where=model.path, remedy="check model.path and model.revision"
+        ) from error
+    keep_weights_unpacked(loaded)
+    return loaded
+
+
+def load_tokenizer(model: ModelSource) -> PreTrainedTokenizerBase:
+    """The base model's tokenizer, padding on the right; it always has a padding token."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision, padding_side="right")
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"The tokenizer cannot be loaded: {error}", where=model.path, remedy="check model.path and model.revision"
+        ) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def quantised_layers(model: torch.nn.Module) -> int:
+    """How many of a model's layers really are bitsandbytes 4-bit layers."""
+    from bitsandbytes.nn import Linear4bit
+
+    return sum(isinstance(module, Linear4bit) for module in model.modules())
+
+
+def keep_weights_unpacked(model: torch.nn.Module) -> None:
+    """Stop bitsandbytes from repacking 4-bit weights on CPUs with AVX512-BF16.
+
+    It repacks them in place on the first forward pass without gradients and never unpacks them: training and
+    dequantisation would then read garbage (bitsandbytes 0.50; Unsloth does the same on its CPU backend).
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False

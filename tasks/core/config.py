@@ -1,0 +1,50 @@
+"""What every section of a recipe is made of: frozen models that refuse unknown keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class Section(BaseModel):
+    """A part of a recipe: data only, it calls nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSource(Section):
+    """A language model: a local folder in Hugging Face layout, or a repository of a model hub."""
+
+    path: str = Field(description="folder (relative to the recipe's file) or hub id such as Qwen/Qwen2.5-0.5B-Instruct")
+    revision: str | None = Field(None, description="commit of the hub repository; a hub id without one is not pinned")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the path is a folder: recipes resolve folders to absolute paths when they are read."""
+        return Path(self.path).is_absolute()
+
+
+class ChatTask(Section):
+    """What the model learns to do: fields of a row become the turns of a conversation."""
+
+    system: str | None = Field(None, description="system turn of every example")
+    input: str = Field("input", description="field that becomes the user's turn")
+    output: str = Field("output", description="field that becomes the assistant's turn")
+    labels: tuple[str, ...] = Field((), description="the closed set of outputs, where the task has one")
+
+
+class ServerSettings(Section):
+    """How vLLM is started for a stage."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    max_model_len: int | None = Field(None, ge=32, description="context length in tokens; None: the model's own")
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
+    cpu_kv_cache_gib: float = Field(
+        2.0, gt=0, description="room for the key-value cache on a machine without a GPU; 1 GiB takes 3 s to set up"
+    )
+    start_timeout_s: int = Field(300, ge=1)
+    extra_args: tuple[str, ...] = Field((), description="further arguments for vLLM's API server")

@@ -1,0 +1,90 @@
+"""Typed errors: each says what failed, where, and what to do, and knows whether a retry can help."""
+
+from __future__ import annotations
+
+
+class RetuneError(Exception):
+    """Base of every error that Retune raises on purpose.
+
+    Args:
+        what: one sentence on what failed.
+        where: the file, line, key or row it failed at.
+        remedy: what the reader should do about it.
+    """
+
+    retryable = False
+
+    def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
+        super().__init__(what, where, remedy)
+        self.what, self.where, self.remedy = what, where, remedy
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.what, self.where, self.remedy)
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.where:
+            lines.append(f"  where:  {self.where}")
+        if self.remedy:
+            lines.append(f"  remedy: {self.remedy}")
+        return "\n".join(lines)
+
+
+def _rebuild(kind: type[RetuneError], what: str, where: str, remedy: str) -> RetuneError:
+    return kind(what, where=where, remedy=remedy)
+
+
+class RecipeError(RetuneError, ValueError):
+    """A recipe cannot be read or asks for something impossible."""
+
+
+class PromptError(RetuneError, ValueError):
+    """A prompt template is malformed or cannot be rendered."""
+
+
+class ContractError(RetuneError, ValueError):
+    """A data contract is malformed or names what does not exist."""
+
+
+class SourceError(RetuneError, ValueError):
+    """A source of documents is missing or does not have the mapped shape."""
+
+
+class ContractViolation(RetuneError):
+    """The data break their contract as a whole, or too little of it is left."""
+
+
+class ModelError(RetuneError, ValueError):
+    """A model folder is incomplete, or the model cannot be used as asked."""
+
+
+class TrainingError(RetuneError):
+    """Training stopped for a reason that a retry would meet again."""
+
+
+class MemoryShortage(RetuneError):
+    """The machine's or the GPU's memory is too small; a smaller batch can help."""
+
+
+class MachineError(RetuneError):
+    """The machine lacks something: an environment, a free port, room on the disk."""
+
+
+class ChildError(RetuneError):
+    """A child process died or ran over its time; starting it again can help."""
+
+    retryable = True
+
+
+class ServerError(RetuneError):
+    """The model server did not start, or stopped answering; starting it again can help."""
+
+    retryable = True
+
+
+class BusyError(RetuneError):
+    """Another run holds the lock on this RETUNE_HOME."""
+
+
+class ServerStartError(RetuneError):
+    """The model server died while starting: the same model and settings would do so again."""

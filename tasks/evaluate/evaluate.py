@@ -1,0 +1,234 @@
+"""The holdout answered by base, candidate and champion, scored, compared and judged."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tasks.core.artifacts import REPORT_FOLDER, ArtifactRef, StageKey, Summary
+from tasks.core.config import ChatTask, ModelSource
+from tasks.core.errors import ContractViolation
+from tasks.core.files import write_json, write_text
+from tasks.core.models import model_digest
+from tasks.core.stage import StageContext
+from tasks.core.vllm.server import vllm_version
+from tasks.evaluate.asking import Replies, collect_replies
+from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.decision import decide
+from tasks.evaluate.report import evaluation_report
+from tasks.evaluate.scoring import METRICS
+from tasks.evaluate.statistics import mean_interval, paired_difference
+
+VERSION = 1
+REFUSED = "refused"
+MODELS = ("base", "candidate", "champion")
+READINGS = ("base", "base_restricted", "candidate", "champion")
+"""Whose answers are scored: each model's own, and the base's when it may only name a label."""
+NOT_IN_KEY: dict[str, Any] = {
+    "timeout_minutes": True,
+    "concurrency": True,
+    "server": {"start_timeout_s", "gpu_memory_utilization", "cpu_kv_cache_gib"},
+}
+
+
+@dataclass(frozen=True)
+class Rival:
+    """The champion to beat.
+
+    Attributes:
+        name: of the registered model.
+        version: of the registered model.
+        adapter: its PEFT folder.
+        digest: of the adapter's files.
+    """
+
+    name: str
+    version: str
+    adapter: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class EvaluateJob:
+    """Everything the stage reads.
+
+    Attributes:
+        config: the recipe's section.
+        model: the base.
+        task: what the model learns to do.
+        collected: the artifact with the holdout.
+        trained: the artifact with the candidate's adapter.
+        champion: what is served now, or None.
+    """
+
+    config: EvaluateConfig
+    model: ModelSource
+    task: ChatTask
+    collected: ArtifactRef
+    trained: ArtifactRef
+    champion: Rival | None
+
+    def key(self) -> StageKey:
+        """What determines the verdict."""
+        return StageKey(
+            stage="evaluate",
+            version=VERSION,
+            config={
+                "evaluate": self.config.model_dump(mode="json", exclude=NOT_IN_KEY),
+                "task": self.task,
+                "vllm": vllm_version(),
+            },
+            inputs=(self.collected, self.trained),
+            files={"model": model_digest(self.model), "champion": self.champion.digest if self.champion else ""},
+            libraries=("scipy",),
+        )
+
+    def fill(self, folder: Path, context: StageContext) -> Summary:
+        """Write the evaluation, the answers, the probes, the refused rows and the report.
+
+        Raises:
+            ContractViolation: the holdout is empty, or no row of it was answered by every model.
+            ServerStartError, ServerError: vLLM did not start, or stopped answering.
+        """
+        holdout = read_holdout(self.collected.folder / "holdout.parquet", self.config.max_rows)
+        replies = collect_replies(
+            self.config,
+            self.model,
+            self.task,
+            self._adapters(),
+            [list(messages[:-1]) for messages in holdout["messages"]],
+            context.log("vllm-evaluate"),
+        )
+        refused = refused_rows(holdout, replies)
+        answers = answer_table(holdout, replies, self.config.metric)
+        answers = answers[~answers["document_id"].isin(refused["document_id"])].reset_index(drop=True)
+        if answers.empty:
+            raise ContractViolation(
+                f"No row of the holdout was answered by every model ({len(holdout)} rows, {len(refused)} refused)",
+                where=str(self.collected.folder / "holdout.parquet"),
+                remedy="collect more documents, or raise evaluate.server.max_model_len if the rows are too long",
+            )
+        evaluation = compare(answers, self.config, self.champion)
+        probes = probe_table(self.config.probes, replies)
+        answers.to_parquet(folder / "answers.parquet", index=False)
+        refused.to_parquet(folder / "quarantine.parquet", index=False)
+        write_json(folder / "probes.json", probes)
+        write_json(folder / "evaluation.json", evaluation)
+        report = evaluation_report(evaluation, answers, probes, self.task.labels)
+        write_text(folder / REPORT_FOLDER / "evaluation.md", report)
+        return Summary(
+            rows_in=len(holdout),
+            accepted=len(answers),
+            quarantined=len(refused),
+            details={**evaluation, "probes": probes},
+        )
+
+    def _adapters(self) -> dict[str, Path]:
+        champion = {"champion": Path(self.champion.adapter)} if self.champion else {}
+        return {"candidate": self.trained.folder / "adapter", **champion}
+
+
+def read_holdout(path: Path, max_rows: int | None) -> pd.DataFrame:
+    """Rows ``document_id`` and ``messages`` in the order of a hash of their id, which no new document disturbs."""
+    holdout = pd.read_parquet(path, columns=["document_id", "messages"])
+    rank = holdout["document_id"].map(lambda name: hashlib.sha256(name.encode()).hexdigest())
+    return holdout.iloc[rank.argsort(kind="stable")[:max_rows]].reset_index(drop=True)
+
+
+def answer_table(holdout: pd.DataFrame, replies: Replies, metric: str) -> pd.DataFrame:
+    """One row per document: question, reference, and per reading the answer, its score and why it ended.
+
+    A reading that was not asked for has a column of nulls, so that the columns are always the same.
+    """
+    score = METRICS[metric]
+    table = pd.DataFrame(
+        {
+            "document_id": holdout["document_id"].astype("string"),
+            "question": [messages[-2]["content"] for messages in holdout["messages"]],
+            "reference": [messages[-1]["content"] for messages in holdout["messages"]],
+        }
+    )
+    for reading in READINGS:
+        texts = _texts(replies, reading, len(table))
+        scores = [
+            None if text is None else score(text, reference)
+            for text, reference in zip(texts, table["reference"], strict=True)
+        ]
+        table[reading] = pd.array(texts, dtype="string")
+        table[f"{reading}_score"] = pd.array(scores, dtype="Float64")
+    for model in MODELS:
+        answers = replies.answers.get(model)
+        reasons = [answer.finish_reason for answer in answers] if answers else [None] * len(table)
+        table[f"{model}_finish_reason"] = pd.array(reasons, dtype="string")
+    return table
+
+
+def _texts(replies: Replies, reading: str, rows: int) -> list[str | None]:
+    if reading == "base_restricted":
+        return replies.restricted or [None] * rows
+    if reading not in replies.answers:
+        return [None] * rows
+    return [answer.text for answer in replies.answers[reading]]
+
+
+def refused_rows(holdout: pd.DataFrame, replies: Replies) -> pd.DataFrame:
+    """Rows that the server refused for any model: document_id, rule, value (the server's words) and raw (question)."""
+    rows = []
+    for position, (document_id, messages) in enumerate(zip(holdout["document_id"], holdout["messages"], strict=True)):
+        reasons = [f"{model}: {answers[position].finish_reason}" for model, answers in replies.answers.items()]
+        reasons = [reason for reason in reasons if f": {REFUSED}" in reason]
+        if replies.restricted and replies.restricted[position] is None:
+            reasons.append(f"base, labels only: {REFUSED}")
+        if reasons:
+            rows.append((document_id, "refused by the server", reasons[0], messages[-2]["content"]))
+    return pd.DataFrame(rows, columns=["document_id", "rule", "value", "raw"], dtype="string")
+
+
+def compare(answers: pd.DataFrame, config: EvaluateConfig, champion: Rival | None) -> dict[str, Any]:
+    """The content of evaluation.json: rates, intervals, paired differences and the decision; rates are fractions."""
+    metric, confidence = config.metric, config.confidence
+    scores = {
+        reading: [float(score) for score in answers[f"{reading}_score"]]
+        for reading in READINGS
+        if answers[f"{reading}_score"].notna().all()
+    }
+    rates: Mapping[str, float | None] = {
+        reading: sum(scores[reading]) / len(answers) if reading in scores else None for reading in READINGS
+    }
+    over_base = paired_difference(metric, scores["candidate"], scores["base"], confidence)
+    over_champion = paired_difference(metric, scores["candidate"], scores["champion"], confidence) if champion else None
+    verdict = decide(len(answers), over_base, over_champion, config.gate)
+    against = (
+        {**asdict(over_champion), "name": champion.name, "version": champion.version}
+        if champion and over_champion
+        else None
+    )
+    return {
+        "metric": metric,
+        "n": len(answers),
+        **rates,
+        "intervals": {
+            reading: list(mean_interval(metric, scores[reading], confidence)) if reading in scores else None
+            for reading in READINGS
+        },
+        **asdict(over_base),
+        "against_champion": against,
+        **asdict(verdict),
+        "confidence": confidence,
+    }
+
+
+def probe_table(probes: tuple[str, ...], replies: Replies) -> list[dict[str, str | None]]:
+    """Every probe with what each model made of it, and None for a champion that does not exist."""
+    return [
+        {
+            "prompt": probe,
+            **{model: replies.probes[model][position].text if model in replies.probes else None for model in MODELS},
+        }
+        for position, probe in enumerate(probes)
+    ]

@@ -1,0 +1,50 @@
+"""An answer's text into fields of a row, or the rule it breaks."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from jsonschema import Draft202012Validator
+
+from tasks.core.answers import Answer
+from tasks.core.prompts import Output
+
+FENCE = re.compile(r"^```(?:json)?\s*\n(.*)\n```$", re.DOTALL)
+
+
+def rejection(answer: Answer) -> str | None:
+    """Why an answer cannot be used at all, or None."""
+    if answer.finish_reason.startswith("refused"):
+        return answer.finish_reason
+    if answer.finish_reason == "length":
+        return "truncated: the answer ran into max_tokens"
+    if not answer.text.strip():
+        return "empty: the answer has no text"
+    return None
+
+
+def parse(output: Output, answer: Answer) -> tuple[dict[str, str], str | None]:
+    """The fields of an answer, and the rule it breaks (then there are none)."""
+    if problem := rejection(answer):
+        return {}, problem
+    text = answer.text.strip()
+    if output.format == "text":
+        return {output.field: text}, None
+    fenced = FENCE.match(text)
+    try:
+        value = json.loads(fenced[1] if fenced else text)
+    except (ValueError, RecursionError) as error:
+        return {}, f"unparseable: no JSON ({error})"
+    assert output.json_schema is not None
+    error = next(Draft202012Validator(output.json_schema).iter_errors(value), None)
+    if error is not None:
+        return {}, f"schema: {error.message}"
+    if not isinstance(value, dict):
+        return {}, "schema: the answer is no object"
+    return {name: item if isinstance(item, str) else json.dumps(item) for name, item in value.items()}, None
+
+
+def accepts(output: Output, answer: Answer) -> bool:
+    """Whether a check's answer matches its ``accept`` pattern."""
+    return rejection(answer) is None and re.search(output.accept or "", answer.text.strip(), re.IGNORECASE) is not None

@@ -1,0 +1,160 @@
+"""The merging process: ``python -m tasks.publish.worker job.json``.
+
+QLoRA trains the adapter on the base as NF4 holds it, so it is merged into just that: the 4-bit weights are dequantised
+in full precision and the update is added there (merged onto the original weights, the model is another function than
+the one that was trained). PEFT merges, with both backends: Unsloth cannot merge 4-bit models on a CPU.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.core.base_model import Quantisation, keep_weights_unpacked, load_base, quantised_layers
+from tasks.core.config import ModelSource
+from tasks.core.errors import MachineError, ModelError
+from tasks.core.processes import emit, worker_main
+
+if TYPE_CHECKING:
+    import torch
+
+
+def merge(job: dict[str, Any]) -> dict[str, Any]:
+    """Merge an adapter into its base and compare the result with what was trained.
+
+    Args:
+        job: ``model`` (path, revision), ``adapter`` (folder, with the tokenizer), ``method`` (qlora or lora),
+            ``quantisation`` (quant_type, double_quantisation), ``dtype`` (float32, bfloat16 or float16), ``out`` (a
+            folder, which is emptied), ``token_ids`` (sequences to compare on), and ``quantised_layers`` (how many the
+            training found; left out, it is not checked).
+
+    Returns:
+        ``files`` (names), ``parameters``, ``dequantised_layers``, ``max_logit_difference`` (largest absolute
+        difference of any logit between the merged model as written and the adapter on its trained base, float32
+        computation) and ``top1_agreement`` (share of positions with the same most likely token).
+
+    Raises:
+        ModelError: base and adapter do not fit together, or the merged model cannot be read back.
+        MachineError: not enough memory.
+    """
+    import torch
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    source, adapter, out = ModelSource.model_validate(job["model"]), Path(job["adapter"]), Path(job["out"])
+    shutil.rmtree(out, ignore_errors=True)
+    try:
+        emit(note="loading the base and the adapter")
+        trained, layers = load_trained(source, adapter, job)
+        expected = logits_of(trained, job["token_ids"])
+        emit(note="merging")
+        save_merged(plain_merge(trained, adapter), adapter, out, getattr(torch, job["dtype"]))
+        del trained
+        emit(note="reading the merged model back")
+        found, parameters = read_back(out, job["token_ids"])
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise MachineError(
+            "Out of memory while merging",
+            where=source.path,
+            remedy="merging needs four bytes a parameter of the model, twice: use a machine with more memory",
+        ) from error
+    return {
+        "files": sorted(path.name for path in out.iterdir()),
+        "parameters": parameters,
+        "dequantised_layers": layers,
+        **compare(expected, found),
+    }
+
+
+def load_trained(source: ModelSource, adapter: Path, job: dict[str, Any]) -> tuple[Any, int]:
+    """The adapter on the base it was trained on, computing in float32, and the number of 4-bit layers in it."""
+    import torch
+    from peft import PeftModel
+
+    quantisation = Quantisation.model_validate(job.get("quantisation") or {}) if job["method"] == "qlora" else None
+    base = load_base(source, torch.float32, quantisation)
+    layers = quantised_layers(base)
+    wanted = job.get("quantised_layers", layers)
+    if layers != wanted or (quantisation is not None and not layers):
+        raise ModelError(
+            f"The base has {layers} quantised layers, but {wanted or 'some'} were trained on",
+            where=source.path,
+            remedy="merge on the bitsandbytes version and with the quantisation settings of the training",
+        )
+    keep_weights_unpacked(base)
+    try:
+        return PeftModel.from_pretrained(base, str(adapter)).eval(), layers
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"The adapter does not fit the base: {error}", where=str(adapter), remedy="name the base it was trained on"
+        ) from error
+
+
+def plain_merge(trained: Any, adapter: Path) -> Any:
+    """A plain float32 model on the CPU: the base, dequantised if it was quantised, plus the adapter's update."""
+    import torch
+    from peft import PeftModel
+
+    base = trained.unload()
+    if quantised_layers(base):
+        base = base.dequantize(dtype=torch.float32)
+    base = base.to("cpu", torch.float32)
+    return PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
+
+
+def save_merged(model: Any, adapter: Path, out: Path, dtype: torch.dtype) -> None:
+    """Write weights, config, generation config, and the tokenizer with the chat template that was trained."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(adapter)
+    model = model.to(dtype)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    stops = model.generation_config.eos_token_id
+    known = [] if stops is None else stops if isinstance(stops, list) else [stops]
+    if tokenizer.eos_token_id not in known:
+        # The turn's end that training taught must also end the answer.
+        model.generation_config.eos_token_id = [*known, tokenizer.eos_token_id] if known else tokenizer.eos_token_id
+    model.config.use_cache = True
+    model.save_pretrained(out, safe_serialization=True)
+    tokenizer.save_pretrained(out)
+
+
+def read_back(folder: Path, token_ids: Sequence[Sequence[int]]) -> tuple[list[torch.Tensor], int]:
+    """Logits and number of parameters of the written model, loaded as anyone would load it."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    if getattr(model.config, "quantization_config", None) is not None:
+        raise ModelError("The merged model still says that it is quantised", where=str(folder / "config.json"))
+    return logits_of(model.eval(), token_ids), sum(parameter.numel() for parameter in model.parameters())
+
+
+def logits_of(model: Any, token_ids: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+    """Logits of every sequence, (tokens, vocabulary) each, float32 on the CPU."""
+    import torch
+
+    with torch.inference_mode():
+        return [
+            model(input_ids=torch.tensor([list(ids)], device=model.device)).logits[0].float().cpu() for ids in token_ids
+        ]
+
+
+def compare(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> dict[str, float]:
+    """The largest difference of logits, and how often both models would say the same token next."""
+    import torch
+
+    if not expected:
+        raise ModelError("No token sequences to compare the merged model on", remedy="pass token_ids in the job")
+    one, other = torch.cat(list(expected)), torch.cat(list(found))
+    return {
+        "max_logit_difference": (one - other).abs().max().item(),
+        "top1_agreement": (one.argmax(-1) == other.argmax(-1)).float().mean().item(),
+    }
+
+
+if __name__ == "__main__":
+    worker_main(merge)

