@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import glob
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -45,7 +44,10 @@ def source_files(source: FileSource) -> list[Path]:
     Raises:
         SourceError: there are none, or the format of one is unknown.
     """
-    files = [Path(name) for name in sorted(glob.glob(source.path, recursive=True)) if Path(name).is_file()]
+    pattern = Path(source.path)
+    files = sorted(
+        file for file in Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))) if file.is_file()
+    )
     if not files:
         raise SourceError(
             "The source file does not exist", where=source.path, remedy="correct collect.sources in the recipe"

@@ -88,3 +88,7 @@ class BusyError(RetuneError):
 
 class ServerStartError(RetuneError):
     """The model server died while starting: the same model and settings would do so again."""
+
+
+class RegistryError(RetuneError, LookupError):
+    """The model registry does not hold what was asked for."""

@@ -68,7 +68,7 @@ def require_free_space(folder: Path, needed: int, purpose: str) -> None:
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise MachineError(
-            f"Not enough room on the disk for {purpose}: {needed / 2**20:,.0f} MiB needed, {free / 2**20:,.0f} MiB free",
+            f"Not enough room on the disk for {purpose}: {needed // 2**20:,} MiB needed, {free // 2**20:,} MiB free",
             where=str(existing),
             remedy="free some space, or point RETUNE_HOME at a larger disk",
         )

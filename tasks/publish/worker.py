@@ -28,8 +28,8 @@ def merge(job: dict[str, Any]) -> dict[str, Any]:
     Args:
         job: ``model`` (path, revision), ``adapter`` (folder, with the tokenizer), ``method`` (qlora or lora),
             ``quantisation`` (quant_type, double_quantisation), ``dtype`` (float32, bfloat16 or float16), ``out`` (a
-            folder, which is emptied), ``token_ids`` (sequences to compare on), and ``quantised_layers`` (how many the
-            training found; left out, it is not checked).
+            folder, which is emptied), ``conversations`` (messages to compare on), and ``quantised_layers`` (how
+            many the training found; left out, it is not checked).
 
     Returns:
         ``files`` (names), ``parameters``, ``dequantised_layers``, ``max_logit_difference`` (largest absolute
@@ -48,12 +48,13 @@ def merge(job: dict[str, Any]) -> dict[str, Any]:
     try:
         emit(note="loading the base and the adapter")
         trained, layers = load_trained(source, adapter, job)
-        expected = logits_of(trained, job["token_ids"])
+        token_ids = tokenised(adapter, job["conversations"])
+        expected = logits_of(trained, token_ids)
         emit(note="merging")
         save_merged(plain_merge(trained, adapter), adapter, out, getattr(torch, job["dtype"]))
         del trained
         emit(note="reading the merged model back")
-        found, parameters = read_back(out, job["token_ids"])
+        found, parameters = read_back(out, token_ids)
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise MachineError(
             "Out of memory while merging",
@@ -66,6 +67,14 @@ def merge(job: dict[str, Any]) -> dict[str, Any]:
         "dequantised_layers": layers,
         **compare(expected, found),
     }
+
+
+def tokenised(adapter: Path, conversations: Sequence[list[dict[str, str]]]) -> list[list[int]]:
+    """Token ids of conversations in the chat template that was trained with."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(adapter)
+    return [tokenizer(tokenizer.apply_chat_template(turns, tokenize=False))["input_ids"] for turns in conversations]
 
 
 def load_trained(source: ModelSource, adapter: Path, job: dict[str, Any]) -> tuple[Any, int]:
@@ -148,7 +157,7 @@ def compare(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> 
     import torch
 
     if not expected:
-        raise ModelError("No token sequences to compare the merged model on", remedy="pass token_ids in the job")
+        raise ModelError("No conversations to compare the merged model on", remedy="pass conversations in the job")
     one, other = torch.cat(list(expected)), torch.cat(list(found))
     return {
         "max_logit_difference": (one - other).abs().max().item(),

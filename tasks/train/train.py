@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any
 from tasks.core.artifacts import ArtifactRef, StageKey, Summary
 from tasks.core.config import ModelSource
 from tasks.core.errors import MemoryShortage
-from tasks.core.files import require_free_space
+from tasks.core.files import require_free_space, write_json
 from tasks.core.models import check_model, model_digest
 from tasks.core.processes import run_worker
 from tasks.core.progress import progress, say
@@ -80,6 +81,7 @@ class TrainJob:
                 )
                 say(f"  out of memory: trying again with batches of {config.batch_size}")
         shutil.rmtree(work)
+        _name_base(folder / "adapter" / "adapter_config.json", self.model)
         return Summary(
             rows_in=result["rows_in"],
             accepted=result["accepted"],
@@ -142,6 +144,13 @@ def worker_environment(model: ModelSource, work: Path) -> Mapping[str, str]:
         "DO_NOT_TRACK": "1",
     }
     return {**environment, "HF_HUB_OFFLINE": "1"} if model.is_local else environment
+
+
+def _name_base(config_file: Path, model: ModelSource) -> None:
+    """Name the base in the adapter instead of this machine's path to it: the same adapter, the same digest."""
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = Path(model.path).name if model.is_local else model.path
+    write_json(config_file, config)
 
 
 def _room_for(model: ModelSource) -> int:

@@ -165,7 +165,8 @@ async def _answer_tokens(client: openai.AsyncOpenAI, answer: str) -> list[int]:
 
 async def _token_ids(client: openai.AsyncOpenAI, body: Mapping[str, Any]) -> list[int]:
     """Of a prompt or of messages; vLLM's own route, beside those that OpenAI has."""
-    found: Any = await client.post("/../tokenize", body={**body, "add_special_tokens": False}, cast_to=object)
+    url = str(client.base_url.join("/tokenize"))
+    found: Any = await client.post(url, body={**body, "add_special_tokens": False}, cast_to=object)
     tokens: list[int] = found["tokens"]
     return tokens
 

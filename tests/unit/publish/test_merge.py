@@ -17,7 +17,8 @@ from tasks.core.errors import ModelError
 from tasks.publish.worker import merge
 from tests.tiny_model import write_tiny_model
 
-TOKENS = [[1, 60, 70, 80, 2], list(range(10, 60))]
+TOKENS = list(range(10, 60))
+CONVERSATIONS = [[{"role": "user", "content": "Hello there"}, {"role": "assistant", "content": "A short answer"}]]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def run_merge(base: Path, adapter: Path, folder: Path, **changes: Any) -> dict[s
         "quantisation": {"quant_type": "nf4", "double_quantisation": True},
         "dtype": "float32",
         "out": str(folder / "merged"),
-        "token_ids": TOKENS,
+        "conversations": CONVERSATIONS,
         **changes,
     }
     return merge(job)
@@ -55,7 +56,7 @@ def run_merge(base: Path, adapter: Path, folder: Path, **changes: Any) -> dict[s
 
 def logits(model: Any) -> torch.Tensor:
     with torch.inference_mode():
-        found: torch.Tensor = model(input_ids=torch.tensor([TOKENS[1]])).logits[0].float()
+        found: torch.Tensor = model(input_ids=torch.tensor([TOKENS])).logits[0].float()
     return found
 
 

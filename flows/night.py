@@ -1,0 +1,125 @@
+"""One run's bookkeeping: the lock, the record that is written after every stage, and the report at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from filelock import FileLock, Timeout
+from prefect import Task, get_run_logger
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.runtime import flow_run
+
+from flows.recipe import Recipe, read_recipe
+from flows.report import RunRecord, evaluation_markdown, rows_table, samples_markdown
+from tasks.core.artifacts import ArtifactRef
+from tasks.core.errors import BusyError
+from tasks.core.home import Home
+from tasks.core.progress import say
+from tasks.core.stage import StageResult
+from tasks.evaluate.evaluate import Rival
+from tasks.publish.publish import PublishJob
+from tasks.publish.registry import Registry
+from tasks.publish.task import publish_candidate
+
+SECONDS_A_MINUTE = 60
+
+
+class Night:
+    """A run in progress: executes stages and records what came of them."""
+
+    def __init__(self, recipe: Recipe, home: Home, record: RunRecord) -> None:
+        self.recipe, self.home, self.record = recipe, home, record
+        self.artifacts: dict[str, ArtifactRef] = {}
+
+    def stage(self, task: Task[Any, StageResult], job: Any) -> ArtifactRef:
+        """Run a stage's task under the recipe's timeout and record its rows, seconds and whether it was cached."""
+        say(f"{task.name}")
+        started = time.monotonic()
+        timeout = getattr(getattr(job, "config", None), "timeout_minutes", None)
+        limited = task.with_options(timeout_seconds=timeout * SECONDS_A_MINUTE) if timeout else task
+        state: Any = limited(job, self.record.run_id, return_state=True)
+        result: StageResult = state.result()
+        cached = result.cached or state.name == "Cached"
+        self._note(str(task.name), result.ref, time.monotonic() - started, cached)
+        return result.ref
+
+    def publish(self, job: PublishJob) -> None:
+        """Run the publish task and record the champion."""
+        say("publish")
+        started = time.monotonic()
+        limited = publish_candidate.with_options(timeout_seconds=job.config.timeout_minutes * SECONDS_A_MINUTE)
+        result = limited(job, self.record.run_id)
+        self._note("publish", result.stage.ref, time.monotonic() - started, result.stage.cached and not result.promoted)
+        self.record.published(result, Registry(self.home, job.config.name).champion())
+
+    def rival(self, trained: ArtifactRef) -> Rival | None:
+        """Whom the candidate has to beat: the champion, or, if it is the champion already, the one it replaced."""
+        registry = Registry(self.home, self.recipe.publish.name)
+        champion = registry.champion()
+        if champion is not None and champion.trained == trained.digest:
+            champion = registry.version(champion.previous) if champion.previous else None
+        if champion is None:
+            return None
+        return Rival(champion.name, champion.version, f"{champion.path}/adapter", champion.adapter)
+
+    def _note(self, stage: str, ref: ArtifactRef, seconds: float, cached: bool) -> None:
+        self.artifacts[stage] = ref
+        line = self.record.stage(stage, ref, seconds, cached)
+        say(f"  {line}")
+        get_run_logger().info("%s: %s", stage, line)
+
+
+@contextlib.contextmanager
+def night(recipe_name: str) -> Iterator[Night]:
+    """Check the recipe, take the lock, and leave a record of the run behind, however it ends.
+
+    Raises:
+        RetuneError: the recipe or a file it names is wrong, or another run is under way in this RETUNE_HOME.
+    """
+    home = Home.from_environment()
+    record = RunRecord.start(home, recipe_name, str(flow_run.id or ""))
+    try:
+        with _alone(home):
+            recipe = read_recipe(recipe_name)
+            record.recipe = recipe.name
+            recipe.check()
+            one = Night(recipe, home, record)
+            yield one
+            record.finish()
+            _show(one)
+    except BaseException as error:
+        record.fail(error)
+        raise
+
+
+@contextlib.contextmanager
+def _alone(home: Home) -> Iterator[None]:
+    home.root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(home.root / "run.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise BusyError(
+            "Another run is under way",
+            where=str(home.root),
+            remedy="wait for it, or use another folder: RETUNE_HOME=... retune run",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _show(one: Night) -> None:
+    """The run's Prefect artifacts: row counts, the evaluation, samples."""
+    name = one.recipe.name.lower().replace("_", "-").replace(".", "-")
+    create_table_artifact(key=f"{name}-rows", table=rows_table(one.record), description="Rows per stage")
+    create_markdown_artifact(
+        key=f"{name}-evaluation", markdown=evaluation_markdown(one.record), description="Base against candidate"
+    )
+    create_markdown_artifact(
+        key=f"{name}-samples", markdown=samples_markdown(one.artifacts), description="Rows the teacher wrote"
+    )

@@ -1,0 +1,39 @@
+"""The night: collect, generate, validate, train, evaluate, publish.
+
+Run it with ``retune run``, or from a Prefect deployment: ``prefect deployment run 'nightly-retraining/embedded'``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from flows.night import night
+from tasks.collect.task import collect_documents
+from tasks.evaluate.task import evaluate_candidate
+from tasks.generate.task import generate_rows
+from tasks.train.task import train_adapter
+from tasks.validate.task import validate_rows
+
+
+@flow(name="nightly-retraining", flow_run_name="{recipe}", persist_result=False)
+def nightly_retraining(recipe: str = "embedded") -> dict[str, Any]:
+    """Retrain the adapter of a recipe, and publish it if it is better.
+
+    Args:
+        recipe: a name in deployments/recipes, or the path of a recipe file.
+
+    Returns:
+        run_id and status: published, rejected or no-op.
+    """
+    with night(recipe) as tonight:
+        plan = tonight.recipe
+        collected = tonight.stage(collect_documents, plan.collect_job())
+        generated = tonight.stage(generate_rows, plan.generate_job(collected)) if plan.generate else None
+        validated = tonight.stage(validate_rows, plan.validate_job(collected, generated))
+        trained = tonight.stage(train_adapter, plan.train_job(validated))
+        rival = tonight.rival(trained)
+        tonight.stage(evaluate_candidate, plan.evaluate_job(collected, trained, rival))
+        tonight.publish(plan.publish_job(tonight.artifacts))
+    return {"run_id": tonight.record.run_id, "status": tonight.record.status}

@@ -1,0 +1,239 @@
+"""The record of a run and its report: on one page what the night did, and why."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.core.artifacts import ArtifactRef
+from tasks.core.errors import RecipeError, RetuneError
+from tasks.core.files import write_json, write_text
+from tasks.core.home import Home
+
+if TYPE_CHECKING:
+    from tasks.publish.registry import Published
+    from tasks.publish.task import PublishResult
+
+RECORD, PAGE = "report.json", "report.md"
+COUNTS = ("rows_in", "accepted", "quarantined", "duplicates")
+
+
+@dataclass
+class RunRecord:
+    """Everything ``retune report`` says of a run; written to the run's folder after every stage.
+
+    ``status`` is ``running`` until it is ``published``, ``rejected``, ``no-op`` or ``failed``. Rates are fractions.
+    """
+
+    run_id: str
+    recipe: str
+    status: str
+    started: float
+    folder: str
+    seconds: float = 0.0
+    flow_run_id: str = ""
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    evaluation: dict[str, Any] | None = None
+    champion: dict[str, Any] | None = None
+    candidate: dict[str, Any] | None = None
+    reason: str = ""
+    error: str | None = None
+
+    @classmethod
+    def start(cls, home: Home, recipe: str, flow_run_id: str) -> RunRecord:
+        """A new record in a folder of its own."""
+        now = time.time()
+        run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now)) + f"-{(flow_run_id or uuid.uuid4().hex)[:6]}"
+        folder = home.runs / run_id
+        folder.mkdir(parents=True, exist_ok=True)
+        record = cls(run_id, recipe, "running", now, str(folder), flow_run_id=flow_run_id)
+        record.write()
+        return record
+
+    def stage(self, name: str, ref: ArtifactRef, seconds: float, cached: bool) -> str:
+        """Record a finished stage; returns it as one line of text."""
+        summary = ref.manifest()["summary"]
+        counts = {count: summary[count] for count in COUNTS}
+        self.stages[name] = {"seconds": round(seconds, 2), **counts, "cached": cached, "path": ref.path}
+        details = summary["details"]
+        for extra in ("asked", "reused", "by_prompt", "rules", "splits", "labels", "merge", "quantised_layers"):
+            if details.get(extra) not in (None, {}, []):
+                self.stages[name][extra] = details[extra]
+        if name == "evaluate":
+            self.evaluation = {key: value for key, value in details.items() if key != "probes"}
+            self.evaluation["probes"] = details["probes"]
+            self.reason = details["reason"]
+        if name == "train":
+            self.stages[name]["training"] = details
+        self.write()
+        numbers = ", ".join(f"{value} {count.replace('_', ' ')}" for count, value in counts.items())
+        return f"{'cached' if cached else f'{seconds:.0f} s'}: {numbers}"
+
+    def published(self, result: PublishResult, champion: Published | None) -> None:
+        """Record what publishing came to."""
+        self.champion = _place(champion)
+        self.candidate = _place(result.published)
+        if result.promoted:
+            self.status = "published"
+        elif all(stage["cached"] for stage in self.stages.values()):
+            self.status, self.reason = "no-op", "Nothing that determines the result has changed since the last run."
+        else:
+            self.status = "rejected"
+        self.write()
+
+    def finish(self) -> None:
+        """Write the final record and its page."""
+        self.seconds = round(time.time() - self.started, 2)
+        self.write()
+        write_text(Path(self.folder) / PAGE, report_markdown(self))
+
+    def fail(self, error: BaseException) -> None:
+        """Record how the run failed."""
+        self.status = "failed"
+        self.error = str(error) if isinstance(error, RetuneError) else f"{type(error).__name__}: {error}"
+        self.reason = self.error.splitlines()[0]
+        self.finish()
+
+    def write(self) -> None:
+        """Write the record, atomically."""
+        self.seconds = round(time.time() - self.started, 2)
+        write_json(Path(self.folder) / RECORD, asdict(self))
+
+
+def _place(published: Published | None) -> dict[str, Any] | None:
+    if published is None:
+        return None
+    return {"name": published.name, "version": published.version, "path": published.path}
+
+
+def read_record(home: Home, run_id: str | None = None) -> RunRecord:
+    """A run's record; the latest where none is named.
+
+    Raises:
+        RecipeError: there is no such run.
+    """
+    records = sorted(home.runs.glob(f"{run_id or '*'}/{RECORD}"))
+    if not records:
+        raise RecipeError(
+            f"There is no run {run_id!r}" if run_id else "There was no run yet",
+            where=str(home.runs),
+            remedy="start one: retune run" if not run_id else "see the folders there",
+        )
+    record = RunRecord(**json.loads(records[-1].read_text(encoding="utf-8")))
+    if record.status == "running" and not _is_locked(home):
+        record.status = "failed"
+        record.error = "The run was killed. The next `retune run` goes on from what it had finished."
+    return record
+
+
+def _is_locked(home: Home) -> bool:
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(home.root / "run.lock", timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def rows_table(record: RunRecord) -> list[dict[str, Any]]:
+    """Row counts per stage, one row a stage."""
+    return [
+        {
+            "stage": name,
+            **{count: stage[count] for count in COUNTS},
+            "seconds": stage["seconds"],
+            "cached": stage["cached"],
+        }
+        for name, stage in record.stages.items()
+    ]
+
+
+def percent(rate: float | None) -> str:
+    """A fraction as a percentage."""
+    return "-" if rate is None else f"{rate:.1%}"
+
+
+def evaluation_rows(evaluation: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Reading, rate and interval, in the order a reader wants them."""
+    names = {
+        "base": "base, free answer",
+        "base_restricted": "base, labels by likelihood",
+        "candidate": "tuned (candidate)",
+        "champion": "champion before",
+    }
+    rows = []
+    for key, name in names.items():
+        if evaluation.get(key) is not None:
+            low, high = evaluation["intervals"][key]
+            rows.append((name, percent(evaluation[key]), f"{percent(low)} to {percent(high)}"))
+    return rows
+
+
+def evaluation_markdown(record: RunRecord) -> str:
+    """The evaluation as Markdown, or why there is none."""
+    if record.evaluation is None:
+        return "No evaluation in this run."
+    found = record.evaluation
+    level = f"{found['confidence']:.0%}"
+    lines = [
+        f"**{found['metric']}** on {found['n']} held-out documents; decision: **{found['decision']}**",
+        "",
+        f"| model | {found['metric']} | {level} interval |",
+        "|---|---|---|",
+        *(f"| {name} | {rate} | {interval} |" for name, rate, interval in evaluation_rows(found)),
+        "",
+        f"Tuned less base: {percent(found['difference'])} ({level} interval {percent(found['ci_low'])} to"
+        f" {percent(found['ci_high'])}, p = {found['p_value']:.2g}). {found['reason']}",
+        "",
+        "| probe | base | tuned |",
+        "|---|---|---|",
+        *(f"| {_cell(p['prompt'])} | {_cell(p['base'])} | {_cell(p['candidate'])} |" for p in found["probes"]),
+    ]
+    return "\n".join(lines)
+
+
+def samples_markdown(artifacts: Mapping[str, ArtifactRef]) -> str:
+    """Some of the rows that the teacher wrote, as a Markdown table."""
+    if "generate" not in artifacts:
+        return "This recipe generates nothing."
+    samples = artifacts["generate"].manifest()["summary"]["details"]["samples"]
+    rows = [f"| {_cell(s['prompt'])} | {_cell(s['input'])} | {_cell(s['output'])} |" for s in samples]
+    return "\n".join(["| prompt | input | output |", "|---|---|---|", *rows])
+
+
+def _cell(text: str | None) -> str:
+    return (text or "-").replace("|", "\\|").replace("\n", " ")
+
+
+def report_markdown(record: RunRecord) -> str:
+    """The morning report, one page."""
+    lines = [f"# {record.recipe}: {record.status}", "", record.reason, ""]
+    if record.error:
+        lines += ["```", record.error, "```", ""]
+    lines += [f"Run {record.run_id}, {record.seconds:.0f} s.", ""]
+    if record.stages:
+        lines += ["| stage | in | accepted | quarantined | duplicates | seconds | |", "|---|---|---|---|---|---|---|"]
+        for row in rows_table(record):
+            counts = " | ".join(str(row[count]) for count in COUNTS)
+            lines.append(f"| {row['stage']} | {counts} | {row['seconds']} | {'cached' if row['cached'] else ''} |")
+        lines.append("")
+    if "generate" in record.stages:
+        lines += [_prompt_lines(record), ""]
+    if record.evaluation:
+        lines += [evaluation_markdown(record), ""]
+    if record.champion:
+        lines.append(f"Champion: {record.champion['name']} version {record.champion['version']}")
+        lines.append(f"in {record.champion['path']}")
+    return "\n".join(lines) + "\n"
+
+
+def _prompt_lines(record: RunRecord) -> str:
+    stage = record.stages["generate"]
+    prompts = "; ".join(f"{name} {kept['kept']} of {kept['requests']}" for name, kept in stage["by_prompt"].items())
+    return f"Rows kept by prompt: {prompts}. Requests: {stage.get('asked', 0)} asked, {stage.get('reused', 0)} reused."

@@ -1,0 +1,78 @@
+"""The model card that is published beside the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from tasks.publish.config import PublishConfig
+
+
+def model_card(
+    config: PublishConfig,
+    recipe: str,
+    evaluation: Mapping[str, Any],
+    training: Mapping[str, Any],
+    lineage: Mapping[str, Any],
+    merge: Mapping[str, Any] | None,
+) -> str:
+    """A card in the Hugging Face form: YAML metadata, then what it is, how well it does, and where it comes from."""
+    base = lineage["base"]
+    metadata = {
+        "license": config.licence,
+        "base_model": base["model"],
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "tags": ["retune", str(training.get("method", "lora"))],
+    }
+    lower, upper = evaluation["intervals"]["candidate"]
+    lines = [
+        "---",
+        yaml.safe_dump(metadata, sort_keys=False).strip(),
+        "---",
+        "",
+        f"# {config.name}",
+        "",
+        f"A low-rank adapter for `{base['model']}` (digest `{base['digest'][:16]}`), trained by Retune's recipe"
+        f" `{recipe}`.",
+        "",
+        "## Evaluation",
+        "",
+        f"{evaluation['metric']} on {evaluation['n']} held-out documents: base {evaluation['base']:.1%}, this adapter"
+        f" {evaluation['candidate']:.1%} (interval {lower:.1%} to {upper:.1%}). {evaluation['reason']}",
+        "",
+        "## Training",
+        "",
+        *(
+            f"- {name.replace('_', ' ')}: {training[name]}"
+            for name in (
+                "method",
+                "backend",
+                "quantised_layers",
+                "trainable_parameters",
+                "steps",
+                "trained_token_share",
+            )
+            if name in training
+        ),
+        "",
+        "## Data",
+        "",
+        f"{len(lineage['documents'])} source documents; rows by prompt: "
+        + (", ".join(f"{row['prompt']} {row['rows']}" for row in lineage["prompts"]) or "none, collected only")
+        + ". `lineage.json` names every document, prompt digest and artifact.",
+        "",
+        "## Files",
+        "",
+        "- `adapter/`: PEFT adapter with its tokenizer and chat template.",
+    ]
+    if merge is not None:
+        lines.append(
+            f"- `merged/`: {config.dtype} weights with the adapter merged in; top-1 agreement with what was trained"
+            f" {merge['top1_agreement']:.3f}, largest logit difference {merge['max_logit_difference']:.2g}."
+        )
+    else:
+        lines.append("- It did not pass the gate, so it was not merged.")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,154 @@
+"""Turn a candidate that passed the gate into something that can be served: adapter, merged model, card, lineage."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from tasks.core.artifacts import ArtifactRef, StageKey, Summary
+from tasks.core.config import ModelSource
+from tasks.core.files import digest_of, folder_digests, require_free_space, write_json, write_text
+from tasks.core.models import model_digest
+from tasks.core.processes import run_worker
+from tasks.core.progress import say
+from tasks.core.stage import StageContext
+from tasks.publish.card import model_card
+from tasks.publish.config import PublishConfig
+from tasks.publish.registry import Published, Registry
+
+VERSION = 1
+COMPARED_CONVERSATIONS = 8
+ROOM_FACTOR = 5
+PUBLISH = "publish"
+
+
+@dataclass(frozen=True)
+class PublishJob:
+    """Everything the stage reads.
+
+    Attributes:
+        config: the recipe's section.
+        recipe: the recipe's name.
+        model: the base.
+        training: how the adapter was trained: ``method``, ``quant_type``, ``double_quantisation``.
+        collected, generated, validated, trained, evaluated: the night's artifacts.
+    """
+
+    config: PublishConfig
+    recipe: str
+    model: ModelSource
+    training: Mapping[str, Any]
+    collected: ArtifactRef
+    generated: ArtifactRef | None
+    validated: ArtifactRef
+    trained: ArtifactRef
+    evaluated: ArtifactRef
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        """The night's evaluation."""
+        evaluation: dict[str, Any] = json.loads((self.evaluated.folder / "evaluation.json").read_text(encoding="utf-8"))
+        return evaluation
+
+    def key(self) -> StageKey:
+        """Determined by adapter, evaluation, base and the form of the merged weights."""
+        return StageKey(
+            "publish",
+            VERSION,
+            {"publish": self.config.model_dump(mode="json", exclude={"timeout_minutes"}), "training": self.training},
+            inputs=[self.validated, self.trained, self.evaluated],
+            files={"model": model_digest(self.model)},
+            libraries=["torch", "transformers", "peft", "bitsandbytes"],
+        )
+
+    def fill(self, folder: Path, context: StageContext) -> Summary:
+        """Write ``adapter/``, ``evaluation.json``, ``lineage.json``, ``README.md`` and, if it passed, ``merged/``."""
+        evaluation = self.evaluation
+        shutil.copytree(self.trained.folder / "adapter", folder / "adapter")
+        write_json(folder / "evaluation.json", evaluation)
+        lineage = self.lineage()
+        write_json(folder / "lineage.json", lineage)
+        merge: dict[str, Any] | None = None
+        if evaluation["decision"] == PUBLISH:
+            merge = self._merge(folder, context)
+        details = {"decision": evaluation["decision"], "reason": evaluation["reason"], "merge": merge}
+        training = self.trained.manifest()["summary"]["details"]
+        write_text(folder / "README.md", model_card(self.config, self.recipe, evaluation, training, lineage, merge))
+        passed = int(evaluation["decision"] == PUBLISH)
+        return Summary(rows_in=1, accepted=passed, quarantined=1 - passed, details=details)
+
+    def _merge(self, folder: Path, context: StageContext) -> dict[str, Any]:
+        size = sum(path.stat().st_size for path in Path(self.model.path).glob("*.safetensors"))
+        require_free_space(folder, ROOM_FACTOR * size, "the merged model")
+        work = context.work_folder("publish")
+        rows = pq.read_table(self.validated.folder / "training_set.parquet", columns=["messages"])
+        job = {
+            "model": self.model.model_dump(),
+            "adapter": str(folder / "adapter"),
+            "method": self.training["method"],
+            "quantisation": {name: self.training[name] for name in ("quant_type", "double_quantisation")},
+            "dtype": self.config.dtype,
+            "out": str(folder / "merged"),
+            "conversations": rows.slice(0, COMPARED_CONVERSATIONS).column("messages").to_pylist(),
+        }
+        try:
+            return run_worker(
+                "tasks.publish.worker",
+                job,
+                folder=work,
+                log=context.log("merge"),
+                timeout_s=self.config.timeout_minutes * 60,
+                on_event=lambda event: say(f"  {event['note']}"),
+                environment={"OMP_WAIT_POLICY": "PASSIVE", **({"HF_HUB_OFFLINE": "1"} if self.model.is_local else {})},
+            )
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+    def lineage(self) -> dict[str, Any]:
+        """From the adapter back to prompts and documents: artifacts, prompt digests, document ids, teachers."""
+        columns = ["document_id", "prompt", "prompt_digest", "teacher", "teacher_revision", "run_id"]
+        rows = pq.read_table(self.validated.folder / "training_set.parquet", columns=columns).to_pandas()
+        prompts = rows[rows["prompt"] != ""].groupby(["prompt", "prompt_digest"]).size()
+        teachers = rows[rows["teacher"] != ""].groupby(["teacher", "teacher_revision"]).size()
+        refs = (self.collected, self.generated, self.validated, self.trained, self.evaluated)
+        return {
+            "recipe": self.recipe,
+            "base": {
+                "model": Path(self.model.path).name if self.model.is_local else self.model.path,
+                "revision": self.model.revision,
+                "digest": model_digest(self.model),
+            },
+            "artifacts": [{**asdict(ref), "path": f"{ref.stage}/{ref.key}"} for ref in refs if ref is not None],
+            "sources": self.collected.manifest()["determinants"]["files"],
+            "prompts": [{"prompt": p, "digest": d, "rows": int(n)} for (p, d), n in prompts.items()],
+            "teachers": [{"teacher": t, "revision": r, "rows": int(n)} for (t, r), n in teachers.items()],
+            "documents": sorted(set(rows["document_id"])),
+            "runs": sorted(set(rows["run_id"]) - {""}),
+        }
+
+
+def publish(job: PublishJob, ref: ArtifactRef, registry: Registry) -> tuple[Published, bool]:
+    """Register the artifact and, if it passed the gate, make it the champion: the last act of a night.
+
+    Returns:
+        the version, and whether this call changed who is champion.
+    """
+    published = registry.register(
+        ref.folder,
+        key=ref.key,
+        trained=job.trained.digest,
+        adapter=adapter_digest(ref.folder / "adapter"),
+        run=str(job.trained.manifest()["summary"]["details"].get("mlflow_run_id") or ""),
+    )
+    return published, job.evaluation["decision"] == PUBLISH and registry.promote(published)
+
+
+def adapter_digest(folder: Path) -> str:
+    """SHA-256 over the digests of an adapter's files."""
+    return digest_of(folder_digests(folder))

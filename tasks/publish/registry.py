@@ -1,0 +1,161 @@
+"""MLflow's model registry: versions, the aliases ``candidate`` and ``champion``, and the way back.
+
+Every step is idempotent: a version is found again by the key of its artifact, and the alias ``champion`` moves once
+per version, as the very last act. A killed publish is finished by the next run; a rolled-back one is not repeated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import RegistryError
+from tasks.core.home import Home
+
+CANDIDATE, CHAMPION = "candidate", "champion"
+KEY_TAG, TRAINED_TAG, ADAPTER_TAG = "retune.key", "retune.trained", "retune.adapter"
+PREVIOUS_TAG, PROMOTED_TAG, MLFLOW_RUN_TAG = "retune.previous_champion", "retune.promoted", "retune.run"
+NOBODY = "none"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One version of a registered model.
+
+    Attributes:
+        name: of the registered model.
+        version: its number, as text.
+        path: the artifact's folder.
+        trained: digest of the train artifact.
+        adapter: digest of the adapter.
+        previous: version that was champion before it, or None.
+    """
+
+    name: str
+    version: str
+    path: str
+    trained: str
+    adapter: str
+    previous: str | None
+
+
+class Registry:
+    """The versions of one registered model."""
+
+    def __init__(self, home: Home, name: str) -> None:
+        from mlflow import MlflowClient
+
+        (home.root / "mlflow").mkdir(parents=True, exist_ok=True)
+        self.name = name
+        self._client = MlflowClient(tracking_uri=home.tracking_uri, registry_uri=home.tracking_uri)
+
+    def champion(self) -> Published | None:
+        """The version that users are served, or None."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._published(self._client.get_model_version_by_alias(self.name, CHAMPION))
+        except MlflowException:
+            return None
+
+    def version(self, number: str) -> Published:
+        """One version.
+
+        Raises:
+            RegistryError: it does not exist.
+        """
+        return self._published(self._tagged(number))
+
+    def versions(self) -> list[Published]:
+        """All versions, oldest first."""
+        found = self._client.search_model_versions(f"name = '{self.name}'")
+        return [self._published(version) for version in sorted(found, key=lambda version: int(version.version))]
+
+    def register(self, path: Path, *, key: str, trained: str, adapter: str, run: str) -> Published:
+        """The version of an artifact, made if there is none, with the alias ``candidate``."""
+        from mlflow.exceptions import MlflowException
+
+        for version in self._client.search_model_versions(f"name = '{self.name}'"):
+            if version.tags.get(KEY_TAG) == key:
+                return self._published(version)
+        try:
+            self._client.create_registered_model(self.name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        tags = {KEY_TAG: key, TRAINED_TAG: trained, ADAPTER_TAG: adapter, MLFLOW_RUN_TAG: run}
+        version = self._client.create_model_version(self.name, source=str(path), run_id=run or None, tags=tags)
+        self._client.set_registered_model_alias(self.name, CANDIDATE, version.version)
+        return self._published(version)
+
+    def promote(self, published: Published) -> bool:
+        """Move ``champion`` to a version, once for good; True if this call did so."""
+        tags = self._tagged(published.version).tags
+        if PROMOTED_TAG in tags:
+            return False
+        if PREVIOUS_TAG not in tags:
+            champion = self.champion()
+            previous = champion.version if champion else NOBODY
+            self._client.set_model_version_tag(self.name, published.version, PREVIOUS_TAG, previous)
+        self._client.set_registered_model_alias(self.name, CHAMPION, published.version)
+        self._client.set_model_version_tag(self.name, published.version, PROMOTED_TAG, "true")
+        return True
+
+    def roll_back(self, to: str | None = None) -> tuple[Published, Published | None]:
+        """Move ``champion`` back to the version before, to a version, or to none at all (``none``).
+
+        Returns:
+            the champion before and after.
+
+        Raises:
+            RegistryError: there is no champion, or nothing to go back to.
+        """
+        current = self.champion()
+        if current is None:
+            raise RegistryError(f"{self.name!r} has no champion", remedy="publish one first: retune run")
+        if to == NOBODY:
+            self._client.delete_registered_model_alias(self.name, CHAMPION)
+            return current, None
+        target = to or current.previous
+        if target is None:
+            raise RegistryError(
+                f"Version {current.version} of {self.name!r} is the first champion: there is none to go back to",
+                remedy="to serve no champion at all: retune rollback --to none",
+            )
+        restored = self.version(target)
+        if PROMOTED_TAG not in self._tagged(target).tags:
+            raise RegistryError(
+                f"Version {target} of {self.name!r} was never champion: it did not pass the gate",
+                remedy="versions that were: " + (", ".join(self._promoted()) or "none"),
+            )
+        self._client.set_registered_model_alias(self.name, CHAMPION, restored.version)
+        return current, restored
+
+    def _promoted(self) -> list[str]:
+        found = self._client.search_model_versions(f"name = '{self.name}'")
+        return sorted((version.version for version in found if PROMOTED_TAG in version.tags), key=int)
+
+    def _tagged(self, number: str) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._client.get_model_version(self.name, number)
+        except MlflowException as error:
+            known = ", ".join(published.version for published in self.versions()) or "none"
+            raise RegistryError(
+                f"{self.name!r} has no version {number}", remedy=f"versions that exist: {known}"
+            ) from error
+
+    @staticmethod
+    def _published(version: Any) -> Published:
+        tags = version.tags
+        previous = tags.get(PREVIOUS_TAG, NOBODY)
+        return Published(
+            version.name,
+            str(version.version),
+            version.source,
+            tags.get(TRAINED_TAG, ""),
+            tags.get(ADAPTER_TAG, ""),
+            None if previous == NOBODY else previous,
+        )

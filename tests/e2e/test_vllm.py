@@ -1,0 +1,129 @@
+"""The real vLLM, started, asked, killed and ended; with a random model of 0.1 million parameters."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tasks.core.answers import Answer
+from tasks.core.config import ModelSource, ServerSettings
+from tasks.core.errors import ServerError
+from tasks.core.prompts import Sampling
+from tasks.core.vllm.client import Request, ask, log_likelihoods
+from tasks.core.vllm.server import Server, serving
+from tests.tiny_model import write_tiny_model
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+SETTINGS = ServerSettings(dtype="float32", cpu_kv_cache_gib=0.25)
+LABELS = ["billing", "billing dispute", "cards"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
+    return ModelSource(path=str(write_tiny_model(tmp_path_factory.mktemp("model"))))
+
+
+@pytest.fixture(scope="module")
+def adapters(model: ModelSource, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two random adapters of different rank."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    folders = {}
+    for name, rank in (("candidate", 4), ("champion", 24)):
+        torch.manual_seed(rank)
+        base = AutoModelForCausalLM.from_pretrained(model.path, dtype=torch.float32)
+        config = LoraConfig(r=rank, init_lora_weights=False, target_modules="all-linear", task_type="CAUSAL_LM")
+        folders[name] = tmp_path_factory.mktemp(name)
+        get_peft_model(base, config).save_pretrained(folders[name])
+    return folders
+
+
+@pytest.fixture(scope="module")
+def server(model: ModelSource, adapters: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(model, SETTINGS, log=tmp_path_factory.mktemp("log") / "vllm.log", adapters=adapters) as running:
+        yield running
+
+
+def requests(count: int, max_tokens: int, temperature: float = 0.0) -> list[Request]:
+    sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
+    return [
+        Request(str(number), [{"role": "user", "content": f"where is card {number}"}], sampling, seed=number)
+        for number in range(count)
+    ]
+
+
+def texts(server: Server, model: str, wanted: list[Request]) -> list[str]:
+    answers: dict[str, Answer] = {}
+    ask(server, model, wanted, concurrency=8, on_answer=lambda answer: answers.update({answer.request_id: answer}))
+    return [answers[request.request_id].text for request in wanted]
+
+
+def test_base_and_adapters_answer_side_by_side_and_differently(server: Server) -> None:
+    wanted = requests(6, max_tokens=12)
+    said = {name: texts(server, name, wanted) for name in ("base", "candidate", "champion")}
+    assert len({tuple(answers) for answers in said.values()}) == 3
+    assert texts(server, "candidate", wanted) == said["candidate"], "temperature 0 repeats itself"
+
+
+def test_the_likelihood_is_the_one_that_transformers_computes(server: Server, model: ModelSource) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    prompts = [[{"role": "user", "content": text}] for text in ("where is my card", "it is locked\n\nplease | help")]
+    found = log_likelihoods(server, "base", prompts, LABELS, concurrency=4, on_done=lambda done: None)
+    tokenizer = AutoTokenizer.from_pretrained(model.path)
+    reference = AutoModelForCausalLM.from_pretrained(model.path, dtype=torch.float32).eval()
+    for prompt, scores in zip(prompts, found, strict=True):
+        text = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
+        start = tokenizer(text, add_special_tokens=False).input_ids
+        expected = []
+        for label in LABELS:
+            tail = tokenizer(f"{label}<|im_end|>", add_special_tokens=False).input_ids
+            with torch.no_grad():
+                logits = reference(torch.tensor([start + tail])).logits[0].log_softmax(-1)
+            expected.append(sum(logits[len(start) - 1 + at, token].item() for at, token in enumerate(tail)))
+        assert scores == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_prompt_beyond_the_context_is_refused_with_the_servers_words(server: Server) -> None:
+    long = Request("long", [{"role": "user", "content": "card " * 1000}], Sampling(temperature=0, max_tokens=4), seed=0)
+    answers: list[Answer] = []
+    ask(server, "base", [long, *requests(1, max_tokens=4)], concurrency=2, on_answer=answers.append)
+    by_id = {answer.request_id: answer for answer in answers}
+    assert by_id["long"].finish_reason.startswith("refused: ") and "512" in by_id["long"].finish_reason
+    assert not by_id["0"].finish_reason.startswith("refused")
+    assert log_likelihoods(server, "base", [long.messages], LABELS, concurrency=1, on_done=lambda done: None) == [None]
+
+
+@pytest.mark.parametrize("victim", ["the server", "its engine"])
+def test_a_killed_server_is_a_typed_error_and_leaves_nothing(model: ModelSource, tmp_path: Path, victim: str) -> None:
+    with serving(model, SETTINGS, log=tmp_path / "vllm.log") as running:
+        root = psutil.Process(running.process.pid)
+        scratch = Path(root.environ()["TMPDIR"])
+        tree = [root, *root.children(recursive=True)]
+        target = root if victim == "the server" else next(one for one in tree if "Engine" in one.name())
+        killer = threading.Timer(1.0, lambda: target.send_signal(signal.SIGKILL))
+        killer.start()
+        answers: list[Answer] = []
+        with pytest.raises(ServerError, match="last lines") as caught:
+            ask(running, "base", requests(5000, 200, temperature=1.0), concurrency=8, on_answer=answers.append)
+        assert caught.value.retryable and "pid=" in caught.value.what
+        assert len(answers) < 5000
+        port = int(running.url.rpartition(":")[2])
+    deadline = time.monotonic() + 10
+    while any(one.is_running() for one in tree) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert [one for one in tree if one.is_running()] == []
+    assert not scratch.exists()
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
