@@ -1,4 +1,7 @@
-"""Intervals and tests for scores of two models on the same rows."""
+"""Intervals and tests for scores of two models on the same rows.
+
+scipy takes a second to import, so only the functions that need it do.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 Interval = tuple[float, float]
 Metric = Literal["accuracy", "token_f1"]
@@ -52,6 +54,8 @@ def paired_difference(metric: Metric, scores: Scores, reference: Scores, confide
 
 def wilson(successes: int, n: int, confidence: float) -> Interval:
     """Wilson's score interval of a proportion (Wilson 1927, JASA 22:209)."""
+    from scipy import stats
+
     interval = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
 
@@ -61,6 +65,8 @@ def paired_accuracy(scores: Scores, reference: Scores, confidence: float) -> Dif
 
     The interval is method 10 of Newcombe (1998), Statistics in Medicine 17:2635; the test is McNemar's, exact.
     """
+    from scipy import stats
+
     pairs = [(bool(one), bool(other)) for one, other in zip(scores, reference, strict=True)]
     n, both, neither = len(pairs), pairs.count((True, True)), pairs.count((False, False))
     gained, lost = pairs.count((True, False)), pairs.count((False, True))
@@ -93,6 +99,8 @@ def _joined(width: float, other_width: float, phi: float) -> float:
 
 def paired_means(scores: Scores, reference: Scores, confidence: float) -> Difference:
     """Difference of two mean scores on the same rows: bootstrap of the rows' differences, permutation within rows."""
+    from scipy import stats
+
     one, other = np.asarray(scores, dtype=float), np.asarray(reference, dtype=float)
     if len(one) < 2:
         return Difference(float((one - other).mean()), -1.0, 1.0, 1.0)
@@ -111,6 +119,8 @@ def paired_means(scores: Scores, reference: Scores, confidence: float) -> Differ
 
 def _bootstrap(values: Scores, confidence: float, widest: Interval) -> Interval:
     """Percentile bootstrap of a mean (Efron 1979); of a single value nothing is known."""
+    from scipy import stats
+
     if len(values) < 2:
         return widest
     result = stats.bootstrap(

@@ -68,31 +68,40 @@ def texts(server: Server, model: str, wanted: list[Request]) -> list[str]:
     return [answers[request.request_id].text for request in wanted]
 
 
-def test_base_and_adapters_answer_side_by_side_and_differently(server: Server) -> None:
+def test_temperature_zero_repeats_itself(server: Server) -> None:
     wanted = requests(6, max_tokens=12)
-    said = {name: texts(server, name, wanted) for name in ("base", "candidate", "champion")}
-    assert len({tuple(answers) for answers in said.values()}) == 3
-    assert texts(server, "candidate", wanted) == said["candidate"], "temperature 0 repeats itself"
+    assert texts(server, "candidate", wanted) == texts(server, "candidate", wanted)
 
 
-def test_the_likelihood_is_the_one_that_transformers_computes(server: Server, model: ModelSource) -> None:
+def test_base_and_adapters_are_served_side_by_side_as_transformers_and_peft_compute_them(
+    server: Server, model: ModelSource, adapters: dict[str, Path]
+) -> None:
     import torch
+    from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     prompts = [[{"role": "user", "content": text}] for text in ("where is my card", "it is locked\n\nplease | help")]
-    found = log_likelihoods(server, "base", prompts, LABELS, concurrency=4, on_done=lambda done: None)
     tokenizer = AutoTokenizer.from_pretrained(model.path)
-    reference = AutoModelForCausalLM.from_pretrained(model.path, dtype=torch.float32).eval()
-    for prompt, scores in zip(prompts, found, strict=True):
+
+    def by_transformers(name: str, prompt: list[dict[str, str]], label: str) -> float:
+        reference = AutoModelForCausalLM.from_pretrained(model.path, dtype=torch.float32).eval()
+        if name != "base":
+            reference = PeftModel.from_pretrained(reference, adapters[name]).eval()
         text = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
         start = tokenizer(text, add_special_tokens=False).input_ids
-        expected = []
-        for label in LABELS:
-            tail = tokenizer(f"{label}<|im_end|>", add_special_tokens=False).input_ids
-            with torch.no_grad():
-                logits = reference(torch.tensor([start + tail])).logits[0].log_softmax(-1)
-            expected.append(sum(logits[len(start) - 1 + at, token].item() for at, token in enumerate(tail)))
-        assert scores == pytest.approx(expected, abs=1e-3)
+        tail = tokenizer(f"{label}<|im_end|>", add_special_tokens=False).input_ids
+        with torch.no_grad():
+            logits = reference(torch.tensor([start + tail])).logits[0].log_softmax(-1)
+        return sum(float(logits[len(start) - 1 + at, token]) for at, token in enumerate(tail))
+
+    found = {
+        name: log_likelihoods(server, name, prompts, LABELS, concurrency=4, on_done=lambda done: None)
+        for name in ("base", "candidate", "champion")
+    }
+    for name, rows in found.items():
+        for prompt, scores in zip(prompts, rows, strict=True):
+            assert scores == pytest.approx([by_transformers(name, prompt, label) for label in LABELS], abs=1e-2), name
+    assert found["base"][0] != pytest.approx(found["candidate"][0], abs=0.1)
 
 
 def test_a_prompt_beyond_the_context_is_refused_with_the_servers_words(server: Server) -> None:

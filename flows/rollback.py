@@ -1,0 +1,34 @@
+"""Move the alias ``champion`` back to the version before it. Run it with ``retune rollback``."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.recipe import read_recipe
+from tasks.core.home import Home
+from tasks.publish.registry import Registry
+
+
+def roll_back(recipe: str, to: str | None) -> str:
+    """Move the alias, and say what was done."""
+    registry = Registry(Home.from_environment(), read_recipe(recipe).publish.name)
+    before, after = registry.roll_back(to)
+    if after is None:
+        return f"{before.name}: version {before.version} is no longer champion, and no other is"
+    return (
+        f"{before.name}: champion was version {before.version} and is now version {after.version}\n"
+        f"it lies in {after.path}"
+    )
+
+
+@flow(name="rollback", flow_run_name="{recipe}", log_prints=True)
+def rollback(recipe: str = "embedded", to: str | None = None) -> str:
+    """Take the champion back.
+
+    Args:
+        recipe: whose registered model.
+        to: a version, or ``none``; the version before where nothing is given.
+    """
+    said = roll_back(recipe, to)
+    print(said)
+    return said

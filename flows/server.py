@@ -1,0 +1,126 @@
+"""A Prefect server of our own: found, or started as a child that ends with us."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+
+import httpx
+
+from tasks.core.errors import MachineError
+from tasks.core.files import write_json
+from tasks.core.home import Home
+from tasks.core.processes import last_lines, running
+from tasks.core.progress import say
+
+START_TIMEOUT_SECONDS = 180
+UP_FILE = "up.json"
+
+
+@contextlib.contextmanager
+def prefect_api(home: Home) -> Iterator[str]:
+    """The API that a run reports to: PREFECT_API_URL, else the one of a living ``retune up``, else one of its own."""
+    if url := os.environ.get("PREFECT_API_URL"):
+        yield url
+        return
+    url = _url_of_up(home)
+    if url:
+        with _api_url(url):
+            yield url
+        return
+    with prefect_server(home, _free_port(), interface=False) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def prefect_server(home: Home, port: int, *, interface: bool) -> Iterator[str]:
+    """Run a Prefect server with its SQLite database under RETUNE_HOME for as long as the block runs.
+
+    Args:
+        home: where its database and log live.
+        port: on 127.0.0.1.
+        interface: also the web interface and the services (scheduler and so on).
+
+    Raises:
+        MachineError: the port is taken, or the server does not start.
+    """
+    _require_free(port)
+    log = home.logs / "prefect-server.log"
+    url = f"http://127.0.0.1:{port}/api"
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    environment = {"PREFECT_API_URL": url, "PREFECT_SERVER_UI_ENABLED": str(interface).lower()}
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)
+    say("starting the Prefect server")
+    with running(command if interface else [*command, "--no-services"], log=log, environment=environment) as process:
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        while not _answers(url):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise MachineError(
+                    f"The Prefect server did not start; its last lines:\n{last_lines(log)}",
+                    where=str(log),
+                    remedy="read the log; a database of another Prefect version can be moved away",
+                )
+            time.sleep(0.3)
+        with _api_url(url):
+            yield url
+
+
+@contextlib.contextmanager
+def announced(home: Home, url: str) -> Iterator[None]:
+    """Let later ``retune run`` commands find this server."""
+    file = home.root / "prefect" / UP_FILE
+    write_json(file, {"url": url})
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _url_of_up(home: Home) -> str | None:
+    file = home.root / "prefect" / UP_FILE
+    if not file.is_file():
+        return None
+    url: str = json.loads(file.read_text(encoding="utf-8"))["url"]
+    return url if _answers(url) else None
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=5, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@contextlib.contextmanager
+def _api_url(url: str) -> Iterator[None]:
+    os.environ["PREFECT_API_URL"] = url
+    try:
+        yield
+    finally:
+        del os.environ["PREFECT_API_URL"]
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise MachineError(
+                f"Port {port} is in use",
+                where=f"127.0.0.1:{port}",
+                remedy="stop what listens there, or name another one: retune up --port 4300",
+            ) from error
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
