@@ -18,8 +18,19 @@ from tasks.core.home import PROJECT_ROOT, Home
 from tasks.core.models import check_model
 from tasks.core.vllm.server import serving, vllm_version
 
-PACKAGES = ("prefect", "torch", "transformers", "trl", "peft", "bitsandbytes", "unsloth", "datasets", "pandas")
-PACKAGES += ("great-expectations", "mlflow")
+PACKAGES = (
+    "prefect",
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "bitsandbytes",
+    "unsloth",
+    "datasets",
+    "pandas",
+    "great-expectations",
+    "mlflow",
+)
 SEEDLING = PROJECT_ROOT / "seedling" / "model"
 ENOUGH_DISK_GIB = 5
 

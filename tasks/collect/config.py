@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from tasks.core.config import Name, Section
 
 FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
+Role = Literal["system", "user", "assistant"]
+SHAREGPT_ROLES: dict[str, Role] = {"system": "system", "human": "user", "gpt": "assistant"}
 RESERVED = {"document_id", "source", "line", "messages"}
 
 
@@ -38,9 +40,7 @@ class Conversations(Section):
     column: str = "conversations"
     role_key: str = "from"
     content_key: str = "value"
-    roles: dict[str, Literal["system", "user", "assistant"]] = Field(
-        default_factory=lambda: {"system": "system", "human": "user", "gpt": "assistant"}
-    )
+    roles: dict[str, Role] = Field(default_factory=SHAREGPT_ROLES.copy, description="the source's word: the role")
 
 
 class CollectConfig(Section):

@@ -140,7 +140,7 @@ class ArtifactStore:
             summary.check_balance(key.stage)
             files = folder_digests(temporary)
             content = {name: value for name, value in files.items() if not name.startswith(f"{REPORT_FOLDER}/")}
-            manifest = {
+            manifest: dict[str, Any] = {
                 "stage": key.stage,
                 "key": key.hex,
                 "digest": digest_of(content),

@@ -169,7 +169,7 @@ def _check_output(output: Output, path: Path) -> None:
                 remedy="add json_schema: {type: object, properties: {...}, required: [...]}",
             )
         try:
-            Draft202012Validator.check_schema(output.json_schema)
+            Draft202012Validator.check_schema(output.json_schema or {})
         except SchemaError as error:
             raise PromptError(f"output.json_schema is no JSON Schema: {error.message}", where=str(path)) from error
 

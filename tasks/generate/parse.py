@@ -37,9 +37,9 @@ def parse(output: Output, answer: Answer) -> tuple[dict[str, str], str | None]:
     except (ValueError, RecursionError) as error:
         return {}, f"unparseable: no JSON ({error})"
     assert output.json_schema is not None
-    error = next(Draft202012Validator(output.json_schema).iter_errors(value), None)
-    if error is not None:
-        return {}, f"schema: {error.message}"
+    broken = next(Draft202012Validator(output.json_schema).iter_errors(value), None)
+    if broken is not None:
+        return {}, f"schema: {broken.message}"
     if not isinstance(value, dict):
         return {}, "schema: the answer is no object"
     return {name: item if isinstance(item, str) else json.dumps(item) for name, item in value.items()}, None

@@ -182,8 +182,6 @@ def _environment(model: ModelSource, api_key: str, scratch: str) -> dict[str, st
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "INFO"),
-        # Each of vLLM's three processes imports 5,000 modules: without cached bytecode that takes twice as long.
-        "PYTHONDONTWRITEBYTECODE": "",
         # What vLLM learns about a model's class saves it a fourth import next time.
         "VLLM_CACHE_ROOT": str(Home.from_environment().root / "vllm"),
         # It leaves its sockets and rendezvous files behind. The path is short because a socket's must be.

@@ -1,0 +1,174 @@
+"""One small night with every real part: killed twice, finished, published once, repeated, rolled back.
+
+The tests share one RETUNE_HOME and run in this order: each goes on from where the one before left it.
+"""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pandas as pd
+import pytest
+
+from tasks.core.config import ModelSource, ServerSettings
+from tasks.core.home import Home
+from tasks.core.vllm.server import serving
+from tasks.publish.registry import Registry
+from tests.e2e.conftest import RECIPES, Retune, wait_until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+RECIPE = str(RECIPES / "small.yaml")
+START_SECONDS = 300
+ANSWERS_BEFORE_KILL = 40
+
+
+def answers(home: Path) -> int:
+    if not (home / "answers.sqlite").is_file():
+        return 0
+    with sqlite3.connect(home / "answers.sqlite", timeout=30) as connection:
+        try:
+            count: int = connection.execute("SELECT count(*) FROM answers").fetchone()[0]
+        except sqlite3.OperationalError:
+            return 0
+    return count
+
+
+def kill(retune: Retune, process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    retune.wait_for_no_process()
+
+
+def details(record: dict[str, Any], stage: str) -> dict[str, Any]:
+    import json
+
+    manifest = json.loads((Path(record["stages"][stage]["path"]) / "manifest.json").read_text())
+    found: dict[str, Any] = manifest["summary"]["details"]
+    return found
+
+
+def test_a_kill_in_the_middle_of_generation_leaves_no_process_and_keeps_the_answers(retune: Retune) -> None:
+    process = retune.start("run", "--recipe", RECIPE)
+    wait_until(
+        lambda: answers(retune.home) >= ANSWERS_BEFORE_KILL or process.poll() is not None, START_SECONDS, retune.output
+    )
+    assert process.poll() is None, retune.output()
+    kill(retune, process)
+    assert answers(retune.home) >= ANSWERS_BEFORE_KILL
+    assert retune.report()["status"] == "failed"
+
+
+def test_a_kill_in_the_middle_of_training_leaves_a_checkpoint(retune: Retune) -> None:
+    before = answers(retune.home)
+    process = retune.start("run", "--recipe", RECIPE)
+
+    def checkpointed() -> bool:
+        return any(retune.home.glob("work/train/*/checkpoint*/**/manifest.json")) or process.poll() is not None
+
+    wait_until(checkpointed, START_SECONDS, retune.output)
+    assert process.poll() is None, retune.output()
+    kill(retune, process)
+    generated = details(retune.report(), "generate")
+    assert generated["reused"] >= before, "answered rows were asked again"
+    assert generated["asked"] + generated["reused"] == answers(retune.home)
+
+
+def test_the_next_run_resumes_training_and_publishes_once(retune: Retune) -> None:
+    done = retune.call("run", "--recipe", RECIPE)
+    assert done.returncode == 0, done.stderr
+    record = retune.report()
+    assert record["status"] == "published"
+    assert record["stages"]["generate"]["cached"]
+    assert details(record, "train")["resumed_from"] >= 10
+    assert details(record, "train")["quantised_layers"] == 42
+    assert 0 < details(record, "train")["trained_token_share"] < 1
+    assert record["evaluation"]["candidate"] - record["evaluation"]["base"] >= 0.3
+    assert record["evaluation"]["ci_low"] > 0
+    for name, stage in record["stages"].items():
+        assert stage["rows_in"] == stage["accepted"] + stage["quarantined"] + stage["duplicates"], name
+    assert len(Registry(Home(retune.home), "small-router").versions()) == 1
+    for text in ("published", "95% interval", "champion: small-router version 1"):
+        assert text in done.stdout
+    retune.wait_for_no_process()
+
+
+def test_teacher_rows_are_mostly_valid_and_distinct(retune: Retune) -> None:
+    stages = retune.report()["stages"]
+    assert stages["generate"]["accepted"] >= 0.5 * stages["generate"]["rows_in"]
+    validated = stages["validate"]
+    assert validated["accepted"] >= 0.6 * (validated["accepted"] + validated["duplicates"])
+
+
+def test_the_same_night_again_is_a_no_op(retune: Retune) -> None:
+    done = retune.call("run", "--recipe", RECIPE)
+    assert done.returncode == 0, done.stderr
+    record = retune.report()
+    assert record["status"] == "no-op"
+    assert all(stage["cached"] for stage in record["stages"].values())
+    assert len(Registry(Home(retune.home), "small-router").versions()) == 1
+    retune.wait_for_no_process()
+
+
+@pytest.fixture
+def right_answer(retune: Retune) -> tuple[list[dict[str, str]], str, Path]:
+    """A held-out conversation that the candidate answered rightly, the right queue, and the champion's folder."""
+    record = retune.report()
+    table = pd.read_parquet(Path(record["stages"]["evaluate"]["path"]) / "answers.parquet")
+    document = table[table["candidate_score"] == 1].iloc[0]
+    holdout = pd.read_parquet(Path(record["stages"]["collect"]["path"]) / "holdout.parquet")
+    messages = holdout[holdout["document_id"] == document["document_id"]].iloc[0]["messages"]
+    return [dict(turn) for turn in messages[:-1]], messages[-1]["content"], Path(record["champion"]["path"])
+
+
+def test_merged_model_and_adapter_answer_rightly_in_transformers_and_peft(
+    right_answer: tuple[list[dict[str, str]], str, Path],
+) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    question, queue, champion = right_answer
+    base = AutoModelForCausalLM.from_pretrained("seedling/model", dtype=torch.float32)
+    models = {
+        "merged": AutoModelForCausalLM.from_pretrained(champion / "merged"),
+        "adapter": PeftModel.from_pretrained(base, str(champion / "adapter")),
+    }
+    for name, model in models.items():
+        tokenizer = AutoTokenizer.from_pretrained(champion / name)
+        text = tokenizer.apply_chat_template(question, add_generation_prompt=True, tokenize=False)
+        encoded = tokenizer(text, return_tensors="pt")
+        written = model.generate(**encoded, max_new_tokens=8, do_sample=False)
+        said = tokenizer.decode(written[0, encoded["input_ids"].shape[1] :], skip_special_tokens=True)
+        assert said.strip() == queue, name
+
+
+def test_merged_model_answers_rightly_in_vllm(
+    right_answer: tuple[list[dict[str, str]], str, Path], tmp_path: Path
+) -> None:
+    question, queue, champion = right_answer
+    settings = ServerSettings(dtype="float32", max_model_len=512, cpu_kv_cache_gib=0.25)
+    with serving(ModelSource(path=str(champion / "merged")), settings, log=tmp_path / "vllm.log") as server:
+        reply = httpx.post(
+            f"{server.url}/v1/chat/completions",
+            json={"model": "base", "messages": question, "temperature": 0, "max_tokens": 8},
+            headers={"Authorization": f"Bearer {server.api_key}"},
+            timeout=60,
+        ).json()["choices"][0]
+    assert reply["message"]["content"].strip() == queue
+    assert reply["finish_reason"] == "stop"
+
+
+def test_rollback_says_what_it_did(retune: Retune) -> None:
+    refused = retune.call("rollback", "--recipe", RECIPE)
+    assert refused.returncode == 1
+    assert "first champion" in refused.stderr
+    done = retune.call("rollback", "--recipe", RECIPE, "--to", "none")
+    assert done.returncode == 0, done.stderr
+    assert "version 1 is no longer champion" in done.stdout
+    assert Registry(Home(retune.home), "small-router").champion() is None
