@@ -19,6 +19,7 @@ from tasks.core.processes import last_lines, running
 from tasks.core.progress import say
 
 START_TIMEOUT_SECONDS = 180
+HAND_OVER_SECONDS = 20
 UP_FILE = "up.json"
 
 
@@ -34,7 +35,19 @@ def prefect_api(home: Home) -> Iterator[str]:
             yield url
         return
     with prefect_server(home, _free_port(), interface=False) as url:
-        yield url
+        try:
+            yield url
+        finally:
+            _hand_over()
+
+
+def _hand_over() -> None:
+    """Send what Prefect still holds back; after the server has ended, it would try for a minute at exit."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (APILogWorker, EventsWorker):
+        worker.drain_all(timeout=HAND_OVER_SECONDS)
 
 
 @contextlib.contextmanager
