@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -17,7 +18,7 @@ from flows.report import COUNTS, RunRecord, evaluation_rows, percent, read_recor
 from tasks.core.errors import RetuneError
 from tasks.core.home import Home
 
-app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 out = Console(highlight=False)
 RecipeOption = Annotated[str, typer.Option(help="A name in deployments/recipes, or a recipe file's path.")]
 INTERRUPTED = 130
@@ -128,6 +129,9 @@ def main() -> None:
     verbose = "--verbose" in sys.argv
     home = Home.from_environment()
     prepare_environment(home, verbose=verbose)
+    # A shell starts background jobs with SIGINT ignored; either signal ends the run and its children in good order.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         app(standalone_mode=False)
     except RetuneError as error:

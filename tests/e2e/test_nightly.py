@@ -69,7 +69,7 @@ def test_a_kill_in_the_middle_of_training_leaves_a_checkpoint(retune: Retune) ->
     process = retune.start("run", "--recipe", RECIPE)
 
     def checkpointed() -> bool:
-        return any(retune.home.glob("work/train/*/checkpoint*/**/manifest.json")) or process.poll() is not None
+        return any(retune.home.glob("work/train/*/**/checkpoint.json")) or process.poll() is not None
 
     wait_until(checkpointed, START_SECONDS, retune.output)
     assert process.poll() is None, retune.output()
