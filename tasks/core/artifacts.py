@@ -121,10 +121,14 @@ class ArtifactStore:
         folder = self.root / key.stage / key.hex
         if not (folder / MANIFEST).is_file():
             return None
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if folder_digests(folder, skip=[MANIFEST]) != manifest["files"]:
+        files = folder_digests(folder, skip=[MANIFEST])
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            if manifest["files"] != files or manifest["digest"] != _content_digest(files):
+                return None
+            return ArtifactRef(key.stage, key.hex, str(folder), manifest["digest"], manifest["summary"]["accepted"])
+        except (ValueError, KeyError, TypeError):
             return None
-        return ArtifactRef(key.stage, key.hex, str(folder), manifest["digest"], manifest["summary"]["accepted"])
 
     def write(self, key: StageKey, fill: Callable[[Path], Summary]) -> ArtifactRef:
         """Run ``fill`` on an empty folder and make the result the artifact of ``key``, all or nothing."""
@@ -139,11 +143,10 @@ class ArtifactStore:
             summary = fill(temporary)
             summary.check_balance(key.stage)
             files = folder_digests(temporary)
-            content = {name: value for name, value in files.items() if not name.startswith(f"{REPORT_FOLDER}/")}
             manifest: dict[str, Any] = {
                 "stage": key.stage,
                 "key": key.hex,
-                "digest": digest_of(content),
+                "digest": _content_digest(files),
                 "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "seconds": round(time.time() - started, 3),
                 "determinants": key.determinants(),
@@ -157,3 +160,8 @@ class ArtifactStore:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return ArtifactRef(key.stage, key.hex, str(final), manifest["digest"], summary.accepted)
+
+
+def _content_digest(files: Mapping[str, str]) -> str:
+    """An artifact's digest: of everything but its report."""
+    return digest_of({name: value for name, value in files.items() if not name.startswith(f"{REPORT_FOLDER}/")})

@@ -156,8 +156,8 @@ def run_worker(
     ):
         os.close(write_end)
         for line in _lines_until(output, process, deadline):
-            if line.startswith(EVENT_PREFIX):
-                on_event(json.loads(line[len(EVENT_PREFIX) :]))
+            if (event := _event(line)) is not None:
+                on_event(event)
             else:
                 log_file.write(line)
                 log_file.flush()
@@ -182,6 +182,16 @@ def run_worker(
         failed = result["error"]
         raise _error_class(failed["type"])(failed["what"], where=failed["where"] or str(log), remedy=failed["remedy"])
     return result
+
+
+def _event(line: str) -> dict[str, Any] | None:
+    """The event of a line, also where a progress bar wrote before it without an end of line; None of other lines."""
+    _, _, text = line.partition(EVENT_PREFIX)
+    try:
+        event = json.loads(text)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
 
 
 def _lines_until(output: Any, process: subprocess.Popen[str], deadline: float) -> Iterator[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta
+from jinja2 import StrictUndefined, Template, TemplateSyntaxError, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
@@ -95,7 +95,7 @@ class Prompt:
         given = {name: values[name] for name in self.head.variables if name in values}
         try:
             return [{"role": role, "content": part.render(given).strip()} for role, part in self._compiled]
-        except (TemplateError, TypeError, ValueError) as error:
+        except Exception as error:  # an expression in a template can raise anything, such as ZeroDivisionError
             raise PromptError(f"The template cannot be rendered: {error}", where=str(self.path)) from error
 
 
@@ -123,7 +123,7 @@ def read_prompt(path: Path) -> Prompt:
             remedy=f"name: {path.stem}",
         )
     parts = _read_parts(body, body_line, path)
-    _check_variables(parts, head, path)
+    _check_variables(parts, head, path, variables_line=_line_of(text, "variables:"))
     return Prompt(path, head, tuple((role, source) for role, source, _ in parts))
 
 
@@ -195,11 +195,12 @@ def _read_parts(body: str, first_line: int, path: Path) -> list[tuple[str, str, 
     return [(role, "\n".join(lines).strip("\n"), number) for role, lines, number in parts]
 
 
-def _check_variables(parts: list[tuple[str, str, int]], head: FrontMatter, path: Path) -> None:
+def _check_variables(parts: list[tuple[str, str, int]], head: FrontMatter, path: Path, variables_line: int) -> None:
     used: set[str] = set()
     for _, source, first_line in parts:
         try:
-            names = meta.find_undeclared_variables(ENVIRONMENT.parse(source))
+            tree = ENVIRONMENT.parse(source)
+            names = meta.find_undeclared_variables(tree)
             ENVIRONMENT.from_string(source)
         except TemplateSyntaxError as error:
             raise PromptError(
@@ -208,7 +209,7 @@ def _check_variables(parts: list[tuple[str, str, int]], head: FrontMatter, path:
                 remedy="variables are written {{ name }}, statements {% ... %}",
             ) from error
         for name in sorted(names - set(head.variables)):
-            line = first_line + _line_of(source, name) - 1
+            line = first_line - 1 + min(node.lineno for node in tree.find_all(nodes.Name) if node.name == name)
             raise PromptError(
                 f"The template uses {name!r}, which is not declared",
                 where=f"{path}:{line}",
@@ -219,7 +220,7 @@ def _check_variables(parts: list[tuple[str, str, int]], head: FrontMatter, path:
         if name not in used:
             raise PromptError(
                 f"The variable {name!r} is declared but never used",
-                where=str(path),
+                where=f"{path}:{variables_line}",
                 remedy="use it in the body, or remove it from variables",
             )
 

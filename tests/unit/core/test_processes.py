@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 from tasks.core import processes
+from tasks.core.home import PROJECT_ROOT
 from tasks.core.processes import running
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
@@ -64,3 +66,41 @@ def test_a_process_that_ignores_the_signal_is_killed(tmp_path: Path, monkeypatch
             time.sleep(0.02)
         time.sleep(0.3)
     assert process.returncode == -signal.SIGKILL
+
+
+def test_an_orphan_in_a_session_of_its_own_is_found_by_its_mark(tmp_path: Path) -> None:
+    pids = tmp_path / "pid"
+    daemon = (
+        "import subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)\n"
+        f"open({str(pids)!r}, 'w').write(str(child.pid))"
+    )
+    with running([sys.executable, "-c", daemon], log=tmp_path / "log") as process:
+        orphan = read_pid(pids)
+        assert process.wait(timeout=10) == 0 and lives(orphan)
+    assert not lives(orphan)
+
+
+def test_other_processes_are_left_alone(tmp_path: Path) -> None:
+    with running([sys.executable, "-c", "import time; time.sleep(600)"], log=tmp_path / "one") as mine:
+        with running([sys.executable, "-c", "import time; time.sleep(600)"], log=tmp_path / "two"):
+            pass
+        assert mine.poll() is None
+
+
+def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    """Nothing of the parent's code runs after SIGKILL: the kernel tells the child."""
+    pids, log = tmp_path / "pid", str(tmp_path / "log")
+    parent = (
+        "import sys, time\nfrom pathlib import Path\nfrom tasks.core.processes import running\n"
+        f"with running([sys.executable, '-c', 'import time; time.sleep(600)'], log=Path({log!r})) as p:\n"
+        f"    time.sleep(0.5)\n    open({str(pids)!r}, 'w').write(str(p.pid))\n    time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", parent], cwd=PROJECT_ROOT) as process:
+        child = read_pid(pids)
+        assert lives(child)
+        process.kill()
+    deadline = time.monotonic() + 10
+    while lives(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not lives(child)

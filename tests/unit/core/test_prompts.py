@@ -111,7 +111,7 @@ def test_front_matter_that_is_no_yaml_or_no_mapping_is_told(tmp_path: Path) -> N
 
 
 def test_an_undeclared_variable_is_told_where_it_is_used_and_not_where_the_word_stands(tmp_path: Path) -> None:
-    body = "system:\nNever mention a queue.\nuser:\nAbout {{ topic }}:\n\nthe queue is {{ queue }}.\n"
+    body = "system:\nYou ask.\nuser:\nAbout {{ topic }} in the queue:\n\nit is {{ queue }}.\n"
     error = failure(tmp_path, body=body)
     assert "'queue'" in error.what and line(error) == 12
     assert "topic" in error.remedy
