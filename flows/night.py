@@ -56,11 +56,16 @@ class Night:
         self.record.published(result, Registry(self.home, job.config.name).champion())
 
     def rival(self, trained: ArtifactRef) -> Rival | None:
-        """Whom the candidate has to beat: the champion, or, if it is the champion already, the one it replaced."""
+        """Whom the candidate has to beat: the champion.
+
+        A candidate that was champion already is compared with the one it replaced, as it was then: its evaluation is
+        found, and neither a night without news nor one after a rollback publishes it again.
+        """
         registry = Registry(self.home, self.recipe.publish.name)
+        known = registry.promoted(trained.digest)
         champion = registry.champion()
-        if champion is not None and champion.trained == trained.digest:
-            champion = registry.version(champion.previous) if champion.previous else None
+        if known is not None:
+            champion = registry.version(known.previous) if known.previous else None
         if champion is None:
             return None
         return Rival(champion.name, champion.version, f"{champion.path}/adapter", champion.adapter)

@@ -81,7 +81,10 @@ class RunRecord:
         if result.promoted:
             self.status = "published"
         elif all(stage["cached"] for stage in self.stages.values()):
-            self.status, self.reason = "no-op", "Nothing that determines the result has changed since the last run."
+            self.status, self.reason = (
+                "no-op",
+                "Nothing that determines the result has changed: every stage was found done.",
+            )
         else:
             self.status = "rejected"
         self.write()

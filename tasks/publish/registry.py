@@ -67,6 +67,12 @@ class Registry:
         """
         return self._published(self._tagged(number))
 
+    def promoted(self, trained: str) -> Published | None:
+        """The latest version that holds this train artifact and was champion at some time, or None."""
+        found = self._client.search_model_versions(f"name = '{self.name}'")
+        held = [one for one in found if one.tags.get(TRAINED_TAG) == trained and PROMOTED_TAG in one.tags]
+        return self._published(max(held, key=lambda one: int(one.version))) if held else None
+
     def versions(self) -> list[Published]:
         """All versions, oldest first."""
         found = self._client.search_model_versions(f"name = '{self.name}'")
@@ -127,12 +133,12 @@ class Registry:
         if PROMOTED_TAG not in self._tagged(target).tags:
             raise RegistryError(
                 f"Version {target} of {self.name!r} was never champion: it did not pass the gate",
-                remedy="versions that were: " + (", ".join(self._promoted()) or "none"),
+                remedy="versions that were: " + (", ".join(self._champions()) or "none"),
             )
         self._client.set_registered_model_alias(self.name, CHAMPION, restored.version)
         return current, restored
 
-    def _promoted(self) -> list[str]:
+    def _champions(self) -> list[str]:
         found = self._client.search_model_versions(f"name = '{self.name}'")
         return sorted((version.version for version in found if PROMOTED_TAG in version.tags), key=int)
 

@@ -114,14 +114,12 @@ def test_a_prompt_beyond_the_context_is_refused_with_the_servers_words(server: S
     assert log_likelihoods(server, "base", [long.messages], LABELS, concurrency=1, on_done=lambda done: None) == [None]
 
 
-@pytest.mark.parametrize("victim", ["the server", "its engine"])
-def test_a_killed_server_is_a_typed_error_and_leaves_nothing(model: ModelSource, tmp_path: Path, victim: str) -> None:
+def test_a_killed_server_is_a_typed_error_and_leaves_nothing(model: ModelSource, tmp_path: Path) -> None:
     with serving(model, SETTINGS, log=tmp_path / "vllm.log") as running:
         root = psutil.Process(running.process.pid)
         scratch = Path(root.environ()["TMPDIR"])
         tree = [root, *root.children(recursive=True)]
-        target = root if victim == "the server" else next(one for one in tree if "Engine" in one.name())
-        killer = threading.Timer(1.0, lambda: target.send_signal(signal.SIGKILL))
+        killer = threading.Timer(1.0, lambda: root.send_signal(signal.SIGKILL))
         killer.start()
         answers: list[Answer] = []
         with pytest.raises(ServerError, match="last lines") as caught:

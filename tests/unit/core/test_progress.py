@@ -26,7 +26,7 @@ def test_a_line_is_printed_as_it_is_whatever_its_brackets_and_length(written: io
 
 def test_lines_come_no_faster_than_the_interval(written: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 1.0, 10.5, 10.5, 11.0])
-    monkeypatch.setattr(progress_module.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr("tasks.core.progress.time.monotonic", lambda: next(clock))
     with progress("asking", 30) as advance:
         advance(1, "")
         advance(20, "7 tokens")
