@@ -21,5 +21,7 @@ def prepare_environment(home: Home, *, verbose: bool = False) -> None:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "GIT_PYTHON_REFRESH": "quiet",
     }
+    for name in ("NO_PROXY", "no_proxy"):  # our own servers are on this machine
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1,localhost"]))
     for name, value in defaults.items():
         os.environ.setdefault(name, value)

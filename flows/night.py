@@ -15,14 +15,14 @@ from prefect.runtime import flow_run
 from flows.recipe import Recipe, read_recipe
 from flows.report import RunRecord, evaluation_markdown, rows_table, samples_markdown
 from tasks.core.artifacts import ArtifactRef
-from tasks.core.errors import BusyError
+from tasks.core.errors import BusyError, ContractViolation, StageTimeout
 from tasks.core.home import Home
 from tasks.core.progress import say
 from tasks.core.stage import StageResult
 from tasks.evaluate.evaluate import Rival
 from tasks.publish.publish import PublishJob
 from tasks.publish.registry import Registry
-from tasks.publish.task import publish_candidate
+from tasks.publish.task import PublishResult, publish_candidate
 
 SECONDS_A_MINUTE = 60
 
@@ -41,7 +41,7 @@ class Night:
         timeout = getattr(getattr(job, "config", None), "timeout_minutes", None)
         limited = task.with_options(timeout_seconds=timeout * SECONDS_A_MINUTE) if timeout else task
         state: Any = limited(job, self.record.run_id, return_state=True)
-        result: StageResult = state.result()
+        result: StageResult = _result_of(state, str(task.name), timeout)
         cached = result.cached or state.name == "Cached"
         self._note(str(task.name), result.ref, time.monotonic() - started, cached)
         return result.ref
@@ -51,9 +51,25 @@ class Night:
         say("publish")
         started = time.monotonic()
         limited = publish_candidate.with_options(timeout_seconds=job.config.timeout_minutes * SECONDS_A_MINUTE)
-        result = limited(job, self.record.run_id)
+        state: Any = limited(job, self.record.run_id, return_state=True)
+        result: PublishResult = _result_of(state, "publish", job.config.timeout_minutes)
         self._note("publish", result.stage.ref, time.monotonic() - started, result.stage.cached and not result.promoted)
         self.record.published(result, Registry(self.home, job.config.name).champion())
+
+    def require_holdout(self, collected: ArtifactRef) -> None:
+        """Stop before a model is started if the holdout is too small for the gate to decide anything.
+
+        Raises:
+            ContractViolation: with the numbers.
+        """
+        rows = collected.manifest()["summary"]["details"]["splits"]["holdout"]
+        needed = self.recipe.evaluate.gate.minimum_rows
+        if rows < needed:
+            raise ContractViolation(
+                f"The holdout has {rows} documents, and the gate wants {needed}",
+                where="evaluate.gate.minimum_rows",
+                remedy="collect more documents, or raise collect.holdout_fraction before the first night",
+            )
 
     def rival(self, trained: ArtifactRef) -> Rival | None:
         """Whom the candidate has to beat: the champion.
@@ -85,19 +101,34 @@ def night(recipe_name: str) -> Iterator[Night]:
         RetuneError: the recipe or a file it names is wrong, or another run is under way in this RETUNE_HOME.
     """
     home = Home.from_environment()
-    record = RunRecord.start(home, recipe_name, str(flow_run.id or ""))
-    try:
-        with _alone(home):
+    with _alone(home):
+        record = RunRecord.start(home, recipe_name, str(flow_run.id or ""))
+        try:
             recipe = read_recipe(recipe_name)
             record.recipe = recipe.name
             recipe.check()
             one = Night(recipe, home, record)
             yield one
             record.finish()
-            _show(one)
-    except BaseException as error:
-        record.fail(error)
-        raise
+        except BaseException as error:
+            record.fail(error)
+            raise
+    try:
+        _show(one)
+    except Exception as error:  # what the night did stands, whatever Prefect's server says to its artifacts
+        say(f"the run's Prefect artifacts could not be written: {type(error).__name__}: {error}")
+
+
+def _result_of(state: Any, stage: str, timeout: float | None) -> Any:
+    """A finished task's result, or its error; running over the time is an error that names the recipe's key."""
+    try:
+        return state.result()
+    except TimeoutError as error:
+        raise StageTimeout(
+            f"The {stage} stage ran over its {timeout:g} minutes and was ended",
+            where=f"{stage}.timeout_minutes",
+            remedy="raise it in the recipe, or make the work smaller; the next run goes on from what is done",
+        ) from error
 
 
 @contextlib.contextmanager

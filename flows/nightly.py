@@ -30,6 +30,7 @@ def nightly_retraining(recipe: str = "embedded") -> dict[str, Any]:
     with night(recipe) as tonight:
         plan = tonight.recipe
         collected = tonight.stage(collect_documents, plan.collect_job())
+        tonight.require_holdout(collected)
         generated = tonight.stage(generate_rows, plan.generate_job(collected)) if plan.generate else None
         validated = tonight.stage(validate_rows, plan.validate_job(collected, generated))
         trained = tonight.stage(train_adapter, plan.train_job(validated))

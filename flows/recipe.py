@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError, field_validator
 
 from tasks.collect.collect import CollectJob
-from tasks.collect.config import CollectConfig
+from tasks.collect.config import CollectConfig, FileSource, HubSource
 from tasks.collect.readers import check_columns
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.config import ChatTask, ModelSource, Name, Section
@@ -127,11 +127,11 @@ class Recipe(Section):
                 )
         check_contract(Path(self.validate_.contract), contract_columns(self.row_fields))
         for role, field in (("input", self.task.input), ("output", self.task.output)):
-            if self.collect.columns and field not in self.row_fields:
+            if self.collect.columns and field not in self.fields:
                 raise RecipeError(
                     f"task.{role} names the field {field!r}, which no document has",
                     where=self.name,
-                    remedy=f"fields are: {', '.join(self.row_fields)}",
+                    remedy=f"map a column to it in collect.columns; fields are: {', '.join(self.fields)}",
                 )
         vllm_python()
 
@@ -173,7 +173,10 @@ def read_recipe(name: str) -> Recipe:
         RecipeError: no such recipe, no YAML, an unknown key or a wrong value; with file and line.
     """
     path = recipe_path(name)
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"The recipe is not UTF-8: {error}", where=str(path), remedy="save it as UTF-8") from error
     try:
         data = yaml.safe_load(text)
         node = yaml.compose(text)
@@ -243,17 +246,20 @@ def _resolved(recipe: Recipe, folder: Path) -> Recipe:
     def absolute(path: str) -> str:
         return str((folder / path).resolve())
 
+    def local(path: str) -> str:
+        return absolute(path) if path.startswith((".", "/")) or (folder / path).is_dir() else path
+
     def model(source: ModelSource) -> ModelSource:
-        local = source.path.startswith((".", "/")) or (folder / source.path).is_dir()
-        return source.model_copy(update={"path": absolute(source.path)}) if local else source
+        return source.model_copy(update={"path": local(source.path)})
+
+    def documents(source: FileSource | HubSource) -> FileSource | HubSource:
+        update = {"hub": local(source.hub)} if isinstance(source, HubSource) else {"path": absolute(source.path)}
+        return source.model_copy(update=update)
 
     def named(name: str, home: Path, suffix: str) -> str:
         return absolute(name) if name.endswith(suffix) else str(home / f"{name}{suffix}")
 
-    sources = tuple(
-        source.model_copy(update={"path": absolute(source.path)}) if hasattr(source, "path") else source
-        for source in recipe.collect.sources
-    )
+    sources = tuple(map(documents, recipe.collect.sources))
     update: dict[str, Any] = {
         "model": model(recipe.model),
         "collect": recipe.collect.model_copy(update={"sources": sources}),

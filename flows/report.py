@@ -64,6 +64,8 @@ class RunRecord:
         for extra in ("asked", "reused", "by_prompt", "rules", "splits", "labels", "merge", "quantised_layers"):
             if details.get(extra) not in (None, {}, []):
                 self.stages[name][extra] = details[extra]
+        if cached and "asked" in details:
+            self.stages[name] |= {"asked": 0, "reused": details["asked"] + details["reused"]}
         if name == "evaluate":
             self.evaluation = {key: value for key, value in details.items() if key != "probes"}
             self.evaluation["probes"] = details["probes"]
@@ -85,6 +87,9 @@ class RunRecord:
                 "no-op",
                 "Nothing that determines the result has changed: every stage was found done.",
             )
+        elif result.known is not None:
+            self.status = "no-op"
+            self.reason = f"This very adapter was published before, as version {result.known.version}."
         else:
             self.status = "rejected"
         self.write()

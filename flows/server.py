@@ -6,9 +6,11 @@ import contextlib
 import json
 import os
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import httpx
 
@@ -19,8 +21,19 @@ from tasks.core.processes import last_lines, running
 from tasks.core.progress import say
 
 START_TIMEOUT_SECONDS = 180
+OWN_LOG = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO"}
+"""Server and worker have log files of their own; the terminal's quiet is not theirs."""
 HAND_OVER_SECONDS = 20
+SERVER_LOG = "prefect-server.log"
 UP_FILE = "up.json"
+
+
+@dataclass(frozen=True)
+class PrefectServer:
+    """A running server: the address of its API, and its process."""
+
+    url: str
+    process: subprocess.Popen[str]
 
 
 @contextlib.contextmanager
@@ -34,9 +47,9 @@ def prefect_api(home: Home) -> Iterator[str]:
         with _api_url(url):
             yield url
         return
-    with prefect_server(home, _free_port(), interface=False) as url:
+    with prefect_server(home, _free_port(), interface=False) as server:
         try:
-            yield url
+            yield server.url
         finally:
             _hand_over()
 
@@ -51,7 +64,7 @@ def _hand_over() -> None:
 
 
 @contextlib.contextmanager
-def prefect_server(home: Home, port: int, *, interface: bool) -> Iterator[str]:
+def prefect_server(home: Home, port: int, *, interface: bool) -> Iterator[PrefectServer]:
     """Run a Prefect server with its SQLite database under RETUNE_HOME for as long as the block runs.
 
     Args:
@@ -63,10 +76,10 @@ def prefect_server(home: Home, port: int, *, interface: bool) -> Iterator[str]:
         MachineError: the port is taken, or the server does not start.
     """
     _require_free(port)
-    log = home.logs / "prefect-server.log"
+    log = home.logs / SERVER_LOG
     url = f"http://127.0.0.1:{port}/api"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    environment = {"PREFECT_API_URL": url, "PREFECT_SERVER_UI_ENABLED": str(interface).lower()}
+    environment = {"PREFECT_API_URL": url, "PREFECT_SERVER_UI_ENABLED": str(interface).lower(), **OWN_LOG}
     log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
     say("starting the Prefect server")
@@ -81,7 +94,7 @@ def prefect_server(home: Home, port: int, *, interface: bool) -> Iterator[str]:
                 )
             time.sleep(0.3)
         with _api_url(url):
-            yield url
+            yield PrefectServer(url, process)
 
 
 @contextlib.contextmanager

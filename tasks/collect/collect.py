@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -13,11 +14,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.collect.config import CollectConfig, FileSource
+from tasks.collect.config import CollectConfig, FileSource, HubSource
 from tasks.collect.readers import Record, read_records, readable, source_files
 from tasks.core.artifacts import StageKey, Summary
 from tasks.core.config import ChatTask
-from tasks.core.files import canonical_json, digest_of, file_digest
+from tasks.core.files import canonical_json, digest_of, file_digest, folder_digests
 from tasks.core.messages import Message, to_messages, why_invalid
 from tasks.core.stage import StageContext
 
@@ -44,14 +45,15 @@ class CollectJob:
     def key(self) -> StageKey:
         """Determined by the configuration and the bytes of every source file."""
         files = {
-            f"{number}:{file.name}": file_digest(file)
+            f"{number}:{name}": digest
             for number, source in enumerate(self.config.sources)
-            if isinstance(source, FileSource)
-            for file in source_files(source)
+            for name, digest in _digests(source).items()
         }
         config = self.config.model_dump(mode="json")
-        for source in config["sources"]:
-            source.pop("path", None)
+        for plain, source in zip(config["sources"], self.config.sources, strict=True):
+            plain.pop("path", None)
+            if isinstance(source, HubSource):
+                plain["hub"] = source.name
         return StageKey("collect", VERSION, {"collect": config, "task": self.task}, files=files, libraries=["pyarrow"])
 
     def fill(self, folder: Path, context: StageContext) -> Summary:
@@ -171,6 +173,15 @@ class CollectJob:
         seen[f"id:{name}"] = content
         seen[f"content:{content}"] = name
         return False
+
+
+def _digests(source: FileSource | HubSource) -> dict[str, str]:
+    """Of the files of a source, by path below the folder that holds them all; a hub's data set is named, not read."""
+    if isinstance(source, HubSource):
+        return folder_digests(Path(source.hub)) if source.is_local else {}
+    files = source_files(source)
+    root = os.path.commonpath([file.parent for file in files])
+    return {file.relative_to(root).as_posix(): file_digest(file) for file in files}
 
 
 def _text(values: Mapping[str, Any], column: str) -> str:

@@ -29,9 +29,19 @@ class FileSource(Section):
 class HubSource(Section):
     """A data set of the Hugging Face Hub, or a local folder in its layout."""
 
-    hub: str = Field(description="id such as mlabonne/FineTome-100k, or a folder")
+    hub: str = Field(description="id such as mlabonne/FineTome-100k, or a folder relative to the recipe's file")
     split: str = "train"
     revision: str | None = Field(None, description="commit; without one the data set is not pinned")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a folder: recipes resolve folders to absolute paths when they are read."""
+        return Path(self.hub).is_absolute()
+
+    @property
+    def name(self) -> str:
+        """What its rows are known by: the id, or the folder's name."""
+        return Path(self.hub).name if self.is_local else self.hub
 
 
 class Conversations(Section):

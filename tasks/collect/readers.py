@@ -45,9 +45,8 @@ def source_files(source: FileSource) -> list[Path]:
         SourceError: there are none, or the format of one is unknown.
     """
     pattern = Path(source.path)
-    files = sorted(
-        file for file in Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))) if file.is_file()
-    )
+    matches = Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))
+    files = [pattern] if pattern.is_file() else sorted(file for file in matches if file.is_file())
     if not files:
         raise SourceError(
             "The source file does not exist", where=source.path, remedy="correct collect.sources in the recipe"
@@ -119,10 +118,12 @@ def _read_csv(file: Path, columns: list[str]) -> Iterator[Record]:
             except csv.Error as error:
                 yield Record(file.name, line, None, "", f"unreadable CSV: {error}")
                 continue
+            if not row:
+                continue
             if len(row) != len(header):
                 problem = f"{len(row)} fields where the header has {len(header)}"
                 yield Record(file.name, line, None, readable(",".join(row)), problem)
-            elif row:
+            else:
                 yield Record(file.name, line, dict(zip(header, row, strict=True)))
 
 
@@ -173,12 +174,16 @@ def _read_hub(source: HubSource, columns: list[str]) -> Iterator[Record]:
     for line, values in enumerate(rows, 1):
         if line == 1:
             _require(columns, list(values), source.hub)
-        yield Record(source.hub, line, dict(values))
+        yield Record(source.name, line, dict(values))
 
 
 def readable(text: str) -> str:
     """A text whose undecodable bytes are written as escapes, so that it can be stored."""
-    return text.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="backslashreplace")
+    try:
+        content = text.encode("utf-8", errors="surrogateescape")
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell
+        content = text.encode("utf-8", errors="backslashreplace")
+    return content.decode("utf-8", errors="backslashreplace")
 
 
 READERS: dict[str, Callable[[Path, list[str]], Iterator[Record]]] = {

@@ -34,6 +34,11 @@ class Answer:
     completion_tokens: int
     run_id: str = ""
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether the server would not answer the request at all."""
+        return self.finish_reason.startswith("refused")
+
 
 class AnswerStore:
     """SQLite table of answers by request id."""

@@ -76,6 +76,14 @@ class ChildError(RetuneError):
     retryable = True
 
 
+class WorkerError(RetuneError):
+    """A child process failed with an error that nobody foresaw: it would do so again."""
+
+
+class StageTimeout(RetuneError):
+    """A stage ran over the time that the recipe gives it."""
+
+
 class ServerError(RetuneError):
     """The model server did not start, or stopped answering; starting it again can help."""
 

@@ -18,7 +18,7 @@ import psutil
 
 from tasks.core import child as child_module
 from tasks.core import errors
-from tasks.core.errors import ChildError, RetuneError
+from tasks.core.errors import ChildError, RetuneError, WorkerError
 from tasks.core.files import write_json
 from tasks.core.home import PROJECT_ROOT
 
@@ -234,4 +234,14 @@ def worker_main(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         failed = {"type": type(error).__name__, "what": error.what, "where": error.where, "remedy": error.remedy}
         write_json(result_file, {"error": failed})
         raise SystemExit(1) from error
+    except Exception as error:
+        # A child that dies without a result was killed, and can be tried again; this one would fail again.
+        failed = {
+            "type": WorkerError.__name__,
+            "what": f"{type(error).__name__}: {error}",
+            "where": "",
+            "remedy": "the log has the traceback",
+        }
+        write_json(result_file, {"error": failed})
+        raise
     write_json(result_file, result)

@@ -10,6 +10,7 @@ from prefect.tasks import exponential_backoff
 
 from tasks.core.artifacts import ArtifactStore
 from tasks.core.errors import RetuneError
+from tasks.core.files import digest_of
 from tasks.core.home import Home
 
 RETRIES = 2
@@ -23,8 +24,10 @@ def artifact_cache_key(context: TaskRunContext, parameters: dict[str, Any]) -> s
     fail their digest is forgotten here, before Prefect looks for it.
     """
     key = parameters["job"].key()
-    name = f"{key.stage}-{key.hex}"
-    if ArtifactStore(Home.from_environment().artifacts).find(key) is None:
+    home = Home.from_environment()
+    # A stored reference holds the artifact's path: in a home that was moved it is another reference.
+    name = f"{key.stage}-{key.hex}-{digest_of(str(home.root))[:8]}"
+    if ArtifactStore(home.artifacts).find(key) is None:
         (PREFECT_LOCAL_STORAGE_PATH.value() / name).unlink(missing_ok=True)
     return name
 

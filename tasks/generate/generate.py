@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,12 @@ class GenerateJob:
         return self.config.teacher or self.model
 
     @property
+    def engine(self) -> str:
+        """Name and version of the server software, and the settings that shape its answers."""
+        shaping = self.config.server.model_dump(include={"dtype", "max_model_len", "extra_args"})
+        return f"{vllm_version()} {canonical_json(shaping)}"
+
+    @property
     def prompts(self) -> list[Prompt]:
         return [read_prompt(Path(path)) for path in self.config.prompts]
 
@@ -64,28 +70,26 @@ class GenerateJob:
 
     def key(self) -> StageKey:
         """Determined by documents, prompt files, teacher, server software, seed and task."""
-        prompts = [*self.prompts, *([self.check] if self.check else [])]
+        prompts = {f"prompt:{prompt.name}": prompt.digest for prompt in self.prompts}
+        checks = {f"check:{self.check.name}": self.check.digest} if self.check else {}
         return StageKey(
             "generate",
             VERSION,
             {
-                "dtype": self.config.server.dtype,
-                "max_model_len": self.config.server.max_model_len,
-                "has_check": self.check is not None,
+                "engine": self.engine,
                 "task": self.task,
                 "fields": self.fields,
                 "seed": self.seed,
-                "vllm": vllm_version(),
             },
             inputs=[self.collected],
-            files={"model": model_digest(self.teacher), **{prompt.name: prompt.digest for prompt in prompts}},
+            files={"model": model_digest(self.teacher), **prompts, **checks},
             libraries=["jinja2", "jsonschema"],
         )
 
     def fill(self, folder: Path, context: StageContext) -> Summary:
         """Ask what was never asked before, and write what came of everything."""
         documents = pq.read_table(self.collected.folder / "train.parquet").to_pylist()
-        teacher = Teacher(self.teacher.path, model_digest(self.teacher), vllm_version())
+        teacher = Teacher(self.teacher.path, model_digest(self.teacher), self.engine)
         with AnswerStore.open(context.home.answers) as store, _Oracle(self, store, context) as oracle:
             planned = plan_rows(documents, self.prompts, teacher, self.seed)
             answers = oracle.answer(planned, "writing rows")
@@ -120,8 +124,13 @@ class GenerateJob:
             if problem:
                 rejected.append(_rejected(plan, problem, answer.text))
                 continue
-            kept = {name: str(plan.values[name]) for name in self.fields}
-            row = {**kept, **{name: value for name, value in fields.items() if name in self.all_fields}}
+            row = self._fields_of(plan, fields)
+            if empty := [name for name in (self.task.input, self.task.output) if not row[name].strip()]:
+                rejected.append(_rejected(plan, f"missing: the answer has no {' and no '.join(empty)}", answer.text))
+                continue
+            if lacking := next((name for name in (self.task.input, self.task.output) if name not in row), None):
+                rejected.append(_rejected(plan, f"incomplete: the answer has no {lacking!r}", answer.text))
+                continue
             rows.append(
                 {
                     "row_id": plan.row_id,
@@ -140,6 +149,11 @@ class GenerateJob:
                 }
             )
         return rows, rejected
+
+    def _fields_of(self, plan: PlannedRow, written: Mapping[str, str]) -> dict[str, str]:
+        """The row's fields: what the prompt's output fills is the answer's alone, the rest is the document's."""
+        kept = set(self.fields) - set(plan.prompt.head.output.fields)
+        return {name: str(plan.values[name]) if name in kept else written.get(name, "") for name in self.all_fields}
 
     @property
     def all_fields(self) -> tuple[str, ...]:
@@ -199,13 +213,13 @@ class _Oracle:
             with progress(what, len(missing)) as advance:
 
                 def keep(answer: Answer) -> None:
-                    answers[answer.request_id] = answer
-                    self._store.add(answer, self._context.run_id)
+                    answers[answer.request_id] = replace(answer, run_id=self._context.run_id)
+                    if not answer.is_refused:  # another night, the server may be able to
+                        self._store.add(answer, self._context.run_id)
                     self.completion_tokens += answer.completion_tokens
                     advance(len(answers) - (len(requests) - len(missing)), f"{self.completion_tokens} tokens")
 
                 ask(self._start(), BASE_NAME, missing, concurrency=self._job.config.concurrency, on_answer=keep)
-            answers = self._store.find(requests)
         return answers
 
     def _start(self) -> Server:

@@ -21,7 +21,7 @@ class Teacher:
     Attributes:
         name: its path or hub id, as the recipe says.
         digest: its revision: digest of its files, or of hub id and commit.
-        engine: name and version of the server software.
+        engine: name and version of the server software, and the settings that shape its answers.
     """
 
     name: str

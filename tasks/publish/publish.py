@@ -136,9 +136,12 @@ class PublishJob:
 def publish(job: PublishJob, ref: ArtifactRef, registry: Registry) -> tuple[Published, bool]:
     """Register the artifact and, if it passed the gate, make it the champion: the last act of a night.
 
+    An adapter that was champion before, under whatever version, is not made so again: it was replaced or rolled back.
+
     Returns:
         the version, and whether this call changed who is champion.
     """
+    known = registry.promoted(job.trained.digest)
     published = registry.register(
         ref.folder,
         key=ref.key,
@@ -146,7 +149,9 @@ def publish(job: PublishJob, ref: ArtifactRef, registry: Registry) -> tuple[Publ
         adapter=adapter_digest(ref.folder / "adapter"),
         run=str(job.trained.manifest()["summary"]["details"].get("mlflow_run_id") or ""),
     )
-    return published, job.evaluation["decision"] == PUBLISH and registry.promote(published)
+    if job.evaluation["decision"] != PUBLISH or (known is not None and known.version != published.version):
+        return published, False
+    return published, registry.promote(published)
 
 
 def adapter_digest(folder: Path) -> str:

@@ -17,6 +17,8 @@ CANDIDATE, CHAMPION = "candidate", "champion"
 KEY_TAG, TRAINED_TAG, ADAPTER_TAG = "retune.key", "retune.trained", "retune.adapter"
 PREVIOUS_TAG, PROMOTED_TAG, MLFLOW_RUN_TAG = "retune.previous_champion", "retune.promoted", "retune.run"
 NOBODY = "none"
+NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""MLflow's codes for a registered model, and for an alias, that does not exist."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,9 @@ class Registry:
 
         try:
             return self._published(self._client.get_model_version_by_alias(self.name, CHAMPION))
-        except MlflowException:
+        except MlflowException as error:
+            if error.error_code not in NOT_THERE:
+                raise
             return None
 
     def version(self, number: str) -> Published:
@@ -68,9 +72,18 @@ class Registry:
         return self._published(self._tagged(number))
 
     def promoted(self, trained: str) -> Published | None:
-        """The latest version that holds this train artifact and was champion at some time, or None."""
+        """The latest version that holds this train artifact and is or was champion, or None.
+
+        The champion counts even without its tag: a run can be killed between the alias and the tag.
+        """
         found = self._client.search_model_versions(f"name = '{self.name}'")
-        held = [one for one in found if one.tags.get(TRAINED_TAG) == trained and PROMOTED_TAG in one.tags]
+        champion = self.champion()
+        current = champion.version if champion else None
+        held = [
+            one
+            for one in found
+            if one.tags.get(TRAINED_TAG) == trained and (PROMOTED_TAG in one.tags or str(one.version) == current)
+        ]
         return self._published(max(held, key=lambda one: int(one.version))) if held else None
 
     def versions(self) -> list[Published]:
@@ -84,6 +97,7 @@ class Registry:
 
         for version in self._client.search_model_versions(f"name = '{self.name}'"):
             if version.tags.get(KEY_TAG) == key:
+                self._client.set_registered_model_alias(self.name, CANDIDATE, version.version)
                 return self._published(version)
         try:
             self._client.create_registered_model(self.name)
@@ -140,7 +154,7 @@ class Registry:
 
     def _champions(self) -> list[str]:
         found = self._client.search_model_versions(f"name = '{self.name}'")
-        return sorted((version.version for version in found if PROMOTED_TAG in version.tags), key=int)
+        return sorted((str(version.version) for version in found if PROMOTED_TAG in version.tags), key=int)
 
     def _tagged(self, number: str) -> Any:
         from mlflow.exceptions import MlflowException

@@ -25,11 +25,13 @@ class PublishResult:
         stage: artifact, whether it was there already, seconds.
         published: its version in the registry.
         promoted: whether this night changed who is champion.
+        known: the version that made this very adapter champion before this night, or None.
     """
 
     stage: StageResult
     published: Published
     promoted: bool
+    known: Published | None
 
 
 @task(**POLICY)
@@ -37,5 +39,7 @@ def publish_candidate(job: PublishJob, run_id: str) -> PublishResult:
     """Merge, write the card, register the version and, last of all, move the alias ``champion``."""
     home = Home.from_environment()
     result = run_stage(job, home, run_id)
-    published, promoted = publish(job, result.ref, Registry(home, job.config.name))
-    return PublishResult(result, published, promoted)
+    registry = Registry(home, job.config.name)
+    known = registry.promoted(job.trained.digest)
+    published, promoted = publish(job, result.ref, registry)
+    return PublishResult(result, published, promoted, known)

@@ -173,7 +173,11 @@ async def _token_ids(client: openai.AsyncOpenAI, body: Mapping[str, Any]) -> lis
 
 def _client(server: Server) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(
-        base_url=f"{server.url}/v1", api_key=server.api_key, max_retries=RETRIES, timeout=REQUEST_TIMEOUT_SECONDS
+        base_url=f"{server.url}/v1",
+        api_key=server.api_key,
+        max_retries=RETRIES,
+        timeout=REQUEST_TIMEOUT_SECONDS,
+        http_client=openai.DefaultAsyncHttpxClient(trust_env=False),
     )
 
 
