@@ -1,0 +1,40 @@
+"""A complete recipe in a folder of its own, and a machine that seems to have vLLM."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tasks.core.home import PROJECT_ROOT
+
+EMBEDDED = PROJECT_ROOT / "deployments" / "recipes" / "embedded.yaml"
+Change = Callable[[dict[str, Any]], Any]
+WriteRecipe = Callable[[Change], str]
+
+
+@pytest.fixture
+def write_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteRecipe:
+    """Writes the embedded recipe with a change, beside a source and a model folder of its own; returns its path."""
+    monkeypatch.setenv("RETUNE_VLLM_PYTHON", sys.executable)
+    monkeypatch.setenv("RETUNE_HOME", str(tmp_path / "home"))
+    (tmp_path / "messages.csv").write_text("id,message,queue,topic\n1,lost it,cards,lost card\n", encoding="utf-8")
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("config.json", "tokenizer_config.json", "model.safetensors"):
+        (model / name).write_text("{}", encoding="utf-8")
+
+    def write(change: Change = lambda recipe: None) -> str:
+        recipe = yaml.safe_load(EMBEDDED.read_text(encoding="utf-8"))
+        recipe["model"]["path"] = "model"
+        recipe["collect"]["sources"] = [{"path": "messages.csv"}]
+        change(recipe)
+        path = tmp_path / "mine.yaml"
+        path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+        return str(path)
+
+    return write

@@ -1,0 +1,261 @@
+"""Everything that can be wrong with a recipe is one message with its place, before anything is started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.recipe import RECIPES, read_recipe, recipe_path
+from tasks.core.config import ModelSource
+from tasks.core.errors import (
+    ContractError,
+    MachineError,
+    ModelError,
+    PromptError,
+    RecipeError,
+    RetuneError,
+    SourceError,
+)
+from tasks.core.home import PROJECT_ROOT
+from tests.flows.conftest import Change, WriteRecipe
+
+Data = dict[str, Any]
+SHIPPED = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def refused(write_recipe: WriteRecipe, change: Change) -> RecipeError:
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(write_recipe(change))
+    return caught.value
+
+
+def line(error: RetuneError) -> str:
+    """The line of the file that an error points to."""
+    path, number = error.where.rsplit(":", 1)
+    return Path(path).read_text(encoding="utf-8").splitlines()[int(number) - 1].strip()
+
+
+def checked(write_recipe: WriteRecipe, change: Change = lambda recipe: None) -> None:
+    read_recipe(write_recipe(change)).check()
+
+
+def change(*keys: Any, to: Any) -> Change:
+    """A change that sets the value of nested keys."""
+
+    def apply(recipe: Data) -> None:
+        section: Any = recipe
+        for key in keys[:-1]:
+            section = section[key]
+        section[keys[-1]] = to
+
+    return apply
+
+
+def test_the_shipped_recipes_are_there() -> None:
+    assert {"embedded", "qwen2.5-0.5b-cpu", "llama-3.1-8b-qlora"} <= set(SHIPPED)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_recipe_is_well_formed_and_so_are_the_files_it_names(
+    name: str, monkeypatch: pytest.MonkeyPatch, write_recipe: WriteRecipe
+) -> None:
+    recipe = read_recipe(name)
+    assert recipe.name == name
+    recipe.check()
+
+
+def test_paths_become_absolute_and_names_are_found_in_the_project(write_recipe: WriteRecipe, tmp_path: Path) -> None:
+    recipe = read_recipe(write_recipe(change("description", to="two\n lines ")))
+    assert recipe.model == ModelSource(path=str(tmp_path / "model")) and recipe.model.is_local
+    assert getattr(recipe.collect.sources[0], "path", None) == str(tmp_path / "messages.csv")
+    assert recipe.generate is not None
+    assert recipe.generate.prompts[0] == str(PROJECT_ROOT / "prompts" / "write_message.md")
+    assert recipe.validate_.contract == str(PROJECT_ROOT / "data_contracts" / "generated_rows.odcs.yaml")
+    assert recipe.description == "two lines"
+    recipe.check()
+
+
+def test_prompts_contracts_and_data_sets_may_lie_beside_the_recipe(write_recipe: WriteRecipe, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+
+    def beside(recipe: Data) -> None:
+        recipe["generate"]["prompts"] = ["own/ask.md"]
+        recipe["validate"]["contract"] = "own.odcs.yaml"
+        recipe["generate"]["teacher"] = {"path": "Qwen/Qwen2.5-0.5B-Instruct"}
+        recipe["collect"]["sources"] = [{"hub": "set"}, {"hub": "mlabonne/FineTome-100k"}]
+
+    recipe = read_recipe(write_recipe(beside))
+    assert recipe.generate is not None and recipe.generate.teacher is not None
+    assert recipe.generate.prompts == (str(tmp_path / "own" / "ask.md"),)
+    assert recipe.validate_.contract == str(tmp_path / "own.odcs.yaml")
+    assert not recipe.generate.teacher.is_local
+    hubs = [getattr(source, "hub", None) for source in recipe.collect.sources]
+    assert hubs == [str(tmp_path / "set"), "mlabonne/FineTome-100k"]
+
+
+def test_an_unknown_recipe_is_told_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no recipe 'embeded'") as caught:
+        recipe_path("embeded")
+    assert "did you mean 'embedded'?" in caught.value.remedy and "qwen2.5-0.5b-cpu" in caught.value.remedy
+    with pytest.raises(RecipeError) as caught:
+        recipe_path(str(tmp_path / "mine.yaml"))
+    assert caught.value.where == str(tmp_path / "mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("keys", "name", "suggestion"),
+    [
+        (("trian",), "trian", "train"),
+        (("train", "learningrate"), "train.learningrate", "learning_rate"),
+        (("validate", "contracts"), "validate.contracts", "contract"),
+        (("evaluate", "gate", "margin_over_bass"), "evaluate.gate.margin_over_bass", "margin_over_base"),
+        (("generate", "server", "dtipe"), "generate.server.dtipe", "dtype"),
+    ],
+)
+def test_an_unknown_key_is_told_with_its_line_and_the_nearest(
+    write_recipe: WriteRecipe, keys: tuple[str, ...], name: str, suggestion: str
+) -> None:
+    error = refused(write_recipe, change(*keys, to=1))
+    assert f"Unknown key {name!r}" in error.what
+    assert line(error).startswith(f"{keys[-1]}:")
+    assert f"did you mean {suggestion!r}?" in error.remedy
+
+
+def test_an_unknown_key_of_a_source_is_told_with_its_line(write_recipe: WriteRecipe) -> None:
+    error = refused(write_recipe, change("collect", "sources", to=[{"path": "a.csv", "fromat": "csv"}]))
+    assert "collect.sources.0" in error.what and "fromat" in error.what
+    assert line(error) == "fromat: csv"
+    assert "did you mean 'format'?" in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("train", "learning_rate"), "fast"),
+        (("train", "method"), "magic"),
+        (("collect", "holdout_fraction"), 1.5),
+        (("evaluate", "gate", "minimum_rows"), "many"),
+        (("generate", "concurrency"), 0),
+        (("publish", "name"), "has spaces"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_line(write_recipe: WriteRecipe, keys: tuple[str, ...], value: Any) -> None:
+    error = refused(write_recipe, change(*keys, to=value))
+    assert error.what.startswith(".".join(keys) + ": ")
+    assert line(error) == f"{keys[-1]}: {value}"
+
+
+def test_a_missing_section_and_several_problems_are_told(write_recipe: WriteRecipe) -> None:
+    def drop(recipe: Data) -> None:
+        del recipe["publish"]
+        recipe["seed"] = "x"
+        recipe["zzz"] = 1
+
+    error = refused(write_recipe, drop)
+    assert "2 more problems follow" in error.what
+    assert "publish" in refused(write_recipe, lambda recipe: recipe.pop("publish")).what
+
+
+@pytest.mark.parametrize("text", ["", "- a\n", "name: [", "just text", "a: b: c"])
+def test_a_file_that_is_no_recipe_at_all_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(str(tmp_path / "mine.yaml"))
+    assert caught.value.where.startswith(str(tmp_path / "mine.yaml"))
+
+
+def test_a_file_that_is_not_utf8_is_told(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_bytes(b"name: caf\xe9\n")
+    with pytest.raises(RecipeError, match="UTF-8") as caught:
+        read_recipe(str(tmp_path / "mine.yaml"))
+    assert caught.value.where == str(tmp_path / "mine.yaml")
+
+
+def test_a_missing_source_and_a_missing_column_are_told(write_recipe: WriteRecipe) -> None:
+    with pytest.raises(SourceError, match="does not exist"):
+        checked(write_recipe, change("collect", "sources", to=[{"path": "none.csv"}]))
+    with pytest.raises(SourceError, match="no column 'text'") as caught:
+        checked(write_recipe, change("collect", "columns", "message", to="text"))
+    assert "id, message, queue, topic" in caught.value.remedy
+
+
+def test_an_unknown_prompt_and_one_whose_variable_no_row_has_are_told(write_recipe: WriteRecipe) -> None:
+    with pytest.raises(PromptError, match="does not exist"):
+        checked(write_recipe, change("generate", "prompts", to=["write_massage"]))
+    with pytest.raises(PromptError, match="'topic' is no field") as caught:
+        checked(write_recipe, change("collect", "columns", to={"message": "message", "queue": "queue"}))
+    assert "message, queue" in caught.value.remedy
+
+
+def test_a_check_needs_something_to_accept(write_recipe: WriteRecipe) -> None:
+    with pytest.raises(PromptError, match=r"needs output\.accept"):
+        checked(write_recipe, change("generate", "check", to="write_message"))
+
+
+def test_a_prompt_named_twice_is_told(write_recipe: WriteRecipe) -> None:
+    """Its rows would have the same ids."""
+    with pytest.raises(RecipeError, match="write_message"):
+        checked(write_recipe, change("generate", "prompts", to=["write_message", "write_message"]))
+
+
+def test_a_contract_that_is_missing_or_names_an_unknown_column_is_told(
+    write_recipe: WriteRecipe, tmp_path: Path
+) -> None:
+    with pytest.raises(ContractError):
+        checked(write_recipe, change("validate", "contract", to="no_such"))
+    shipped = (PROJECT_ROOT / "data_contracts" / "generated_rows.odcs.yaml").read_text(encoding="utf-8")
+    contract = tmp_path / "own.odcs.yaml"
+    contract.write_text(shipped.replace("- name: queue", "- name: queu"), encoding="utf-8")
+    with pytest.raises(ContractError, match="queu") as caught:
+        checked(write_recipe, change("validate", "contract", to="own.odcs.yaml"))
+    assert line(caught.value) == "- name: queu"
+
+
+def test_a_task_that_names_no_field_is_told(write_recipe: WriteRecipe) -> None:
+    with pytest.raises(RecipeError, match=r"task\.output names the field 'label'") as caught:
+        checked(write_recipe, change("task", "output", to="label"))
+    assert "message, queue, topic" in caught.value.remedy
+
+
+def test_a_task_that_generated_conversations_lack_is_told(write_recipe: WriteRecipe, tmp_path: Path) -> None:
+    prompt = "---\nname: ask\nversion: 1\npurpose: x\n---\nuser:\nAsk.\n"
+    (tmp_path / "ask.md").write_text(prompt, encoding="utf-8")
+    (tmp_path / "talks.jsonl").write_text('{"conversations": []}\n', encoding="utf-8")
+
+    def talks(recipe: Data) -> None:
+        recipe["collect"] = {"sources": [{"path": "talks.jsonl"}], "conversations": {}}
+        recipe["generate"] |= {"prompts": ["ask.md"], "check": None}
+        recipe["validate"]["contract"] = "chat_examples"
+
+    with pytest.raises(RecipeError, match=r"task\.input names the field 'message'"):
+        checked(write_recipe, talks)
+
+
+def test_a_model_without_weights_is_told_for_base_and_teacher(write_recipe: WriteRecipe, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="does not exist"):
+        checked(write_recipe, change("generate", "teacher", to={"path": "./teacher"}))
+    (tmp_path / "model" / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="no weights"):
+        checked(write_recipe)
+
+
+def test_a_machine_without_vllm_is_told(write_recipe: WriteRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_recipe(lambda recipe: None)
+    monkeypatch.setenv("RETUNE_VLLM_PYTHON", "/no/such/python")
+    with pytest.raises(MachineError, match="vLLM's environment is missing"):
+        read_recipe(path).check()
+
+
+def test_a_recipe_may_collect_only(write_recipe: WriteRecipe) -> None:
+    checked(write_recipe, lambda recipe: recipe.pop("generate"))
+
+
+def test_the_written_recipe_is_the_embedded_one(write_recipe: WriteRecipe) -> None:
+    """Else the tests above would test something that nobody runs."""
+    mine = read_recipe(write_recipe(lambda recipe: None))
+    shipped = read_recipe("embedded")
+    assert mine.model_dump(exclude={"model", "collect"}) == shipped.model_dump(exclude={"model", "collect"})
+    assert yaml.safe_load(Path(recipe_path("embedded")).read_text(encoding="utf-8"))["name"] == "embedded"
