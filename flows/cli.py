@@ -26,11 +26,9 @@ INTERRUPTED = 130
 
 @app.callback()
 def _root(
-    context: typer.Context,
     verbose: Annotated[bool, typer.Option(help="Show tracebacks and Prefect's own log.")] = False,
 ) -> None:
     """Retrain a language-model adapter every night."""
-    context.obj = verbose
 
 
 @app.command()
@@ -127,6 +125,7 @@ def print_report(record: RunRecord) -> None:
 def main() -> None:
     """Run the command: errors are one clear message, and a traceback only with ``--verbose``."""
     verbose = "--verbose" in sys.argv
+    sys.argv = [word for word in sys.argv if word != "--verbose"]  # it may stand before or after the command
     home = Home.from_environment()
     prepare_environment(home, verbose=verbose)
     # A shell starts background jobs with SIGINT ignored; either signal ends the run and its children in good order.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError, field_validator
@@ -114,6 +114,13 @@ class Recipe(Section):
         check_model(self.model)
         if self.generate and self.generate.teacher:
             check_model(self.generate.teacher)
+        names = [prompt.name for prompt in self.prompts]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise RecipeError(
+                f"Two of generate.prompts have the name {twice!r}: their rows would have the same ids",
+                where=self.name,
+                remedy="name each once; rows_per_document in the prompt's file asks for more rows",
+            )
         for prompt in self.prompts:
             _check_prompt(prompt, self.fields)
         if self.generate and self.generate.check:
@@ -127,11 +134,12 @@ class Recipe(Section):
                 )
         check_contract(Path(self.validate_.contract), contract_columns(self.row_fields))
         for role, field in (("input", self.task.input), ("output", self.task.output)):
-            if self.collect.columns and field not in self.fields:
+            fields = self.fields or self.row_fields
+            if (self.collect.columns or self.generate) and field not in fields:
                 raise RecipeError(
                     f"task.{role} names the field {field!r}, which no document has",
                     where=self.name,
-                    remedy=f"map a column to it in collect.columns; fields are: {', '.join(self.fields)}",
+                    remedy=f"map a column to it in collect.columns; fields are: {', '.join(fields) or 'none'}",
                 )
         vllm_python()
 
@@ -198,7 +206,8 @@ def read_recipe(name: str) -> Recipe:
 def _readable(error: ValidationError, path: Path, node: Any) -> RecipeError:
     """The first problem of a recipe in a reader's words, with the line of its key."""
     first = error.errors()[0]
-    keys = ["validate" if key == "validate_" else key for key in first["loc"]]
+    branches = {kind.__name__ for kind in (FileSource, HubSource)}  # pydantic's place of a source names its kind
+    keys = ["validate" if key == "validate_" else key for key in first["loc"] if key not in branches]
     line = _line_of(node, keys)
     name = ".".join(str(key) for key in keys) or "the recipe"
     others = f" ({error.error_count() - 1} more problems follow)" if error.error_count() > 1 else ""
@@ -211,18 +220,21 @@ def _readable(error: ValidationError, path: Path, node: Any) -> RecipeError:
 
 
 def _known_keys(keys: list[Any]) -> list[str]:
-    section: Any = Recipe
+    """The keys that may stand at a place of a recipe."""
+    sections: list[type[Section]] = [Recipe]
     for key in keys:
-        field = (
-            section.model_fields.get("validate_" if key == "validate" else key)
-            if hasattr(section, "model_fields")
-            else None
-        )
-        if field is None:
-            return []
-        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        section = next((item for item in candidates if isinstance(item, type) and issubclass(item, Section)), None)
-    return ["validate" if name == "validate_" else name for name in getattr(section, "model_fields", {})]
+        if isinstance(key, str):
+            name = "validate_" if key == "validate" else key
+            fields = [section.model_fields[name] for section in sections if name in section.model_fields]
+            sections = [section for field in fields for section in _sections(field.annotation)]
+    return ["validate" if name == "validate_" else name for section in sections for name in section.model_fields]
+
+
+def _sections(annotation: Any) -> list[type[Section]]:
+    """The sections that a type allows, through unions and tuples."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [section for inner in get_args(annotation) for section in _sections(inner)]
 
 
 def _line_of(node: Any, keys: list[Any]) -> int:
