@@ -98,7 +98,8 @@ def rollback(
 
 def print_report(record: RunRecord) -> None:
     """The report as text: rows per stage, base against tuned, the decision, where the champion lies."""
-    out.print(f"\n{record.recipe}: [bold]{record.status}[/] in {record.seconds:.0f} s (run {record.run_id})")
+    recipe = escape(record.recipe)
+    out.print(f"\n{recipe}: [bold]{record.status}[/] in {record.seconds:.0f} s (run {record.run_id})", soft_wrap=True)
     if record.stages:
         table = Table("stage", *(count.replace("_", " ") for count in COUNTS), "seconds", "")
         for row in rows_table(record):
@@ -119,7 +120,8 @@ def print_report(record: RunRecord) -> None:
         out.print(record.error, soft_wrap=True, markup=False)
     if record.champion:
         place = record.champion
-        out.print(f"champion: {place['name']} version {place['version']}, in {place['path']}", soft_wrap=True)
+        said = f"champion: {place['name']} version {place['version']}, in {place['path']}"
+        out.print(said, soft_wrap=True, markup=False)
 
 
 def main() -> None:
@@ -132,21 +134,20 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
-        app(standalone_mode=False)
+        # Typer hands back the status of an early exit, and of an interruption, which it catches.
+        status = app(standalone_mode=False) or 0
     except RetuneError as error:
         _explain(error, str(error), verbose)
         sys.exit(1)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        Console(stderr=True).print("interrupted; the next run goes on from here")
-        sys.exit(INTERRUPTED)
     except Exception as error:
         if hasattr(error, "format_message"):
             _explain(error, f"{error.format_message()}\n  remedy: see retune --help", verbose)
             sys.exit(2)
         _explain(error, f"{type(error).__name__}: {error}\n  remedy: --verbose shows the traceback", verbose)
         sys.exit(1)
+    if status == INTERRUPTED:
+        Console(stderr=True).print("interrupted; the next run goes on from here")
+    sys.exit(status)
 
 
 def _explain(error: BaseException, text: str, verbose: bool) -> None:

@@ -104,7 +104,7 @@ class RunRecord:
         """Record how the run failed."""
         self.status = "failed"
         self.error = str(error) if isinstance(error, RetuneError) else f"{type(error).__name__}: {error}"
-        self.reason = self.error.splitlines()[0]
+        self.reason = self.error.partition("\n")[0]
         self.finish()
 
     def write(self) -> None:
@@ -135,7 +135,7 @@ def read_record(home: Home, run_id: str | None = None) -> RunRecord:
     record = RunRecord(**json.loads(records[-1].read_text(encoding="utf-8")))
     if record.status == "running" and not _is_locked(home):
         record.status = "failed"
-        record.error = "The run was killed. The next `retune run` goes on from what it had finished."
+        record.reason = record.error = "The run was killed. The next `retune run` goes on from what it had finished."
     return record
 
 

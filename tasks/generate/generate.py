@@ -128,9 +128,6 @@ class GenerateJob:
             if empty := [name for name in (self.task.input, self.task.output) if not row[name].strip()]:
                 rejected.append(_rejected(plan, f"missing: the answer has no {' and no '.join(empty)}", answer.text))
                 continue
-            if lacking := next((name for name in (self.task.input, self.task.output) if name not in row), None):
-                rejected.append(_rejected(plan, f"incomplete: the answer has no {lacking!r}", answer.text))
-                continue
             rows.append(
                 {
                     "row_id": plan.row_id,

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tasks.core import processes
-from tasks.core.errors import ChildError, MemoryShortage, RetuneError, TrainingError
+from tasks.core.errors import ChildError, MemoryShortage, RetuneError, TrainingError, WorkerError
 from tasks.core.processes import run_worker
 
 HEAD = "import json, os, signal, subprocess, sys, time\nfrom tasks.core import errors\n"
@@ -94,9 +94,13 @@ def test_death_without_a_result_shows_exit_status_and_last_lines(tmp_path: Path)
     with pytest.raises(ChildError, match="exit status -9") as caught:
         work(tmp_path, "print('the last words', flush=True)\nos.kill(os.getpid(), signal.SIGKILL)")
     assert "the last words" in caught.value.what and caught.value.retryable
-    with pytest.raises(ChildError, match="exit status 1") as caught:
+
+
+def test_any_other_exception_of_a_worker_is_named_and_not_tried_again(tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match="KeyError: 'missing key'") as caught:
         work(tmp_path, "{}['missing key']")
-    assert "KeyError: 'missing key'" in caught.value.what
+    assert not caught.value.retryable and caught.value.where.endswith("worker.log")
+    assert "Traceback" in log(tmp_path)
 
 
 def test_the_result_of_an_earlier_worker_is_never_taken_for_this_ones(tmp_path: Path) -> None:

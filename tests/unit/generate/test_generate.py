@@ -179,8 +179,8 @@ def test_json_answers_fill_columns_and_one_that_lacks_the_tasks_field_is_quarant
     summary, rows, rejected = fill(job, tmp_path)
     assert {(row["message"], row["queue"], row["prompt"]) for row in rows} == {("hi", "bills", "write")}
     assert "extra" not in rows[0]
-    assert summary.details["rules"] == {"incomplete": 3}
-    assert "'queue'" in rejected[0]["rule"] and rejected[0]["raw"] == '{"message": "hi"}'
+    assert summary.details["rules"] == {"missing": 3}
+    assert "queue" in rejected[0]["rule"] and rejected[0]["raw"] == '{"message": "hi"}'
 
 
 def test_rows_that_the_check_does_not_accept_are_quarantined_with_its_verdict(tmp_path: Path, teacher: Teacher) -> None:
@@ -268,3 +268,16 @@ def test_the_key_changes_with_what_shapes_the_rows(tmp_path: Path, teacher: Teac
     assert configured(concurrency=9, timeout_minutes=1).key().hex == keys[0]
     (tmp_path / "model" / "model.safetensors").write_bytes(b"others")
     assert job.key().hex != keys[0]
+
+
+def test_a_refused_request_is_asked_again_by_the_next_run(tmp_path: Path, teacher: Teacher) -> None:
+    """The server's reason, such as a context that is too short, may be gone by then."""
+    job = make_job(tmp_path)
+    write_prompt(
+        tmp_path, "vary", f"{{{{ '{TOO_LONG}' if topic == 'lost card' else topic }}}}", "output: {field: message}\n"
+    )
+    summary, _, _ = fill(job, tmp_path)
+    assert summary.details["rules"] == {"refused": 1}
+    summary, _, rejected = fill(job, tmp_path, "run-2")
+    assert (summary.details["asked"], summary.details["reused"]) == (1, 8)
+    assert "longer than the model's context" in rejected[0]["rule"]

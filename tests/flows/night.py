@@ -1,0 +1,78 @@
+"""A night's record made of real artifacts and a real comparison, without running a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from flows.report import RunRecord
+from tasks.core.artifacts import ArtifactRef, ArtifactStore, StageKey, Summary
+from tasks.core.home import Home
+from tasks.core.stage import StageResult
+from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.evaluate import READINGS, compare
+from tasks.publish.registry import Published
+from tasks.publish.task import PublishResult
+
+STAGES = ("collect", "generate", "validate", "train", "evaluate")
+SAMPLE = {"prompt": "write", "input": "a | b\nc", "output": "cards"}
+
+
+def version(number: str, name: str = "router") -> Published:
+    return Published(name, number, f"/artifacts/{number}", "trained", "adapter", None)
+
+
+def write_artifact(home: Home, stage: str, summary: Summary) -> ArtifactRef:
+    def fill(folder: Path) -> Summary:
+        (folder / "rows.txt").write_text(stage, encoding="utf-8")
+        return summary
+
+    return ArtifactStore(home.artifacts).write(StageKey(stage, 1, {"details": summary.details}), fill)
+
+
+def comparison(base: float = 0.1, candidate: float = 0.9, rows: int = 100) -> dict[str, Any]:
+    """What the evaluate stage says when so large a share of the answers is right."""
+    right = {"base": base, "base_restricted": base, "candidate": candidate}
+    scores = {
+        f"{reading}_score": [float(number < right[reading] * rows) for number in range(rows)]
+        if reading in right
+        else [None] * rows
+        for reading in READINGS
+    }
+    probes = [{"prompt": "What | now?", "base": "a\nb", "candidate": None}]
+    return {**compare(pd.DataFrame(scores), EvaluateConfig(), None), "probes": probes}
+
+
+def record_night(
+    home: Home,
+    evaluation: dict[str, Any],
+    *,
+    cached: bool = False,
+    promoted: bool = True,
+    known: Published | None = None,
+    champion: Published | None = None,
+) -> RunRecord:
+    """A whole run, recorded as the flow does it."""
+    record = RunRecord.start(home, "embedded", "")
+    details: dict[str, dict[str, Any]] = {
+        "generate": {
+            "asked": 9,
+            "reused": 1,
+            "by_prompt": {"write": {"requests": 10, "kept": 7}},
+            "rules": {"empty": 3},
+            "samples": [SAMPLE],
+        },
+        "train": {"loss": 0.1},
+        "evaluate": evaluation,
+    }
+    for stage in STAGES:
+        ref = write_artifact(home, stage, Summary(10, 7, 2, 1, details.get(stage, {})))
+        record.stage(stage, ref, 1.234, cached)
+    published = version("2")
+    ref = write_artifact(home, "publish", Summary(1, 1, 0, 0, {}))
+    record.stage("publish", ref, 0.5, cached and not promoted)
+    record.published(PublishResult(StageResult(ref, cached, 0.5), published, promoted, known), champion)
+    record.finish()
+    return record
