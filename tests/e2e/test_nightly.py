@@ -1,4 +1,4 @@
-"""One small night with every real part: killed twice, finished, published once, repeated, rolled back.
+"""One small night with every real part: interrupted, killed twice, finished, published once, repeated, rolled back.
 
 The tests share one RETUNE_HOME and run in this order: each goes on from where the one before left it.
 """
@@ -51,6 +51,16 @@ def details(record: dict[str, Any], stage: str) -> dict[str, Any]:
     manifest = json.loads((Path(record["stages"][stage]["path"]) / "manifest.json").read_text())
     found: dict[str, Any] = manifest["summary"]["details"]
     return found
+
+
+def test_ctrl_c_ends_everything_and_says_so(retune: Retune) -> None:
+    process = retune.start("run", "--recipe", RECIPE)
+    wait_until(lambda: "starting vLLM" in retune.output() or process.poll() is not None, START_SECONDS, retune.output)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130, retune.output()
+    assert "interrupted" in retune.output()
+    assert retune.processes() == []
+    assert retune.report()["status"] == "failed"
 
 
 def test_a_kill_in_the_middle_of_generation_leaves_no_process_and_keeps_the_answers(retune: Retune) -> None:
