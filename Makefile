@@ -14,8 +14,8 @@ setup:  ## build both environments from the pinned files
 demo: setup  ## set up and run the embedded recipe: the whole night, on two CPU cores, without a network
 	@$(BIN)/retune run --recipe embedded
 
-test: setup  ## set up and run all tests
-	@$(BIN)/python -m pytest
+test: setup  ## set up and run all tests, a file at a time on each of two cores
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-quick: setup  ## the tests that take no model and no minute
 	@$(BIN)/python -m pytest -m "not slow and not e2e and not gpu"
