@@ -11,7 +11,7 @@ help:  ## show this help
 setup:  ## build both environments from the pinned files
 	@deployments/environments/install
 
-demo: setup  ## set up and run the embedded recipe: the whole night, on two CPU cores, without a network
+demo: setup  ## set up and run the embedded recipe: the whole night, on two CPU cores
 	@$(BIN)/retune run --recipe embedded
 
 test: setup  ## set up and run all tests, a file at a time on each of two cores

@@ -139,6 +139,9 @@ def main() -> None:
     except RetuneError as error:
         _explain(error, str(error), verbose)
         sys.exit(1)
+    except OSError as error:
+        _explain(error, f"{error}\n  remedy: see that {home.root} (RETUNE_HOME) can be written", verbose)
+        sys.exit(1)
     except Exception as error:
         if hasattr(error, "format_message"):
             _explain(error, f"{error.format_message()}\n  remedy: see retune --help", verbose)

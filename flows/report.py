@@ -103,7 +103,10 @@ class RunRecord:
     def fail(self, error: BaseException) -> None:
         """Record how the run failed."""
         self.status = "failed"
-        self.error = str(error) if isinstance(error, RetuneError) else f"{type(error).__name__}: {error}"
+        if isinstance(error, KeyboardInterrupt):
+            self.error = "The run was interrupted. The next `retune run` goes on from what it had finished."
+        else:
+            self.error = str(error) if isinstance(error, RetuneError) else f"{type(error).__name__}: {error}"
         self.reason = self.error.partition("\n")[0]
         self.finish()
 
