@@ -17,7 +17,7 @@ import httpx
 from tasks.core.errors import MachineError
 from tasks.core.files import write_json
 from tasks.core.home import Home
-from tasks.core.processes import last_lines, running
+from tasks.core.processes import free_port, last_lines, running
 from tasks.core.progress import say
 
 START_TIMEOUT_SECONDS = 180
@@ -47,7 +47,7 @@ def prefect_api(home: Home) -> Iterator[str]:
         with _api_url(url):
             yield url
         return
-    with prefect_server(home, _free_port(), interface=False) as server:
+    with prefect_server(home, free_port(), interface=False) as server:
         try:
             yield server.url
         finally:
@@ -143,10 +143,3 @@ def _require_free(port: int) -> None:
                 where=f"127.0.0.1:{port}",
                 remedy="stop what listens there, or name another one: retune up --port 4300",
             ) from error
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

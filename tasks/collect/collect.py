@@ -19,13 +19,12 @@ from tasks.collect.readers import Record, read_records, readable, source_files
 from tasks.core.artifacts import StageKey, Summary
 from tasks.core.config import ChatTask
 from tasks.core.files import canonical_json, digest_of, file_digest, folder_digests
-from tasks.core.messages import Message, to_messages, why_invalid
+from tasks.core.messages import MESSAGES, Message, to_messages, why_invalid
 from tasks.core.stage import StageContext
 
 VERSION = 1
 BATCH_ROWS = 5_000
 HOLDOUT, TRAIN, QUARANTINE = "holdout", "train", "quarantine"
-MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 QUARANTINE_SCHEMA = pa.schema(
     [("source", pa.string()), ("line", pa.int64()), ("rule", pa.string()), ("raw", pa.string())]
 )

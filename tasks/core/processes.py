@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import selectors
+import socket
 import subprocess
 import sys
 import time
@@ -25,6 +26,14 @@ from tasks.core.home import PROJECT_ROOT
 MARK = "RETUNE_CHILD"
 GRACE_SECONDS = 15
 EVENT_PREFIX = "@retune "
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def last_lines(path: Path, count: int = 15) -> str:

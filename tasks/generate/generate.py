@@ -15,7 +15,7 @@ from tasks.core.answers import Answer, AnswerStore
 from tasks.core.artifacts import ArtifactRef, StageKey, Summary
 from tasks.core.config import ChatTask, ModelSource
 from tasks.core.files import canonical_json
-from tasks.core.messages import to_messages
+from tasks.core.messages import MESSAGES, to_messages
 from tasks.core.models import model_digest
 from tasks.core.progress import progress, say
 from tasks.core.prompts import Prompt, read_prompt
@@ -30,7 +30,6 @@ VERSION = 1
 LINEAGE = (
     "row_id", "document_id", "prompt", "prompt_digest", "request_id", "raw", "teacher", "teacher_revision", "sampling",
 )  # fmt: skip
-MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 QUARANTINE_COLUMNS = ("row_id", "document_id", "prompt", "prompt_digest", "rule", "raw")
 
 Row = dict[str, Any]

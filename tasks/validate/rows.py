@@ -11,13 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.core.files import canonical_json
-from tasks.core.messages import Message, user_text
+from tasks.core.messages import MESSAGES, Message, user_text
 from tasks.validate.contract import LINEAGE
 
 COLLECTED, GENERATED = "collected", "generated"
 WRITTEN_BY = ("prompt", "prompt_digest", "request_id", "teacher", "teacher_revision", "sampling", "run_id")
 """Lineage that only generated rows have."""
-MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 TRAINING_SET = pa.schema(
     [
         ("example_id", pa.string()),

@@ -10,19 +10,13 @@ import httpx
 import pytest
 
 from tasks.core.home import PROJECT_ROOT
+from tasks.core.processes import free_port
 from tests.e2e.conftest import RECIPES, Retune, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 CLINC = PROJECT_ROOT.parent / "shared" / "data" / "clinc150" / "test.csv"
 START_SECONDS = 240
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def api(url: str, path: str, **body: object) -> list[dict[str, object]]:

@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,7 +20,7 @@ import psutil
 from tasks.core.config import ModelSource, ServerSettings
 from tasks.core.errors import MachineError, ModelError, ServerError, ServerStartError
 from tasks.core.home import PROJECT_ROOT, Home
-from tasks.core.processes import last_lines, running
+from tasks.core.processes import free_port, last_lines, running
 from tasks.core.progress import say
 
 BASE_NAME = "base"
@@ -76,13 +75,6 @@ def vllm_version() -> str:
         for info in sorted(python.parent.parent.glob(f"lib/python3*/site-packages/{name}-*.dist-info")):
             return info.name.removesuffix(".dist-info").replace("_", "-", 1)
     raise MachineError("vLLM's environment holds no vLLM", where=str(python), remedy="run: make setup")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def lora_rank(adapters: Mapping[str, Path]) -> int:
@@ -148,7 +140,7 @@ def serving(
     log.parent.mkdir(parents=True, exist_ok=True)
     _sweep_scratch()
     for _ in range(PORT_TRIES):
-        port, api_key = _free_port(), secrets.token_urlsafe(24)
+        port, api_key = free_port(), secrets.token_urlsafe(24)
         command = _command(model, settings, adapters or {}, port)
         log.unlink(missing_ok=True)
         with (

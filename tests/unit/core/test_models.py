@@ -25,8 +25,10 @@ def source(folder: Path) -> ModelSource:
 
 
 def test_a_complete_folder_and_a_hub_id_pass(folder: Path) -> None:
+    hub = ModelSource(path="Qwen/Qwen2.5-0.5B-Instruct")
+    assert source(folder).is_local and not hub.is_local
     check_model(source(folder))
-    check_model(ModelSource(path="Qwen/Qwen2.5-0.5B-Instruct"))
+    check_model(hub)
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

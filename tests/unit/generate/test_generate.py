@@ -17,12 +17,13 @@ from tasks.core.artifacts import ArtifactRef, Summary
 from tasks.core.config import ChatTask, ModelSource
 from tasks.core.errors import ServerError
 from tasks.core.home import Home
+from tasks.core.messages import MESSAGES
 from tasks.core.stage import StageContext
 from tasks.core.vllm import client
 from tasks.core.vllm.server import Server
 from tasks.generate import generate
 from tasks.generate.config import GenerateConfig
-from tasks.generate.generate import MESSAGES, GenerateJob
+from tasks.generate.generate import GenerateJob
 from tests.openai_stand_in import TOO_LONG, StandIn, stand_in
 
 Messages = list[dict[str, str]]
