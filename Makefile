@@ -3,7 +3,7 @@ BIN := .venv/bin
 PYTHON ?= python3.11
 export PYTHON
 
-.PHONY: help setup demo test test-quick check format pins clean
+.PHONY: help setup demo test test-quick check format pins bench-setup clean
 
 help:  ## show this help
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
@@ -33,5 +33,8 @@ format: setup  ## format, and mend what lint can mend
 pins: setup  ## resolve the pinned requirements anew
 	@deployments/environments/compile
 
+bench-setup: setup  ## build the environments of the peers in benchmarks/generate.py
+	@deployments/environments/install-peers
+
 clean:  ## remove environments and all state
-	rm -rf .venv .venv-vllm .retune
+	rm -rf .venv .venv-vllm .venv-bench-* .retune
