@@ -19,15 +19,13 @@ from skills import Conversation, conversations, read_messages
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from tasks.train.chatml import CHATML
+
 SEED = 3407
 VOCABULARY = 3072
 BATCH_ROWS = 64
 PEAK_LEARNING_RATE = 3e-3
 WARM_UP_STEPS = 50
-CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 
 
 def train_tokenizer(by_topic: dict[str, list[str]]) -> PreTrainedTokenizerFast:

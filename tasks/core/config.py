@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -34,6 +34,9 @@ class ChatTask(Section):
     system: str | None = Field(None, description="system turn of every example")
     input: str = Field("input", description="field that becomes the user's turn")
     output: str = Field("output", description="field that becomes the assistant's turn")
+    context: str | None = Field(
+        None, description="field that follows in the user's turn on a line of its own, if it has text: Alpaca's input"
+    )
     labels: tuple[str, ...] = Field((), description="the closed set of outputs, where the task has one")
 
 
@@ -41,10 +44,24 @@ class ServerSettings(Section):
     """How vLLM is started for a stage."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    max_model_len: int | None = Field(None, ge=32, description="context length in tokens; None: the model's own")
-    gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
+    max_model_len: int | None = Field(
+        None,
+        ge=32,
+        description="context length in tokens; None: generate fits it to its requests, else the model's own",
+    )
+    tensor_parallel_size: int = Field(1, ge=1, description="GPUs that share each layer of the model")
+    data_parallel_size: int = Field(1, ge=1, description="copies of the model, each on its own GPUs")
+    quantization: str | None = Field(
+        None, description="as vLLM names it: awq, gptq, fp8, bitsandbytes ...; None: as the model's own config says"
+    )
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="share of each GPU's memory that vLLM may take")
     cpu_kv_cache_gib: float = Field(
         2.0, gt=0, description="room for the key-value cache on a machine without a GPU; 1 GiB takes 3 s to set up"
     )
     start_timeout_s: int = Field(300, ge=1)
     extra_args: tuple[str, ...] = Field((), description="further arguments for vLLM's API server")
+
+    @property
+    def shaping(self) -> dict[str, Any]:
+        """Those that shape answers; the others only say how fast they come."""
+        return self.model_dump(include={"dtype", "max_model_len", "quantization", "extra_args"})

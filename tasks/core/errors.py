@@ -50,6 +50,16 @@ class SourceError(RetuneError, ValueError):
     """A source of documents is missing or does not have the mapped shape."""
 
 
+class SourceUnavailable(SourceError):
+    """A source of documents does not answer just now; asking again can help."""
+
+    retryable = True
+
+
+class GenerationError(RetuneError):
+    """Generation stopped: too many rows failed, or too few were written."""
+
+
 class ContractViolation(RetuneError):
     """The data break their contract as a whole, or too little of it is left."""
 

@@ -23,6 +23,15 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+def storable(text: str) -> str:
+    """A text whose undecodable bytes and half surrogate pairs are written as escapes, so that UTF-8 can hold it."""
+    try:
+        content = text.encode("utf-8", errors="surrogateescape")
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell
+        content = text.encode("utf-8", errors="backslashreplace")
+    return content.decode("utf-8", errors="backslashreplace")
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes."""
     with path.open("rb") as file:

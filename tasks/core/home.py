@@ -43,6 +43,21 @@ class Home:
         return self.root / "answers.sqlite"
 
     @property
+    def snapshots(self) -> Path:
+        """What remote sources gave, kept from night to night."""
+        return self.root / "snapshots"
+
+    @property
+    def holdouts(self) -> Path:
+        """Every document that was ever held out, by recipe."""
+        return self.root / "holdouts"
+
+    @property
+    def reports(self) -> Path:
+        """Pages that were asked for, such as the comparison of two templates."""
+        return self.root / "reports"
+
+    @property
     def results(self) -> Path:
         """Prefect's cached task results: artifact references as JSON."""
         return self.root / "prefect" / "results"

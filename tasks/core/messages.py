@@ -1,17 +1,28 @@
-"""The canonical chat form: ``messages = [{role, content}, ...]``."""
+"""The canonical chat form: ``messages = [{role, content, tool_calls?, tool_call_id?}, ...]``.
+
+A tool call is ``{id, name, arguments}`` with its arguments as JSON text: they have no type that a table could hold.
+The tools that a conversation may call (JSON Schemas, as OpenAI's API takes them) travel beside it, as JSON text.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from tasks.core.config import ChatTask
+from tasks.core.files import canonical_json
 
-MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+TOOL_CALLS = pa.list_(pa.struct([("id", pa.string()), ("name", pa.string()), ("arguments", pa.string())]))
+MESSAGES = pa.list_(
+    pa.struct(
+        [("role", pa.string()), ("content", pa.string()), ("tool_calls", TOOL_CALLS), ("tool_call_id", pa.string())]
+    )
+)
 """The Arrow type of a conversation, as every stage stores it."""
-Message = dict[str, str]
+Message = dict[str, Any]
 
 
 def to_messages(task: ChatTask, row: Mapping[str, Any]) -> list[Message]:
@@ -19,20 +30,75 @@ def to_messages(task: ChatTask, row: Mapping[str, Any]) -> list[Message]:
     system = [{"role": "system", "content": task.system}] if task.system else []
     return [
         *system,
-        {"role": "user", "content": str(row[task.input])},
+        {"role": "user", "content": question_of(task, row)},
         {"role": "assistant", "content": str(row[task.output])},
     ]
 
 
-def user_text(messages: Sequence[Mapping[str, str]]) -> str:
+def question_of(task: ChatTask, row: Mapping[str, Any]) -> str:
+    """What the user says in a row: the task's input and, where it has text, its context below."""
+    context = row.get(task.context) if task.context else None
+    return f"{row[task.input]}\n{context}" if context and context.strip() else str(row[task.input])
+
+
+def plain(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
+    """Conversations as a table gave them back, without the keys that a turn does not have."""
+    turns = []
+    for message in messages:
+        turn: Message = {"role": message["role"], "content": message["content"] or ""}
+        calls = message.get("tool_calls")
+        if calls is not None and len(calls):
+            turn["tool_calls"] = [dict(call) for call in calls]
+        if message.get("tool_call_id") is not None:
+            turn["tool_call_id"] = message["tool_call_id"]
+        turns.append(turn)
+    return turns
+
+
+def for_template(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
+    """Conversations as chat templates take them: a tool call's arguments are an object."""
+    return [_with_calls(turn, json.loads) for turn in plain(messages)]
+
+
+def for_server(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
+    """Conversations as OpenAI's chat API takes them: a tool call's arguments are JSON text."""
+    return [_with_calls(turn, str) for turn in plain(messages)]
+
+
+def _with_calls(turn: Message, arguments: Any) -> Message:
+    if "tool_calls" not in turn:
+        return turn
+    calls = [
+        {
+            "id": call["id"] or f"call_{number}",
+            "type": "function",
+            "function": {"name": call["name"], "arguments": arguments(call["arguments"])},
+        }
+        for number, call in enumerate(turn["tool_calls"])
+    ]
+    return {**turn, "tool_calls": calls}
+
+
+def turn_text(message: Mapping[str, Any]) -> str:
+    """What a turn says: its content, then its tool calls as JSON, one a line."""
+    calls = message.get("tool_calls")
+    said = [
+        canonical_json({"name": call["name"], "arguments": json.loads(call["arguments"])})
+        for call in (calls if calls is not None else ())
+    ]
+    return "\n".join([*([message["content"]] if message["content"] else []), *said])
+
+
+def user_text(messages: Sequence[Mapping[str, Any]]) -> str:
     """What the user said, all turns: the text by which duplicates and leaks are found."""
     return "\n".join(message["content"] for message in messages if message["role"] == "user")
 
 
-def why_invalid(messages: Sequence[Mapping[str, str]]) -> str | None:
+def why_invalid(messages: Sequence[Mapping[str, Any]]) -> str | None:
     """What makes a conversation unfit for training, or None.
 
-    A fit one has no empty turn, at most one system turn (the first), and ends with the assistant's.
+    A fit one has no empty turn, at most one system turn (the first), ends with the assistant's, and gives a tool's
+    result only after a call.
     """
     roles = [message["role"] for message in messages]
     if not roles or roles[-1] != "assistant":
@@ -41,6 +107,12 @@ def why_invalid(messages: Sequence[Mapping[str, str]]) -> str | None:
         return "there is no user turn"
     if "system" in roles[1:]:
         return "a system turn that is not the first"
-    if any(not message["content"].strip() for message in messages):
+    if any(not turn_text(message).strip() for message in messages):
         return "an empty turn"
+    called = False
+    for message in messages:
+        if message["role"] == "tool" and not called:
+            return "a tool's result without a call"
+        calls = message.get("tool_calls")
+        called = (calls is not None and len(calls) > 0) or (called and message["role"] == "tool")
     return None

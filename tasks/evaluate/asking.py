@@ -11,11 +11,20 @@ from tasks.core.config import ChatTask, ModelSource
 from tasks.core.messages import Message
 from tasks.core.progress import progress
 from tasks.core.prompts import Sampling
-from tasks.core.vllm.client import Request, ask, log_likelihoods
+from tasks.core.vllm.client import Request, ask
+from tasks.core.vllm.likelihoods import log_likelihoods
 from tasks.core.vllm.server import BASE_NAME, Server, serving
 from tasks.evaluate.config import EvaluateConfig
 
 SEED = 0
+
+
+@dataclass(frozen=True)
+class Question:
+    """A conversation to be answered, its last turn the user's or a tool's, and the tools it may call (JSON) or None."""
+
+    messages: Sequence[Message]
+    tools: str | None = None
 
 
 @dataclass(frozen=True)
@@ -39,20 +48,20 @@ def collect_replies(
     model: ModelSource,
     task: ChatTask,
     adapters: Mapping[str, Path],
-    questions: Sequence[Sequence[Message]],
+    questions: Sequence[Question],
     log: Path,
 ) -> Replies:
     """Start vLLM once, with the adapters beside the base, and ask all there is to ask.
 
     Args:
         adapters: PEFT folders by the name under which they are asked.
-        questions: a conversation per row, its last turn the user's.
+        questions: one per row.
         log: vLLM's log file.
 
     Raises:
         ServerStartError, ServerError: vLLM did not start, or stopped answering.
     """
-    probes = [[{"role": "user", "content": probe}] for probe in config.probes]
+    probes = [Question([{"role": "user", "content": probe}]) for probe in config.probes]
     restrict = config.likelihood and bool(task.labels)
     names = (BASE_NAME, *adapters)
     total = len(names) * (len(questions) + len(probes)) + restrict * len(questions)
@@ -67,9 +76,12 @@ def collect_replies(
             done += 1
             advance(done, note)
 
-        def answers_of(name: str, conversations: Sequence[Sequence[Message]], max_tokens: int) -> list[Answer]:
+        def answers_of(name: str, asked: Sequence[Question], max_tokens: int) -> list[Answer]:
             sampling = Sampling(temperature=0, max_tokens=max_tokens)
-            requests = [Request(str(i), messages, sampling, SEED) for i, messages in enumerate(conversations)]
+            requests = [
+                Request(str(i), question.messages, sampling, SEED, tools=question.tools)
+                for i, question in enumerate(asked)
+            ]
             found: dict[str, Answer] = {}
 
             def keep(answer: Answer) -> None:
@@ -90,13 +102,18 @@ def collect_replies(
 
 def most_likely_labels(
     server: Server,
-    questions: Sequence[Sequence[Message]],
+    questions: Sequence[Question],
     labels: Sequence[str],
     concurrency: int,
     step: Callable[[str], None],
 ) -> list[str | None]:
     """The base's most likely label for every question: it may say nothing else, whatever it would rather write."""
     scores = log_likelihoods(
-        server, BASE_NAME, questions, labels, concurrency=concurrency, on_done=lambda _: step("base, labels only")
+        server,
+        BASE_NAME,
+        [question.messages for question in questions],
+        labels,
+        concurrency=concurrency,
+        on_done=lambda _: step("base, labels only"),
     )
     return [labels[max(range(len(labels)), key=row.__getitem__)] if row else None for row in scores]

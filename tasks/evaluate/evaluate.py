@@ -14,10 +14,11 @@ from tasks.core.artifacts import REPORT_FOLDER, ArtifactRef, StageKey, Summary
 from tasks.core.config import ChatTask, ModelSource
 from tasks.core.errors import ContractViolation
 from tasks.core.files import write_json, write_text
+from tasks.core.messages import for_server, plain, turn_text
 from tasks.core.models import model_digest
 from tasks.core.stage import StageContext
 from tasks.core.vllm.server import vllm_version
-from tasks.evaluate.asking import Replies, collect_replies
+from tasks.evaluate.asking import Question, Replies, collect_replies
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.decision import decide
 from tasks.evaluate.report import evaluation_report
@@ -101,7 +102,10 @@ class EvaluateJob:
             self.model,
             self.task,
             self._adapters(),
-            [list(messages[:-1]) for messages in holdout["messages"]],
+            [
+                Question(for_server(messages[:-1]), tools)
+                for messages, tools in zip(holdout["messages"], holdout["tools"].tolist(), strict=True)
+            ],
             context.log("vllm-evaluate"),
         )
         refused = refused_rows(holdout, replies)
@@ -134,8 +138,14 @@ class EvaluateJob:
 
 
 def read_holdout(path: Path, max_rows: int | None) -> pd.DataFrame:
-    """Rows ``document_id`` and ``messages`` in the order of a hash of their id, which no new document disturbs."""
-    holdout = pd.read_parquet(path, columns=["document_id", "messages"])
+    """Rows ``document_id``, ``messages`` and ``tools`` in the order of a hash of their id, which no new one disturbs.
+
+    A document that is no conversation asks nothing and is left out.
+    """
+    holdout = pd.read_parquet(path, columns=["document_id", "messages", "tools"])
+    holdout = holdout[holdout["messages"].map(len) > 0].astype({"tools": object})
+    holdout["messages"] = holdout["messages"].map(plain)
+    holdout["tools"] = holdout["tools"].where(holdout["tools"].notna(), None)
     rank = holdout["document_id"].map(lambda name: hashlib.sha256(name.encode()).hexdigest())
     return holdout.iloc[rank.argsort(kind="stable")[:max_rows]].reset_index(drop=True)
 
@@ -149,8 +159,8 @@ def answer_table(holdout: pd.DataFrame, replies: Replies, metric: str) -> pd.Dat
     table = pd.DataFrame(
         {
             "document_id": holdout["document_id"].astype("string"),
-            "question": [messages[-2]["content"] for messages in holdout["messages"]],
-            "reference": [messages[-1]["content"] for messages in holdout["messages"]],
+            "question": [turn_text(messages[-2]) for messages in holdout["messages"]],
+            "reference": [turn_text(messages[-1]) for messages in holdout["messages"]],
         }
     )
     for reading in READINGS:
@@ -185,7 +195,7 @@ def refused_rows(holdout: pd.DataFrame, replies: Replies) -> pd.DataFrame:
         if replies.restricted and replies.restricted[position] is None:
             reasons.append(f"base, labels only: {REFUSED}")
         if reasons:
-            rows.append((document_id, "refused by the server", reasons[0], messages[-2]["content"]))
+            rows.append((document_id, "refused by the server", reasons[0], turn_text(messages[-2])))
     return pd.DataFrame(rows, columns=["document_id", "rule", "value", "raw"], dtype="string")
 
 

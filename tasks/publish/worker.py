@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.core.base_model import Quantisation, keep_weights_unpacked, load_base, quantised_layers
 from tasks.core.config import ModelSource
 from tasks.core.errors import MachineError, ModelError
+from tasks.core.messages import for_template
 from tasks.core.processes import emit, worker_main
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def tokenised(adapter: Path, conversations: Sequence[list[dict[str, str]]]) -> l
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(adapter)
-    return [tokenizer(tokenizer.apply_chat_template(turns, tokenize=False))["input_ids"] for turns in conversations]
+    texts = [tokenizer.apply_chat_template(for_template(turns), tokenize=False) for turns in conversations]
+    return [tokenizer(text)["input_ids"] for text in texts]
 
 
 def load_trained(source: ModelSource, adapter: Path, job: dict[str, Any]) -> tuple[Any, int]:

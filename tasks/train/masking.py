@@ -8,22 +8,19 @@ exactly what a server renders before it lets the model speak.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from tasks.core.errors import ModelError, TrainingError
+from tasks.train.chatml import CHATML, END_OF_TURN
 
 IGNORED = -100
 CHECKED_ROWS = 256
 CHECKED_AT_ONCE = 16
 REPORT = "try packing: false or the other backend, and report this with the recipe and masking.json"
-CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-END_OF_TURN = "<|im_end|>"
 
 
 @dataclass(frozen=True)
@@ -34,11 +31,13 @@ class TokenisedRow:
         input_ids: the whole conversation, (tokens,).
         labels: the same, with IGNORED where nothing is learned, (tokens,).
         problem: why the row cannot be trained on (a quarantine rule), or empty.
+        detail: what the rule was broken by: the template's own words, or how many tokens there are.
     """
 
     input_ids: list[int]
     labels: list[int]
     problem: str = ""
+    detail: str = ""
 
     @property
     def trained(self) -> int:
@@ -86,40 +85,77 @@ def with_chatml(tokenizer: Any) -> Any:
     return tokenizer
 
 
-def row_tokeniser(tokenizer: Any, max_length: int) -> Callable[[Sequence[Mapping[str, str]]], TokenisedRow]:
-    """A function from ``messages`` to a :class:`TokenisedRow`, for rows of at most ``max_length`` tokens."""
+class _Refused(Exception):
+    """The template does not render a conversation."""
+
+
+class RowTokeniser(Protocol):
+    """Tokenises conversations, as chat templates take them, with the tools that they may call."""
+
+    def __call__(self, messages: Sequence[Mapping[str, Any]], tools: Any = None) -> TokenisedRow: ...
+
+
+def row_tokeniser(tokenizer: Any, max_length: int) -> RowTokeniser:
+    """A function from ``messages`` and the tools they may call (or None) to a :class:`TokenisedRow`.
+
+    Rows of at most ``max_length`` tokens fit. A conversation that the template refuses, or whose tool calls it leaves
+    out, has a problem; a template that cannot be masked at all is a TrainingError.
+    """
     special = set(tokenizer.all_special_ids)
     special |= {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
 
-    def render(messages: Sequence[Mapping[str, str]], generate: bool) -> str:
+    def render(messages: Sequence[Mapping[str, Any]], tools: Any, generate: bool) -> str:
         try:
-            text: str = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=generate)
+            text: str = tokenizer.apply_chat_template(
+                list(messages), tools=tools, tokenize=False, add_generation_prompt=generate
+            )
         except Exception as error:  # jinja2 and whatever a template raises itself
-            raise _template_error(tokenizer, f"cannot render a conversation: {error}", messages) from error
+            raise _Refused(str(error) or type(error).__name__) from error
         return text
+
+    def shows_calls(messages: Sequence[Mapping[str, Any]], tools: Any, text: str) -> bool:
+        """Whether every turn's tool calls leave a mark on the text."""
+        for index, message in enumerate(messages):
+            if message.get("tool_calls"):
+                silent = {key: value for key, value in message.items() if key != "tool_calls"}
+                # A template that refuses the turn without its calls has looked at them.
+                with suppress(_Refused):
+                    if render([*messages[:index], silent, *messages[index + 1 :]], tools, generate=False) == text:
+                        return False
+        return True
 
     def encode(text: str) -> list[int]:
         ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
-    def tokenise(messages: Sequence[Mapping[str, str]]) -> TokenisedRow:
-        text = render(messages, generate=False)
+    def tokenise(messages: Sequence[Mapping[str, Any]], tools: Any = None) -> TokenisedRow:
+        try:
+            return masked(messages, tools)
+        except _Refused as refusal:
+            return TokenisedRow([], [], "template_refuses", str(refusal))
+
+    def masked(messages: Sequence[Mapping[str, Any]], tools: Any) -> TokenisedRow:
+        text = render(messages, tools, generate=False)
         ids = encode(text)
         labels = [IGNORED] * len(ids)
+        size = str(len(ids))
+        if not shows_calls(messages, tools, text):
+            return TokenisedRow(ids, labels, "template_without_tool_calls", size)
         for index, message in enumerate(messages):
             if message["role"] != "assistant":
                 continue
-            before, after = render(messages[:index], generate=True), render(messages[: index + 1], generate=False)
+            before = render(messages[:index], tools, generate=True)
+            after = render(messages[: index + 1], tools, generate=False)
             if not after.startswith(before) or not text.startswith(after):
                 raise _template_error(tokenizer, "renders a turn differently once others follow it", messages)
             start, end = encode(before), encode(after)
             if ids[: len(start)] != start or ids[: len(end)] != end:
-                return TokenisedRow(ids, labels, "token_boundary")
+                return TokenisedRow(ids, labels, "token_boundary", size)
             stop = _after_last(special, ids, len(start), len(end))
             if stop is None:
                 raise _template_error(tokenizer, "ends the assistant's turn with no special token", messages)
             labels[len(start) : stop] = ids[len(start) : stop]
-        return TokenisedRow(ids, labels, "too_long" if len(ids) > max_length else "")
+        return TokenisedRow(ids, labels, "too_long" if len(ids) > max_length else "", size)
 
     return tokenise
 
@@ -129,7 +165,7 @@ def _after_last(wanted: set[int], ids: Sequence[int], start: int, end: int) -> i
     return next((position + 1 for position in range(end - 1, start - 1, -1) if ids[position] in wanted), None)
 
 
-def _template_error(tokenizer: Any, what: str, messages: Sequence[Mapping[str, str]]) -> TrainingError:
+def _template_error(tokenizer: Any, what: str, messages: Sequence[Mapping[str, Any]]) -> TrainingError:
     roles = ", ".join(message["role"] for message in messages)
     return TrainingError(
         f"The chat template of {tokenizer.name_or_path or 'the model'} {what}",

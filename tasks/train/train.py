@@ -20,7 +20,7 @@ from tasks.core.progress import progress, say
 from tasks.core.stage import StageContext
 from tasks.train.config import TrainConfig
 
-VERSION = 1
+VERSION = 2
 TRAINING_SET = "training_set.parquet"
 EXPERIMENT = "retune"
 LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes")

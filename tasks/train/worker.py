@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from tasks.core.base_model import quantised_layers
 from tasks.core.config import ModelSource
 from tasks.core.errors import MemoryShortage, TrainingError
 from tasks.core.files import write_json
+from tasks.core.messages import for_template, plain
 from tasks.core.processes import emit, worker_main
 from tasks.train.checkpoints import KEPT, newest_intact, step_of
 from tasks.train.config import TrainConfig
-from tasks.train.masking import masking_proof, require_chat_template, row_tokeniser, with_chatml
+from tasks.train.masking import TokenisedRow, masking_proof, require_chat_template, row_tokeniser, with_chatml
 
 QUARANTINE = ("row_id", "rule", "value", "raw", "prompt", "document_id")
 
@@ -80,7 +82,7 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
 def prepare_rows(
     training_set: Path, tokenizer: Any, max_length: int, out: Path, work: Path
 ) -> tuple[Any, dict[str, int]]:
-    """Tokenise the training set; rows that do not fit go to ``quarantine.parquet``.
+    """Tokenise the training set; rows that cannot be trained on go to ``quarantine.parquet``.
 
     Returns:
         a ``datasets.Dataset`` with ``input_ids`` and ``labels``, and ``rows_in``, ``accepted``, ``quarantined``.
@@ -94,13 +96,16 @@ def prepare_rows(
     disable_progress_bars()
     frame = pd.read_parquet(training_set)
     tokenise = row_tokeniser(tokenizer, max_length)
-    tokenised = [tokenise([dict(message) for message in messages]) for messages in frame["messages"]]
+    tokenised = [
+        tokenise(for_template(messages), json.loads(tools) if tools else None)
+        for messages, tools in zip(frame["messages"], frame["tools"], strict=True)
+    ]
     refused = [
         {
             "row_id": row["example_id"],
             "rule": done.problem,
-            "value": str(len(done.input_ids)),
-            "raw": json.dumps([dict(message) for message in row["messages"]], ensure_ascii=False),
+            "value": done.detail,
+            "raw": json.dumps(plain(row["messages"]), ensure_ascii=False),
             "prompt": row["prompt"],
             "document_id": row["document_id"],
         }
@@ -110,12 +115,21 @@ def prepare_rows(
     pd.DataFrame(refused, columns=list(QUARANTINE)).astype("string").to_parquet(out / "quarantine.parquet", index=False)
     kept = [{"input_ids": done.input_ids, "labels": done.labels} for done in tokenised if not done.problem]
     if not kept:
-        raise TrainingError(
-            f"None of the {len(frame)} training rows fits",
-            where=str(training_set),
-            remedy=f"raise train.max_length (now {max_length} tokens)",
-        )
+        raise _nothing_left(tokenised, max_length, str(training_set))
     return Dataset.from_list(kept), {"rows_in": len(frame), "accepted": len(kept), "quarantined": len(refused)}
+
+
+def _nothing_left(tokenised: Sequence[TokenisedRow], max_length: int, where: str) -> TrainingError:
+    """Names the problem that most rows have; a template's own words are shown once."""
+    (problem, count), *_ = Counter(row.problem for row in tokenised).most_common(1) or [("no rows", 0)]
+    shown = next((f": {row.detail}" for row in tokenised if row.problem == "template_refuses" == problem), "")
+    return TrainingError(
+        f"None of the {len(tokenised)} training rows can be used, most often for {problem} ({count} rows{shown})",
+        where=where,
+        remedy=f"raise train.max_length (now {max_length} tokens)"
+        if problem == "too_long"
+        else "set train.chat_template: chatml, or change the conversations to what the template supports",
+    )
 
 
 def new_trainer(config: TrainConfig, loaded: Any, tokenizer: Any, rows: Any, work: Path, seed: int) -> Any:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.core.files import canonical_json
-from tasks.core.messages import MESSAGES, Message, user_text
+from tasks.core.messages import MESSAGES, Message, plain, turn_text, user_text
 from tasks.validate.contract import LINEAGE
 
 COLLECTED, GENERATED = "collected", "generated"
@@ -21,6 +21,7 @@ TRAINING_SET = pa.schema(
     [
         ("example_id", pa.string()),
         ("messages", MESSAGES),
+        ("tools", pa.string()),
         *((name, pa.string()) for name in ("document_id", "origin", "prompt", "prompt_digest", "teacher")),
         *((name, pa.string()) for name in ("teacher_revision", "sampling")),
         ("seed", pa.int64()),
@@ -42,37 +43,41 @@ def read_rows(collected: Path | None, generated: Path | None, fields: Sequence[s
         fields: the recipe's fields; one that a table lacks is missing (None) in its rows.
 
     Returns:
-        the lineage, the fields, ``messages`` (list of turns), ``user_text`` and ``assistant_text``, on a fresh index.
-        Of a collected row the id is its document's, and the raw text its conversation as JSON.
+        the lineage, the fields, ``messages`` (list of turns), ``tools``, ``user_text`` and ``assistant_text``, on a
+        fresh index. Of a collected row the id is its document's, and the raw text its conversation as JSON; a document
+        that is no conversation is no row.
     """
     tables = [
-        _as_rows(pd.DataFrame() if path is None else _read(path), origin, fields)
-        for path, origin in ((collected, COLLECTED), (generated, GENERATED))
+        _as_rows(table, origin, fields)
+        for table, origin in (
+            (pd.DataFrame() if collected is None else _conversations(_read(collected)), COLLECTED),
+            (pd.DataFrame() if generated is None else _read(generated), GENERATED),
+        )
     ]
     return pd.concat(tables, ignore_index=True)
 
 
 def read_user_texts(path: Path) -> pd.Series:
     """What the users said in a table of documents, by document id."""
-    table = _read(path)
+    table = _conversations(_read(path))
     return pd.Series([user_text(turns(row)) for row in table["messages"]], index=table["document_id"], dtype=object)
 
 
 def read_answers(path: Path) -> set[str]:
     """The assistant's answers in a table of documents."""
-    return {answer_of(turns(row)) for row in _read(path)["messages"]}
+    return {answer_of(turns(row)) for row in _conversations(_read(path))["messages"]}
 
 
 def turns(value: Any) -> list[Message]:
     """A conversation as stored, as Python objects; missing parts are empty."""
     if not isinstance(value, list):
         return []
-    return [{"role": turn.get("role") or "", "content": turn.get("content") or ""} for turn in value if turn]
+    return plain([{"role": "", "content": "", **turn} for turn in value if turn])
 
 
-def answer_of(messages: Sequence[Mapping[str, str]]) -> str:
-    """What the assistant said, all turns."""
-    return "\n".join(message["content"] for message in messages if message["role"] == "assistant")
+def answer_of(messages: Sequence[Mapping[str, Any]]) -> str:
+    """What the assistant said, all turns, its tool calls among them."""
+    return "\n".join(turn_text(message) for message in messages if message["role"] == "assistant")
 
 
 def write_training_set(path: Path, rows: pd.DataFrame) -> None:
@@ -97,9 +102,14 @@ def _read(path: Path) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def _conversations(table: pd.DataFrame) -> pd.DataFrame:
+    """The documents that are conversations; the others feed prompts, and are neither trained on nor asked."""
+    return table[table["messages"].map(bool).astype(bool)].reset_index(drop=True) if "messages" in table else table
+
+
 def _as_rows(table: pd.DataFrame, origin: str, fields: Sequence[str]) -> pd.DataFrame:
-    given = {name: table[name] for name in (*LINEAGE, *fields) if name in table}
-    lacking = dict.fromkeys((*LINEAGE, *fields), None)
+    given = {name: table[name] for name in (*LINEAGE, *fields, "tools") if name in table}
+    lacking = dict.fromkeys((*LINEAGE, *fields, "tools"), None)
     conversations = [turns(value) for value in table["messages"]] if "messages" in table else []
     rows = pd.DataFrame({**lacking, **given}, index=table.index, dtype=object).assign(origin=origin)
     rows["messages"] = pd.Series(conversations, index=table.index, dtype=object)

@@ -31,7 +31,7 @@ from tasks.validate.rows import (
     write_training_set,
 )
 
-VERSION = 1
+VERSION = 2
 DATA_DOCS = "data_docs"
 MOST_LABELS = 100
 """More distinct answers than this are free text, not labels, and are not counted one by one."""

@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from tasks.core import errors
-from tasks.core.errors import ChildError, RecipeError, RegistryError, RetuneError, ServerError
+from tasks.core.errors import ChildError, RecipeError, RegistryError, RetuneError, ServerError, SourceUnavailable
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, RetuneError)]
 
@@ -28,8 +28,8 @@ def test_the_message_has_a_line_for_each_part_that_is_there() -> None:
     assert str(RecipeError("It failed")) == "It failed"
 
 
-def test_only_lost_children_and_servers_are_worth_a_retry() -> None:
-    assert {kind for kind in KINDS if kind.retryable} == {ChildError, ServerError}
+def test_only_lost_children_servers_and_sources_are_worth_a_retry() -> None:
+    assert {kind for kind in KINDS if kind.retryable} == {ChildError, ServerError, SourceUnavailable}
 
 
 def test_errors_are_also_of_the_standard_type_that_fits() -> None:

@@ -2,14 +2,48 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pyarrow as pa
 import pytest
 
 from tasks.core.config import ChatTask
-from tasks.core.messages import to_messages, user_text, why_invalid
+from tasks.core.messages import (
+    MESSAGES,
+    for_server,
+    for_template,
+    plain,
+    to_messages,
+    turn_text,
+    user_text,
+    why_invalid,
+)
 
 
 def turns(*pairs: tuple[str, str]) -> list[dict[str, str]]:
     return [{"role": role, "content": content} for role, content in pairs]
+
+
+CALLING: dict[str, Any] = {
+    "role": "assistant",
+    "content": "",
+    "tool_calls": [{"id": None, "name": "find", "arguments": '{"what": "card"}'}],
+}
+
+
+def test_tool_calls_survive_a_table_and_are_told_as_templates_and_servers_want_them() -> None:
+    talk: list[dict[str, Any]] = [
+        *turns(("user", "a")),
+        CALLING,
+        {"role": "tool", "content": "t", "tool_call_id": "c1"},
+    ]
+    table = pa.array([talk], MESSAGES)
+    assert plain(table.to_pylist()[0]) == talk
+    (template,) = (turn["tool_calls"] for turn in for_template(talk) if "tool_calls" in turn)
+    assert template[0]["function"] == {"name": "find", "arguments": {"what": "card"}}
+    (server,) = (turn["tool_calls"] for turn in for_server(talk) if "tool_calls" in turn)
+    assert server[0]["function"]["arguments"] == '{"what": "card"}' and server[0]["id"] == "call_0"
+    assert turn_text(CALLING) == '{"arguments":{"what":"card"},"name":"find"}'
 
 
 def test_a_row_becomes_a_conversation_with_the_tasks_system_turn() -> None:
@@ -34,6 +68,9 @@ def test_the_users_text_is_all_that_the_user_said_and_nothing_else() -> None:
         (turns(("assistant", "b")), "no user turn"),
         (turns(("user", "a"), ("system", "s"), ("assistant", "b")), "not the first"),
         (turns(("user", " \n"), ("assistant", "b")), "empty turn"),
+        (turns(("user", "a"), ("tool", "t"), ("assistant", "b")), "without a call"),
+        ([*turns(("user", "a")), CALLING, *turns(("tool", "t"), ("tool", "t"), ("assistant", "b"))], None),
+        ([*turns(("user", "a")), CALLING], None),
     ],
 )
 def test_what_makes_a_conversation_unfit_is_named(talk: list[dict[str, str]], reason: str | None) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tasks.core.artifacts import ArtifactRef, Summary
 from tasks.core.config import ChatTask, ModelSource, ServerSettings
 from tasks.core.errors import ContractViolation
 from tasks.core.home import Home
+from tasks.core.messages import MESSAGES
 from tasks.core.stage import StageContext
 from tasks.core.vllm.server import Server
 from tasks.evaluate import asking
@@ -41,6 +44,12 @@ def skilled(model: str, messages: list[dict[str, str]]) -> tuple[str, str]:
     return ("billing", "stop") if model == "champion" else (f"I think {label_of(question)}", "length")
 
 
+def write_holdout(path: Path, documents: Sequence[dict[str, Any]]) -> None:
+    """As the collect stage writes it, without the columns that nobody asks for here."""
+    schema = pa.schema([("document_id", pa.string()), ("messages", MESSAGES), ("tools", pa.string())])
+    pq.write_table(pa.Table.from_pylist([{"tools": None, **row} for row in documents], schema=schema), path)
+
+
 @pytest.fixture
 def collected(tmp_path: Path) -> Callable[[int, int], ArtifactRef]:
     def write(rows: int, too_long: int = 0) -> ArtifactRef:
@@ -59,7 +68,7 @@ def collected(tmp_path: Path) -> Callable[[int, int], ArtifactRef]:
             }
             for number, text in enumerate(texts)
         ]
-        pd.DataFrame(table).to_parquet(folder / "holdout.parquet")
+        write_holdout(folder / "holdout.parquet", table)
         return ArtifactRef("collect", "c", str(folder), "c0", rows)
 
     return write
@@ -226,15 +235,35 @@ def test_the_report_shows_the_verdict_and_no_answer_breaks_its_tables(job: Make,
 
 def test_the_holdout_is_drawn_by_the_hash_of_the_id(tmp_path: Path) -> None:
     """A document that is added later takes at most one place and moves no other."""
-    rows = [{"document_id": f"d{number}", "messages": []} for number in range(50)]
+    talk = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    rows = [{"document_id": f"d{number}", "messages": talk} for number in range(50)]
     file = tmp_path / "holdout.parquet"
-    pd.DataFrame(rows).to_parquet(file)
+    write_holdout(file, rows)
     drawn = list(read_holdout(file, 20)["document_id"])
-    pd.DataFrame([{"document_id": "late", "messages": []}, *reversed(rows)]).to_parquet(file)
+    write_holdout(file, [{"document_id": "late", "messages": talk}, *reversed(rows)])
     again = list(read_holdout(file, 20)["document_id"])
     assert len(drawn) == 20 and drawn != sorted(drawn)
     assert set(again) - set(drawn) <= {"late"}
     assert [name for name in drawn if name in again] == [name for name in again if name != "late"]
+
+
+def test_a_passage_asks_nothing_and_a_conversation_with_tools_is_asked_with_them(tmp_path: Path) -> None:
+    call = {"id": None, "name": "find", "arguments": '{"what": "card"}'}
+    turns = [
+        {"role": "user", "content": "where is it?"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "in the post"},
+        {"role": "assistant", "content": "In the post."},
+    ]
+    tools = '[{"name": "find"}]'
+    documents: list[dict[str, Any]] = [
+        {"document_id": "p", "messages": []},
+        {"document_id": "t", "messages": turns, "tools": tools},
+    ]
+    write_holdout(tmp_path / "holdout.parquet", documents)
+    holdout = read_holdout(tmp_path / "holdout.parquet", None)
+    assert list(holdout["document_id"]) == ["t"] and list(holdout["tools"]) == [tools]
+    assert holdout["messages"][0] == turns
 
 
 def test_the_key_changes_with_what_shapes_the_verdict_and_with_nothing_else(

@@ -22,6 +22,7 @@ def write_training_set(folder: Path, rows: int, long_rows: int = 0) -> ArtifactR
             "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": QUEUES[i % 3]}],
             "document_id": f"d{i}",
             "prompt": "write",
+            "tools": None,
         }
         for i, text in enumerate(texts)
     ]

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.core.errors import ModelError, TrainingError
+from tasks.train.chatml import CHATML
 from tasks.train.masking import (
     IGNORED,
     mark_trained,
@@ -15,7 +18,7 @@ from tasks.train.masking import (
     trained_token_share,
     with_chatml,
 )
-from tests.tiny_model import CHATML, tiny_tokenizer
+from tests.tiny_model import tiny_tokenizer
 
 TURNS = [
     {"role": "system", "content": "route"},
@@ -56,6 +59,81 @@ def test_the_tokens_before_the_answer_are_those_a_server_prompts_with(user: str,
     assert learned == TOKENIZER(answer + "<|im_end|>")["input_ids"]
 
 
+CALL = {"id": "1", "type": "function", "function": {"name": "find_card", "arguments": {"owner": "Ann"}}}
+TOOL_TURNS: list[dict[str, Any]] = [
+    {"role": "user", "content": "where is my card"},
+    {"role": "assistant", "content": "", "tool_calls": [CALL]},
+    {"role": "tool", "content": '{"place": "post"}', "tool_call_id": "1"},
+    {"role": "assistant", "content": "in the post"},
+]
+
+
+def test_tool_calls_are_trained_and_the_tools_results_are_not() -> None:
+    row = row_tokeniser(TOKENIZER, 1024)(TOOL_TURNS, [{"name": "find_card"}])
+    shown = mark_trained(row.input_ids, row.labels, TOKENIZER)
+    assert row.problem == ""
+    assert '{"name": "find_card"}' in shown.partition("<|im_end|>")[0]
+    assert '[[<tool_call>{"name": "find_card", "arguments": {"owner": "Ann"}}</tool_call><|im_end|>]]' in shown
+    assert '<|im_start|>tool\n{"place": "post"}<|im_end|>' in shown
+    assert shown.count("[[") == 2
+
+
+def test_a_template_that_leaves_tool_calls_out_trains_on_no_such_row() -> None:
+    plain = tiny_tokenizer(
+        "{% for turn in messages %}<|im_start|>{{ turn['role'] }}\n{{ turn['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    assert row_tokeniser(plain, 1024)(TOOL_TURNS).problem == "template_without_tool_calls"
+
+
+ALTERNATING = (
+    "{% for turn in messages %}{% if turn['role'] != ['user', 'assistant'][loop.index0 % 2] %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}"
+    "<|im_start|>{{ turn['role'] }}\\n{{ turn['content'] }}<|im_end|>\\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize("printed", ["{% if tools %}{{ tools | tojson }}{% endif %}", ""])
+def test_the_name_of_a_function_elsewhere_does_not_stand_for_its_call(printed: str) -> None:
+    """A template that shows the tools but no calls, and a user who writes the function's name."""
+    plain = tiny_tokenizer(
+        printed + "{% for turn in messages %}<|im_start|>{{ turn['role'] }}\n{{ turn['content'] }}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    turns = [{"role": "user", "content": "please find_card"}, *TOOL_TURNS[1:]]
+    assert row_tokeniser(plain, 1024)(turns, [{"name": "find_card"}]).problem == "template_without_tool_calls"
+
+
+def test_a_conversation_that_the_template_refuses_costs_itself_alone() -> None:
+    tokenise = row_tokeniser(tiny_tokenizer(ALTERNATING), 1024)
+    assert tokenise(TURNS[1:]).problem == ""
+    refused = tokenise([TURNS[1], *TURNS[1:]])
+    assert (refused.problem, refused.detail, refused.input_ids) == ("template_refuses", "roles must alternate", [])
+
+
+def test_refused_rows_are_quarantined_and_only_if_none_is_left_it_is_an_error(tmp_path: Path) -> None:
+    from tasks.train.worker import prepare_rows
+
+    def prepare(conversations: list[list[dict[str, str]]]) -> dict[str, int]:
+        rows = [
+            {"example_id": f"e{number}", "messages": turns, "tools": None, "prompt": "p", "document_id": "d"}
+            for number, turns in enumerate(conversations)
+        ]
+        pd.DataFrame(rows).to_parquet(tmp_path / "set.parquet")
+        return prepare_rows(tmp_path / "set.parquet", tiny_tokenizer(ALTERNATING), 1024, tmp_path, tmp_path)[1]
+
+    bad = [TURNS[1], *TURNS[1:]]
+    assert prepare([TURNS[1:], bad]) == {"rows_in": 2, "accepted": 1, "quarantined": 1}
+    quarantine = pd.read_parquet(tmp_path / "quarantine.parquet")
+    assert quarantine[["row_id", "rule", "value"]].values.tolist() == [
+        ["e1", "template_refuses", "roles must alternate"]
+    ]
+    with pytest.raises(TrainingError, match=r"template_refuses \(2 rows: roles must alternate\)") as caught:
+        prepare([bad, bad])
+    assert "chatml" in caught.value.remedy
+
+
 def test_a_row_that_is_too_long_says_so() -> None:
     length = len(row_tokeniser(TOKENIZER, 10_000)(TURNS).input_ids)
     assert row_tokeniser(TOKENIZER, length)(TURNS).problem == ""
@@ -66,9 +144,8 @@ def test_a_row_that_is_too_long_says_so() -> None:
     ("template", "says"),
     [
         # An earlier answer is rendered otherwise once a later turn follows it.
-        (CHATML.replace("message['content']", "message['content'] if loop.last else message['content'][:1]"), "others"),
+        (CHATML.replace("{{ message['content'] }}", "{{ message['content'] if loop.last else '' }}"), "others"),
         (CHATML.replace("<|im_end|>", ""), "no special token"),
-        ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
     ],
 )
 def test_a_template_that_cannot_be_masked_is_named(template: str, says: str) -> None:

@@ -226,7 +226,9 @@ def test_an_unknown_layer_is_named_with_those_that_exist(
 def test_no_row_that_fits_is_an_error_that_names_the_setting(
     tiny_model: Path, training_set: ArtifactRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(TrainingError, match="None of the 32 training rows fits") as caught:
+    with pytest.raises(
+        TrainingError, match=r"None of the 32 training rows can be used, most often for too_long \(32 rows\)"
+    ) as caught:
         train_here(new_job(tiny_model, training_set, max_length=16), tmp_path, monkeypatch)
     assert "max_length" in caught.value.remedy
 

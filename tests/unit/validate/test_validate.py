@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tasks.core.artifacts import ArtifactRef, Summary
 from tasks.core.errors import ContractViolation
 from tasks.core.home import Home
+from tasks.core.messages import plain
 from tasks.core.stage import StageContext, run_stage
 from tasks.validate.config import ValidateConfig
 from tasks.validate.validate import ValidateJob
@@ -71,7 +72,7 @@ def test_every_row_ends_where_it_belongs(inputs: Inputs, contract: Path, tmp_pat
     summary, folder = run(job, tmp_path)
     training = read(folder / "training_set.parquet")
     assert [row["example_id"] for row in training] == ["d1", "d2", "r6", "r7"]
-    assert training[2]["messages"][0] == {"role": "user", "content": "我想订一张四个人的桌子 🎉"}
+    assert plain(training[2]["messages"])[0] == {"role": "user", "content": "我想订一张四个人的桌子 🎉"}
     lineage = [[row[name] for name in ("origin", "prompt", "teacher", "seed")] for row in training[1:3]]
     assert lineage == [["collected", "", "", 0], ["generated", "vary", "seedling", 7]]
     length, closed = "message.expect_column_value_lengths_to_be_between", "queue.expect_column_values_to_be_in_set"

@@ -1,0 +1,133 @@
+"""The control tokens of a model's tokenizer, and how text that spells them is made harmless."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tasks.core.config import ModelSource
+from tasks.core.errors import ModelError
+from tasks.core.progress import say
+
+TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"
+NAMED = (
+    "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
+    "additional_special_tokens", "extra_special_tokens",
+)  # fmt: skip
+"""The keys of tokenizer_config.json that name special tokens."""
+WELL_KNOWN = (
+    "<s>", "</s>", "<unk>", "<pad>", "<bos>", "<eos>", "<|endoftext|>", "<|endofprompt|>",
+    "<|im_start|>", "<|im_end|>", "<|im_sep|>",
+    "<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|eom_id|>",
+    "<|python_tag|>", "<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]",
+    "[/AVAILABLE_TOOLS]", "[TOOL_CALLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]",
+    "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|start|>", "<|message|>", "<|channel|>", "<|return|>",
+    "<|call|>", "<|observation|>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>",
+)  # fmt: skip
+"""Of the Llama, Mistral, Qwen, Gemma, Phi, GLM and gpt-oss families: for a model whose own cannot be read."""
+
+
+def control_tokens(model: ModelSource) -> tuple[str, ...]:
+    """The special tokens of a model's own tokenizer, sorted; the well-known ones, with a notice, where it has none.
+
+    Those of a hub model are read from its tokenizer's small files, which are downloaded where they are not cached.
+
+    Raises:
+        ModelError: a file of the tokenizer is no JSON.
+    """
+    found = set[str]()
+    for name, read in ((TOKENIZER, _added), (CONFIG, _configured)):
+        file = _tokenizer_file(model, name)
+        if file is not None:
+            found.update(read(_read_json(file)))
+    if found:
+        return tuple(sorted(found))
+    say(f"the control tokens of {model.path} are not known: those of the well-known model families are kept out")
+    return tuple(sorted(WELL_KNOWN))
+
+
+def _tokenizer_file(model: ModelSource, name: str) -> Path | None:
+    if model.is_local:
+        file = Path(model.path) / name
+        return file if file.is_file() else None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(model.path, name, revision=model.revision))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError):
+        return None
+
+
+def _read_json(file: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"The model's {file.name} is no JSON: {error}", where=str(file)) from error
+    return content if isinstance(content, dict) else {}
+
+
+def _added(tokenizer: Mapping[str, Any]) -> Iterator[str]:
+    for token in tokenizer.get("added_tokens") or ():
+        if token.get("special"):
+            yield from _contents(token)
+
+
+def _configured(config: Mapping[str, Any]) -> Iterator[str]:
+    for token in (config.get("added_tokens_decoder") or {}).values():
+        if token.get("special"):
+            yield from _contents(token)
+    for name in NAMED:
+        yield from _contents(config.get(name))
+
+
+def _contents(token: Any) -> Iterator[str]:
+    """The text of a token as configurations spell it: a text, a description, or several of them."""
+    if isinstance(token, str) and token:
+        yield token
+    elif isinstance(token, list):
+        for one in token:
+            yield from _contents(one)
+    elif isinstance(token, Mapping):
+        for one in [token["content"]] if "content" in token else token.values():
+            yield from _contents(one)
+
+
+class TokenGuard:
+    """Finds control tokens in text, and breaks them so that a tokenizer reads plain characters."""
+
+    def __init__(self, tokens: Iterable[str]) -> None:
+        self.tokens = tuple(sorted({token for token in tokens if token}, key=lambda token: (-len(token), token)))
+
+    @cached_property
+    def _firsts(self) -> set[str]:
+        return {token[0] for token in self.tokens}
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile("|".join(map(re.escape, self.tokens)) or r"(?!)")
+
+    @cached_property
+    def _escapable(self) -> re.Pattern[str]:
+        """A token, or one that is escaped already, so that every escape can be taken back."""
+        pairs = (rf"{re.escape(token[0])}\\*{re.escape(token[1:])}" for token in self.tokens if len(token) > 1)
+        return re.compile("|".join(pairs) or r"(?!)")
+
+    def may_hold(self, text: str) -> bool:
+        """Whether the first character of a token is in a text: quicker than to look for the tokens."""
+        return any(first in text for first in self._firsts)
+
+    def find(self, text: str) -> list[str]:
+        """The control tokens in a text, in its order."""
+        return self._pattern.findall(text)
+
+    def escape(self, text: str) -> str:
+        r"""The text with a backslash behind the first character of every token: ``<|im_end|>`` is ``<\|im_end|>``.
+
+        One that has backslashes there already gets one more: taking one away from each gives the text back.
+        """
+        return self._escapable.sub(lambda match: f"{match[0][0]}\\{match[0][1:]}", text)
