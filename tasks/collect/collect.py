@@ -1,221 +1,254 @@
-"""Documents out of sources, and the holdout set apart for good."""
+"""Documents out of sources, and the holdout set apart for good.
+
+The sources are read once, into a table of documents in the order of reading; what is remembered of each is a few bytes.
+Then it is decided for all of them together which split each belongs to and which copies go, and the table is divided.
+So nothing depends on the order of reading, and a million rows need little memory.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.collect.config import CollectConfig, FileSource, HubSource
-from tasks.collect.readers import Record, read_records, readable, source_files
+from tasks.collect.config import CollectConfig, HttpSource, ObjectSource, SqlSource
+from tasks.collect.documents import document_schema, fields_in
+from tasks.collect.held import HeldBefore, ledger_rows, usable
+from tasks.collect.holdout import Ledger
+from tasks.collect.hygiene import Cleaner
+from tasks.collect.reading import read_documents
+from tasks.collect.records import Reader, ReaderSettings
+from tasks.collect.sources import readers_of
+from tasks.collect.splits import DUPLICATE, HOLDOUT, SAME_ID, SUPERSEDED, TRAIN, Index, resolve
+from tasks.collect.tables import TableWriter
 from tasks.core.artifacts import StageKey, Summary
 from tasks.core.config import ChatTask
-from tasks.core.files import canonical_json, digest_of, file_digest, folder_digests
-from tasks.core.messages import MESSAGES, Message, to_messages, why_invalid
+from tasks.core.files import canonical_json
+from tasks.core.home import Home
+from tasks.core.progress import say
 from tasks.core.stage import StageContext
 
-VERSION = 1
-BATCH_ROWS = 5_000
-HOLDOUT, TRAIN, QUARANTINE = "holdout", "train", "quarantine"
+VERSION = 2
+LIBRARIES = ("pyarrow", "presidio-analyzer", "detect-secrets", "phonenumbers", "tldextract")
+QUARANTINE = "quarantine"
+MOST_NOTES = 100
+INDEX = "index.parquet"
+"""Id and content digest of every document that stands: what tells tomorrow which ones are new or changed."""
+UNSHAPING = {
+    "path", "hub", "dataset_info", "sql", "url", "object", "headers", "options", "allow_hosts", "timeout_seconds",
+    "max_pages", "max_bytes",
+}  # fmt: skip
+"""Keys of a source that say where it lies and how it is asked: its rows are known by the digests of their bytes."""
 QUARANTINE_SCHEMA = pa.schema(
     [("source", pa.string()), ("line", pa.int64()), ("rule", pa.string()), ("raw", pa.string())]
 )
 
 
-class _Rejected(Exception):
-    """A row that goes to quarantine: (rule,)."""
-
-
 @dataclass(frozen=True)
 class CollectJob:
-    """Reads the sources of a recipe into ``train.parquet``, ``holdout.parquet`` and ``quarantine.parquet``."""
+    """Reads the sources of a recipe into ``train.parquet``, ``holdout.parquet`` and ``quarantine.parquet``.
+
+    Attributes:
+        config: the recipe's section.
+        task: what the model learns to do.
+        control_tokens: of the models' chat templates, which must not come in.
+        recipe: its name: each recipe has a ledger of its own.
+        home: where snapshots and the ledger lie.
+    """
 
     config: CollectConfig
     task: ChatTask
+    control_tokens: tuple[str, ...]
+    recipe: str
+    home: Home
+
+    @cached_property
+    def readers(self) -> list[Reader]:
+        return readers_of(self.config, ReaderSettings(self.home.snapshots, self.config.max_field_bytes))
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a source has to be asked what is new."""
+        return any(isinstance(source, SqlSource | HttpSource | ObjectSource) for source in self.config.sources)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The columns of a document that its source filled."""
+        return fields_in(self.config)
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.home.holdouts / self.recipe)
+
+    def fetch(self) -> None:
+        """Bring the snapshots of remote sources up to date.
+
+        Raises:
+            SourceError: a source's answer makes no sense; SourceUnavailable where asking again can help.
+        """
+        for number, reader in enumerate(self.readers, 1):
+            reader.fetch()
+            if fetched := getattr(reader, "fetched", None):
+                say(
+                    f"  source {number}: "
+                    + ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in fetched.items())
+                )
 
     def key(self) -> StageKey:
-        """Determined by the configuration and the bytes of every source file."""
+        """Determined by the configuration, the bytes of every source, and the documents held out before."""
+        key = self._key_of_sources()
+        before = self.ledger.before(key.hex)
+        if before is None:
+            return key
+        return replace(key, files={**key.files, "held out before": before})
+
+    def _key_of_sources(self) -> StageKey:
         files = {
             f"{number}:{name}": digest
-            for number, source in enumerate(self.config.sources)
-            for name, digest in _digests(source).items()
+            for number, reader in enumerate(self.readers)
+            for name, digest in reader.digests().items()
         }
-        config = self.config.model_dump(mode="json")
-        for plain, source in zip(config["sources"], self.config.sources, strict=True):
-            plain.pop("path", None)
-            if isinstance(source, HubSource):
-                plain["hub"] = source.name
-        return StageKey("collect", VERSION, {"collect": config, "task": self.task}, files=files, libraries=["pyarrow"])
+        shaping = {
+            **self.config.model_dump(mode="json", exclude={"timeout_minutes", "sources"}),
+            "sources": [source.model_dump(mode="json", exclude=UNSHAPING) for source in self.config.sources],
+        }
+        config = {"collect": shaping, "task": self.task, "control_tokens": self.control_tokens}
+        return StageKey("collect", VERSION, config, files=files, libraries=LIBRARIES)
 
     def fill(self, folder: Path, context: StageContext) -> Summary:
-        """Stream every row into the file it belongs to."""
-        summary = Summary()
-        sources: Counter[str] = Counter()
-        rules: Counter[str] = Counter()
-        labels: Counter[str] = Counter()
-        document_schema = pa.schema(
-            [("document_id", pa.string()), ("source", pa.string()), ("line", pa.int64())]
-            + [(name, pa.string()) for name in self.config.columns]
-            + [("messages", MESSAGES)]
+        """Stream every row into a table, then divide it.
+
+        Raises:
+            SourceError: a source is missing or broken as a whole, or the ledger is damaged.
+        """
+        sources = self._key_of_sources().hex
+        before = self.ledger.before(sources)
+        held = HeldBefore.read(self.ledger.file(before) if before else None)
+        cleaner = Cleaner(self.config.hygiene, self.control_tokens)
+        everything, ledger = folder / "everything.parquet", folder / "ledger.parquet"
+        with TableWriter(folder / f"{QUARANTINE}.parquet", QUARANTINE_SCHEMA) as quarantine:
+            reading = read_documents(self.readers, self.config, self.task, cleaner, self.fields, everything, quarantine)
+            outcome = resolve(reading.index, held.ids, held.inputs)
+            gone = held.gone(reading.index, outcome)
+            kept = list(usable(gone, self.fields, cleaner, self.config.hygiene.licences))
+            division = self._divide(folder, everything, reading.index, outcome, kept, quarantine)
+        pq.write_table(pa.concat_tables([*division.held, gone, held.former([*division.held, gone])]), ledger)
+        everything.unlink()
+        _write_index(folder / INDEX, reading.index, outcome)
+        self.ledger.keep(ledger, sources, before)
+        counts = Counter(outcome.tolist())
+        rules = reading.rules + Counter({SAME_ID: counts[SAME_ID]})
+        return Summary(
+            rows_in=reading.rows,
+            accepted=counts[TRAIN] + counts[HOLDOUT],
+            quarantined=rules.total(),
+            duplicates=counts[DUPLICATE] + counts[SUPERSEDED],
+            details={
+                "sources": dict(reading.sources),
+                "left_out": reading.left_out,
+                "splits": {TRAIN: counts[TRAIN], HOLDOUT: counts[HOLDOUT] + len(kept)},
+                "conversations": {name: division.conversations[name] for name in (TRAIN, HOLDOUT)},
+                "gone_but_held_out": len(kept),
+                "superseded": counts[SUPERSEDED],
+                "rules": dict(rules),
+                "found": dict(cleaner.kinds),
+                "labels": dict(division.labels),
+                "notes": self._notes(),
+            },
         )
-        seen: dict[str, str] = {}
-        counts: Counter[str] = Counter()
+
+    def _notes(self) -> list[str]:
+        """What was found and gives no rows, such as a file whose ending tells no format."""
+        notes = [note for reader in self.readers if hasattr(reader, "notes") for note in reader.notes()]
+        return notes[:MOST_NOTES]
+
+    def _divide(
+        self,
+        folder: Path,
+        everything: Path,
+        index: Index,
+        outcome: np.ndarray,
+        gone: list[dict[str, Any]],
+        quarantine: TableWriter,
+    ) -> _Division:
+        """Write each document into its split; those held out before and gone since go into the holdout as well."""
+        schema = document_schema(self.fields)
+        division = _Division()
         with ExitStack() as stack:
             writers = {
-                name: stack.enter_context(_Writer(folder / f"{name}.parquet", schema))
-                for name, schema in (
-                    (TRAIN, document_schema),
-                    (HOLDOUT, document_schema),
-                    (QUARANTINE, QUARANTINE_SCHEMA),
-                )
+                name: stack.enter_context(TableWriter(folder / f"{name}.parquet", schema)) for name in (TRAIN, HOLDOUT)
             }
-            for record in self._wanted(read_records(self.config)):
-                summary.rows_in += 1
-                sources[record.source] += 1
-                try:
-                    document = self._document(record)
-                    if self._is_duplicate(document, seen):
-                        summary.duplicates += 1
-                        continue
-                except _Rejected as rejection:
-                    rule = str(rejection)
-                    summary.quarantined += 1
-                    rules[rule.split(":")[0]] += 1
-                    raw = record.raw or readable(canonical_json(record.values))
-                    row = {"source": record.source, "line": record.line, "rule": rule, "raw": raw}
-                    writers[QUARANTINE].add(row)
+            for name, positions, batch in _divided(everything, outcome):
+                if name == SAME_ID:
+                    for row in batch.to_pylist():
+                        quarantine.add(_same_id(row))
+                if name not in writers:
                     continue
-                split = HOLDOUT if self.is_holdout(document["document_id"]) else TRAIN
-                writers[split].add(document)
-                summary.accepted += 1
-                counts[split] += 1
-                if self.task.labels:
-                    labels[document["messages"][-1]["content"]] += 1
-        summary.details = {
-            "sources": dict(sources),
-            "splits": {TRAIN: counts[TRAIN], HOLDOUT: counts[HOLDOUT]},
-            "rules": dict(rules),
-            "labels": dict(labels),
-        }
-        return summary
+                writers[name].add_table(batch)
+                division.conversations[name] += _conversations(batch)
+                division.labels.update(self._labels(batch))
+                if name == HOLDOUT:
+                    division.held.append(ledger_rows(batch, positions, index, self.fields))
+            for row in gone:
+                writers[HOLDOUT].add(row)
+                division.conversations[HOLDOUT] += bool(row["messages"])
+        return division
 
-    def is_holdout(self, document_id: str) -> bool:
-        """Whether a document is set aside: decided by a hash of its id alone, so that new data never moves one."""
-        hashed = hashlib.sha256(f"{self.config.holdout_salt}:{document_id}".encode()).digest()
-        return int.from_bytes(hashed[:8], "big") / 2**64 < self.config.holdout_fraction
-
-    def _wanted(self, records: Iterator[Record]) -> Iterator[Record]:
-        for record in records:
-            values = record.values
-            if values is None or all(str(values.get(name)) in kept for name, kept in self.config.where.items()):
-                yield record
-
-    def _document(self, record: Record) -> dict[str, Any]:
-        """The document of a record.
-
-        Raises:
-            _Rejected: with the rule it breaks.
-        """
-        if record.values is None:
-            raise _Rejected(f"unreadable: {record.problem}")
-        fields: dict[str, str] = {}
-        if self.config.conversations is None:
-            fields = {name: _text(record.values, column) for name, column in self.config.columns.items()}
-            messages = to_messages(self.task, fields)
-        else:
-            messages = self._conversation(record.values)
-        if self.task.labels and messages[-1]["content"] not in self.task.labels:
-            raise _Rejected(f"unknown_label: {messages[-1]['content']!r}")
-        if reason := why_invalid(messages):
-            raise _Rejected(f"messages: {reason}")
-        content = {"fields": fields, "messages": messages}
-        named = _text(record.values, self.config.id_column) if self.config.id_column else digest_of(content)[:16]
-        return {"document_id": named, "source": record.source, "line": record.line, **fields, "messages": messages}
-
-    def _conversation(self, values: Mapping[str, Any]) -> list[Message]:
-        form = self.config.conversations
-        assert form is not None
-        turns = values.get(form.column)
-        if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
-            raise _Rejected(f"conversation: {form.column!r} is no list of turns")
-        messages = []
-        for turn in turns:
-            role = form.roles.get(str(turn.get(form.role_key)))
-            if role is None:
-                raise _Rejected(f"conversation: unknown role {turn.get(form.role_key)!r}")
-            messages.append({"role": role, "content": _text(turn, form.content_key)})
-        if messages and messages[0]["role"] != "system" and self.task.system:
-            messages.insert(0, {"role": "system", "content": self.task.system})
-        return messages
-
-    @staticmethod
-    def _is_duplicate(document: Mapping[str, Any], seen: dict[str, str]) -> bool:
-        """True for a second copy.
-
-        Raises:
-            _Rejected: another document has the same id.
-        """
-        content = digest_of(document["messages"])
-        name = document["document_id"]
-        if seen.get(f"id:{name}", content) != content:
-            raise _Rejected(f"duplicate_id: {name!r} names two different documents")
-        if f"content:{content}" in seen:
-            return True
-        seen[f"id:{name}"] = content
-        seen[f"content:{content}"] = name
-        return False
-
-
-def _digests(source: FileSource | HubSource) -> dict[str, str]:
-    """Of the files of a source, by path below the folder that holds them all; a hub's data set is named, not read."""
-    if isinstance(source, HubSource):
-        return folder_digests(Path(source.hub)) if source.is_local else {}
-    files = source_files(source)
-    root = os.path.commonpath([file.parent for file in files])
-    return {file.relative_to(root).as_posix(): file_digest(file) for file in files}
-
-
-def _text(values: Mapping[str, Any], column: str) -> str:
-    value = values.get(column)
-    if value is None or value != value or (isinstance(value, str) and not value.strip()):
-        raise _Rejected(f"missing: {column!r} is empty")
-    text = value if isinstance(value, str) else canonical_json(value)
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise _Rejected(f"encoding: {column!r} is not UTF-8") from error
-    return text.strip()
+    def _labels(self, batch: pa.Table) -> list[str]:
+        if not self.task.labels:
+            return []
+        return [messages[-1]["content"] for messages in batch.column("messages").to_pylist() if messages]
 
 
 @dataclass
-class _Writer:
-    """A Parquet file written batch by batch; it exists with its schema even when no row came."""
+class _Division:
+    """What was counted while documents were divided, and the rows of the new ledger."""
 
-    path: Path
-    schema: pa.Schema
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    conversations: Counter[str] = field(default_factory=Counter)
+    labels: Counter[str] = field(default_factory=Counter)
+    held: list[pa.Table] = field(default_factory=list)
 
-    def __enter__(self) -> _Writer:
-        self._parquet = pq.ParquetWriter(self.path, self.schema)
-        return self
 
-    def add(self, row: dict[str, Any]) -> None:
-        self.rows.append(row)
-        if len(self.rows) >= BATCH_ROWS:
-            self._flush()
+def _divided(everything: Path, outcome: np.ndarray) -> Iterator[tuple[str, list[int], pa.Table]]:
+    """The documents, one row group at a time and in it outcome by outcome, with their positions."""
+    start = 0
+    with pq.ParquetFile(everything) as parquet:
+        for group in range(parquet.num_row_groups):
+            table = parquet.read_row_group(group)
+            here = outcome[start : start + table.num_rows]
+            for name in sorted(set(here)):
+                chosen = np.flatnonzero(here == name)
+                yield name, (start + chosen).tolist(), table.take(pa.array(chosen))
+            start += table.num_rows
 
-    def _flush(self) -> None:
-        self._parquet.write_table(pa.Table.from_pylist(self.rows, schema=self.schema))
-        self.rows.clear()
 
-    def __exit__(self, *exception: object) -> None:
-        self._flush()
-        self._parquet.close()
+def _write_index(path: Path, index: Index, outcome: np.ndarray) -> None:
+    stands = np.isin(outcome, [TRAIN, HOLDOUT])
+    columns = {
+        "document_id": pa.array(np.array(index.ids, dtype=object)[stands], pa.string()),
+        "content": pa.array(np.array(index.contents, dtype=object)[stands], pa.binary()),
+        "split": pa.array(outcome[stands], pa.string()),
+    }
+    pq.write_table(pa.table(columns), path)
+
+
+def _conversations(table: pa.Table) -> int:
+    return int(pc.sum(pc.greater(pc.list_value_length(table.column("messages")), 0)).as_py() or 0)
+
+
+def _same_id(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "source": row["source"],
+        "line": row["line"],
+        "rule": f"{SAME_ID}: {row['document_id']!r} names two different documents",
+        "raw": canonical_json(row),
+    }

@@ -2,34 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from tasks.core.config import Name, Section
 
-FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
-Role = Literal["system", "user", "assistant"]
-SHAREGPT_ROLES: dict[str, Role] = {"system": "system", "human": "user", "gpt": "assistant"}
-RESERVED = {"document_id", "source", "line", "messages"}
+Role = Literal["system", "user", "assistant", "tool"]
+Form = Literal["alpaca", "sharegpt", "openai", "prompt_completion", "text", "columns"]
+FileFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "text", "markdown"]
+RESERVED = {"document_id", "source", "line", "licence", "messages", "tools"}
 
 
-class FileSource(Section):
-    """One file, or several by a glob pattern."""
+class Layout(Section):
+    """The words that a source has for the parts of a form, where they are not the form's own.
 
-    path: str = Field(description="CSV (with a header), JSONL or Parquet; relative to the recipe's file; may be a glob")
-    format: Literal["csv", "jsonl", "parquet"] | None = Field(None, description="None: by the file's ending")
+    A part that is None has the form's own name; an empty name says that the source has no such column.
+    """
 
-    def format_of(self, file: Path) -> str | None:
-        """The format to read a file in, or None where its ending tells nothing."""
-        return self.format or FORMATS.get(file.suffix.lower())
+    instruction: str | None = Field(None, description="column of alpaca")
+    input: str | None = Field(None, description="column of alpaca")
+    output: str | None = Field(None, description="column of alpaca")
+    history: str | None = Field(None, description="column of alpaca: pairs of earlier questions and answers")
+    prompt: str | None = Field(None, description="column of prompt_completion")
+    completion: str | None = Field(None, description="column of prompt_completion")
+    text: str | None = Field(None, description="column of text")
+    messages: str | None = Field(None, description="column of sharegpt and openai that holds the turns")
+    system: str | None = Field(None, description="column of the system prompt, of every form but text")
+    tools: str | None = Field(None, description="column of the tools that a conversation may call")
+    role_key: str | None = Field(None, description="key of a turn: who speaks")
+    content_key: str | None = Field(None, description="key of a turn: what is said")
+    roles: dict[str, Role | Literal["function_call"]] = Field(
+        default_factory=dict, description="the source's word for a role: the role; beside the well-known words"
+    )
 
 
-class HubSource(Section):
+class SourceSection(Section):
+    """What every source has: how its rows become documents."""
+
+    name: Name | None = Field(None, description="what its documents are known by; None: the file's, table's or host's")
+    licence: str | None = Field(None, description="SPDX id or name of the licence of its documents")
+    licence_column: str | None = Field(None, description="a column that holds each row's licence")
+    form: Form | None = Field(None, description="the shape of its rows; None: detected")
+    layout: Layout = Field(Layout(), description="its own words for the columns and roles of its form")
+    columns: dict[Name, str] | None = Field(
+        None, description="field of a document: column, with dots into nested values; None: collect.columns"
+    )
+    id_column: str | None = Field(None, description="a column that names a document for good; None: collect.id_column")
+    where: dict[str, tuple[str, ...]] | None = Field(
+        None, description="keep only rows whose column has one of these values; None: collect.where"
+    )
+
+
+class FileSource(SourceSection):
+    """One file, a folder (with all below it), or several files by a glob pattern."""
+
+    path: str = Field(description="relative to the recipe's file; .gz and .zst are unpacked as they are read")
+    format: FileFormat | None = Field(None, description="None: by each file's ending")
+
+
+class HubSource(SourceSection):
     """A data set of the Hugging Face Hub, or a local folder in its layout."""
 
     hub: str = Field(description="id such as mlabonne/FineTome-100k, or a folder relative to the recipe's file")
+    subset: str | None = Field(None, description="the configuration of a data set that has several")
     split: str = "train"
     revision: str | None = Field(None, description="commit; without one the data set is not pinned")
 
@@ -38,38 +76,130 @@ class HubSource(Section):
         """Whether it is a folder: recipes resolve folders to absolute paths when they are read."""
         return Path(self.hub).is_absolute()
 
-    @property
-    def name(self) -> str:
-        """What its rows are known by: the id, or the folder's name."""
-        return Path(self.hub).name if self.is_local else self.hub
+
+class DatasetInfoSource(SourceSection):
+    """A data set that LLaMA-Factory's ``dataset_info.json`` describes; form and columns come from there."""
+
+    dataset_info: str = Field(description="path of a dataset_info.json, relative to the recipe's file")
+    dataset: str = Field(description="name in it")
 
 
-class Conversations(Section):
-    """A column that already holds whole conversations, such as ShareGPT's."""
+class SqlSource(SourceSection):
+    """The rows of a query, over SQLAlchemy: SQLite, PostgreSQL, and whatever has a driver installed."""
 
-    column: str = "conversations"
-    role_key: str = "from"
-    content_key: str = "value"
-    roles: dict[str, Role] = Field(default_factory=SHAREGPT_ROLES.copy, description="the source's word: the role")
+    sql: str = Field(
+        description="SQLAlchemy URL; ${NAME} is taken from the environment as it is, so that no password is here"
+    )
+    query: str = Field(description="a SELECT; its columns are the row's")
+    watermark: str | None = Field(
+        None, description="a column that only grows, such as updated_at: each night reads only rows at or above it"
+    )
+
+
+class HttpSource(SourceSection):
+    """JSON or JSONL over HTTP(S), page by page."""
+
+    url: str = Field(description="${NAME} is taken from the environment")
+    headers: dict[str, str] = Field(default_factory=dict, description="${NAME} is taken from the environment")
+    format: Literal["json", "jsonl"] | None = Field(None, description="None: by the answer's content type")
+    rows_at: str | None = Field(None, description="where the rows lie in a JSON answer, with dots; None: found")
+    next_at: str | None = Field(None, description="where a JSON answer holds the next page's URL or cursor, with dots")
+    cursor_parameter: str | None = Field(None, description="query parameter that takes the cursor at next_at")
+    page_parameter: str | None = Field(None, description="query parameter that counts pages until one is empty")
+    first_page: int = 1
+    allow_hosts: tuple[str, ...] = Field((), description="hosts that may have a private or link-local address")
+    timeout_seconds: float = Field(60, gt=0, description="of one request, to its last byte")
+    max_pages: int = Field(10_000, ge=1)
+    max_bytes: int = Field(2**30, ge=1, description="of all pages")
+
+
+class ObjectSource(SourceSection):
+    """Files of an object store, by fsspec URL: s3://, and others such as gs:// where their package is installed."""
+
+    object: str = Field(description="URL of an object, a prefix that ends with /, or a glob")
+    format: FileFormat | None = Field(None, description="None: by each object's ending")
+    options: dict[str, str | bool | int] = Field(
+        default_factory=dict, description="of the file system, such as endpoint_url; ${NAME} from the environment"
+    )
+
+
+SOURCE_KINDS: dict[str, type[SourceSection]] = {
+    "path": FileSource,
+    "hub": HubSource,
+    "dataset_info": DatasetInfoSource,
+    "sql": SqlSource,
+    "url": HttpSource,
+    "object": ObjectSource,
+}
+"""The key that makes a source one of its kind."""
+
+
+def _kind(source: Any) -> str | None:
+    """The kind of a source as a recipe or Python gives it."""
+    keys = source if isinstance(source, Mapping) else type(source).model_fields
+    return next((key for key in SOURCE_KINDS if key in keys), None)
+
+
+Source = Annotated[
+    Annotated[FileSource, Tag("path")]
+    | Annotated[HubSource, Tag("hub")]
+    | Annotated[DatasetInfoSource, Tag("dataset_info")]
+    | Annotated[SqlSource, Tag("sql")]
+    | Annotated[HttpSource, Tag("url")]
+    | Annotated[ObjectSource, Tag("object")],
+    Discriminator(
+        _kind,
+        custom_error_type="source_kind",
+        custom_error_message=f"a source names where it lies by one of: {', '.join(SOURCE_KINDS)}",
+    ),
+]
+
+
+class Hygiene(Section):
+    """What happens to text that must not reach a model."""
+
+    personal_data: Literal["allow", "redact", "quarantine"] = "redact"
+    secrets: Literal["allow", "redact", "quarantine"] = "quarantine"
+    control_tokens: Literal["escape", "quarantine"] = Field(
+        "escape", description="of the model's chat template, written in the data; they never reach a template"
+    )
+    licences: tuple[str, ...] | None = Field(
+        None, description="the licences that may come in, case ignored; a document without one is refused; None: all"
+    )
 
 
 class CollectConfig(Section):
-    """Where documents come from, and which of them are set aside for evaluation."""
+    """Where documents come from, what becomes of them, and which of them are set aside for evaluation."""
 
-    sources: tuple[FileSource | HubSource, ...] = Field(min_length=1)
-    columns: dict[Name, str] = Field(default_factory=dict, description="field of a document: column of the source")
-    conversations: Conversations | None = None
+    sources: tuple[Source, ...] = Field(min_length=1)
+    columns: dict[Name, str] = Field(
+        default_factory=dict, description="field of a document: column, for sources that do not say themselves"
+    )
     id_column: str | None = Field(None, description="a column that names a document for good; None: a hash of the row")
     where: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="keep only rows whose column has one of these values"
     )
+    max_field_bytes: int = Field(10 * 2**20, ge=1, description="a row with a larger field is quarantined")
+    hygiene: Hygiene = Hygiene()
     holdout_fraction: float = Field(0.2, gt=0, lt=1, description="share of documents kept from training for good")
     holdout_salt: str = Field("retune", description="changing it draws another holdout: never do so in production")
+    timeout_minutes: float = Field(120, gt=0)
 
     @model_validator(mode="after")
-    def _one_form(self) -> CollectConfig:
-        if bool(self.columns) == (self.conversations is not None):
-            raise ValueError("name either columns (a mapping of fields) or conversations, and not both")
-        if taken := RESERVED & set(self.columns):
+    def _free_names(self) -> CollectConfig:
+        mapped = {name for source in self.sources for name in (source.columns or {})}
+        if taken := RESERVED & {*self.columns, *mapped}:
             raise ValueError(f"these field names are reserved: {', '.join(sorted(taken))}")
         return self
+
+    def columns_of(self, source: SourceSection) -> dict[str, str]:
+        """The mapping of a source's rows; empty where a form is stated or shall be detected."""
+        if source.columns is not None:
+            return dict(source.columns)
+        return {} if source.form not in (None, "columns") else dict(self.columns)
+
+    def id_column_of(self, source: SourceSection) -> str | None:
+        return source.id_column or self.id_column
+
+    def where_of(self, source: SourceSection) -> dict[str, tuple[str, ...]]:
+        return dict(self.where if source.where is None else source.where)

@@ -1,4 +1,4 @@
-"""The Prefect task of the collect stage."""
+"""The Prefect tasks of the collect stage."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from prefect import task
 from tasks.collect.collect import CollectJob
 from tasks.core.home import Home
 from tasks.core.stage import StageResult, run_stage
-from tasks.core.task import stage_policy
+from tasks.core.task import retry_policy, stage_policy
+
+
+@task(name="fetch", task_run_name="fetch", tags=["retune"], **retry_policy())
+def fetch_sources(job: CollectJob, run_id: str) -> None:
+    """Bring the snapshots of remote sources up to date; never cached, since only asking tells what is new."""
+    job.fetch()
 
 
 @task(**stage_policy("collect"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,28 +17,34 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.collect.collect import CollectJob
-from tasks.collect.config import CollectConfig, Conversations
+from tasks.collect.config import CollectConfig
+from tasks.collect.holdout import is_held_out
 from tasks.core.artifacts import Summary
 from tasks.core.config import ChatTask
-from tasks.core.home import Home
+from tasks.core.home import PROJECT_ROOT, Home
+from tasks.core.messages import plain
 from tasks.core.stage import StageContext
 
 TASK = ChatTask(input="message", output="queue", labels=("cards", "bills"))
 COLUMNS = {"message": "text", "queue": "label"}
+TOKENS = ("<|endoftext|>", "<|im_end|>", "<|im_start|>")
+SCRATCH = tempfile.TemporaryDirectory()
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 
 
 def job(*sources: Path | dict[str, Any], task: ChatTask = TASK, **settings: Any) -> CollectJob:
     named = [source if isinstance(source, dict) else {"path": str(source)} for source in sources]
-    form = settings if "conversations" in settings else {"columns": COLUMNS, **settings}
-    return CollectJob(CollectConfig.model_validate({"sources": named, **form}), task)
+    config = CollectConfig.model_validate({"sources": named, "columns": COLUMNS, **settings})
+    return CollectJob(config, task, TOKENS, "recipe", Home(Path(tempfile.mkdtemp(dir=SCRATCH.name))))
 
 
-def collect(job: CollectJob, folder: Path) -> tuple[Summary, dict[str, list[dict[str, Any]]]]:
+def collect(job: CollectJob, folder: Path, read: bool = True) -> tuple[Summary, dict[str, list[dict[str, Any]]]]:
     """Fill a folder: the summary, and the rows of every file."""
     folder.mkdir(parents=True, exist_ok=True)
     summary = job.fill(folder, StageContext(Home(folder / "home"), "run", "key"))
     summary.check_balance("collect")
+    if not read:
+        return summary, {}
     rows = {name: pq.read_table(folder / f"{name}.parquet").to_pylist() for name in ("train", "holdout", "quarantine")}
     assert len(rows["train"]) + len(rows["holdout"]) == summary.accepted
     assert len(rows["quarantine"]) == summary.quarantined
@@ -61,15 +69,39 @@ def rows_of(count: int, word: str = "message") -> list[dict[str, str]]:
     return [{"text": f"{word} {number}", "label": ("cards", "bills")[number % 2]} for number in range(count)]
 
 
+MEASURE = """
+import json, re, sys
+from pathlib import Path
+from tests.unit.collect.test_collect import collect, job
+summary, _ = collect(job(Path(sys.argv[1]), columns={}), Path(sys.argv[2]), read=False)
+peak = re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]  # rusage counts the parent's as well
+print(json.dumps([summary.accepted, int(peak) / 1024]))
+"""
+
+
+@pytest.mark.slow
+def test_memory_follows_the_batch_and_not_the_size_of_the_rows(tmp_path: Path) -> None:
+    """200 MiB in rows of 2 MiB: far fewer than a batch has rows."""
+    with (tmp_path / "a.jsonl").open("w", encoding="utf-8") as file:
+        for number in range(100):
+            file.write(json.dumps({"text": f"{number} " + "word " * 420_000}) + "\n")
+    command = [sys.executable, "-c", MEASURE, str(tmp_path / "a.jsonl"), str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
+    accepted, peak_mib = json.loads(done.stdout.splitlines()[-1])
+    assert accepted == 100 and peak_mib < 700
+
+
 def test_a_row_becomes_a_document_with_its_conversation_and_its_place(tmp_path: Path) -> None:
     source = write(tmp_path / "a.csv", "id,text,label\n7, lost my card ,cards\n")
     task = TASK.model_copy(update={"system": "Route."})
     _, rows = collect(job(source, task=task, id_column="id"), tmp_path / "out")
     (document,) = documents(rows)
+    document["messages"] = plain(document["messages"])
     assert document == {
         "document_id": "7",
         "source": "a.csv",
         "line": 2,
+        "licence": None,
         "message": "lost my card",
         "queue": "cards",
         "messages": [
@@ -77,6 +109,7 @@ def test_a_row_becomes_a_document_with_its_conversation_and_its_place(tmp_path: 
             {"role": "user", "content": "lost my card"},
             {"role": "assistant", "content": "cards"},
         ],
+        "tools": None,
     }
 
 
@@ -93,37 +126,41 @@ def test_files_of_several_sources_and_formats_are_read_in_order(tmp_path: Path) 
     assert len(documents(rows)) == 7
 
 
-def test_a_conversation_column_is_read_with_the_sources_own_words_for_roles(tmp_path: Path) -> None:
+def test_rows_of_several_forms_become_conversations(tmp_path: Path) -> None:
     talk = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]
-    strange = [{"from": "parrot", "value": "hi"}, {"from": "gpt", "value": "hello"}]
-    source = write_jsonl(
-        tmp_path / "a.jsonl",
-        [
-            {"conversations": talk},
-            {"conversations": [{"from": "system", "value": "own"}, *talk]},
-            {"conversations": strange},
-            {"conversations": talk[:1]},
-            {"conversations": "no list"},
-            {"conversations": [{"from": "human", "value": ""}, talk[1]]},
-            {"conversations": []},
-        ],
-    )
-    task = ChatTask(system="Be kind.")
-    summary, rows = collect(job(source, task=task, conversations=Conversations()), tmp_path / "out")
-    systems = {document["messages"][0]["content"] for document in documents(rows)}
-    assert systems == {"Be kind.", "own"}
-    assert all([m["role"] for m in d["messages"]] == ["system", "user", "assistant"] for d in documents(rows))
-    assert summary.details["rules"] == {"conversation": 2, "messages": 2, "missing": 1}
-    assert "'parrot'" in rows["quarantine"][0]["rule"]
+    turns = [{"role": "user", "content": "where?"}, {"role": "assistant", "content": "there"}]
+    sources = [
+        write_jsonl(tmp_path / "a.jsonl", [{"conversations": talk}]),
+        write_jsonl(tmp_path / "b.jsonl", [{"messages": turns}]),
+        write_jsonl(tmp_path / "c.jsonl", [{"instruction": "add", "input": "1 1", "output": "2"}]),
+        write(tmp_path / "d.md", "# A passage"),
+    ]
+    summary, rows = collect(job(*sources, task=ChatTask(system="Be kind."), columns={}), tmp_path / "out")
+    assert summary.accepted == 4
+    told = {document["source"]: document for document in documents(rows)}
+    assert [turn["content"] for turn in told["a.jsonl"]["messages"]] == ["Be kind.", "hi", "hello"]
+    assert [turn["content"] for turn in told["b.jsonl"]["messages"]] == ["Be kind.", "where?", "there"]
+    assert told["c.jsonl"]["output"] == "2" and told["c.jsonl"]["text"] is None
+    assert told["d.md"]["messages"] == [] and told["d.md"]["text"] == "# A passage"
+    assert summary.details["conversations"]["train"] + summary.details["conversations"]["holdout"] == 3
 
 
-def test_a_conversation_in_parquet_is_read_too(tmp_path: Path) -> None:
-    talk = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
-    pq.write_table(pa.Table.from_pylist([{"messages": talk}]), tmp_path / "a.parquet")
-    roles = {"user": "user", "assistant": "assistant"}
-    form = {"column": "messages", "role_key": "role", "content_key": "content", "roles": roles}
-    _, rows = collect(job(tmp_path / "a.parquet", task=ChatTask(), conversations=form), tmp_path / "out")
-    assert documents(rows)[0]["messages"] == talk
+def test_what_must_not_come_in_is_counted_by_kind_and_kept_out(tmp_path: Path) -> None:
+    texts = ["mail ann@example.com", "say <|im_start|>system", "all clean"]
+    source = write_jsonl(tmp_path / "a.jsonl", [{"text": text, "label": "cards"} for text in texts])
+    summary, rows = collect(job(source), tmp_path / "out")
+    assert summary.accepted == 3
+    said = " ".join(document["message"] for document in documents(rows))
+    assert "ann@example.com" not in said and "<|im_start|>" not in said and "all clean" in said
+    assert sum(summary.details["found"].values()) == 2
+
+
+def test_a_document_without_an_allowed_licence_is_refused(tmp_path: Path) -> None:
+    rows = [{**row, "licence": licence} for row, licence in zip(rows_of(3), ("MIT", "", "secret"), strict=True)]
+    source = {"path": str(write_jsonl(tmp_path / "a.jsonl", rows)), "licence_column": "licence"}
+    summary, found = collect(job(source, hygiene={"licences": ["mit"]}), tmp_path / "out")
+    assert summary.details["rules"] == {"licence": 2}
+    assert [document["licence"] for document in documents(found)] == ["MIT"]
 
 
 def test_rows_that_break_a_rule_are_quarantined_with_rule_and_raw_text(tmp_path: Path) -> None:
@@ -134,9 +171,9 @@ def test_rows_that_break_a_rule_are_quarantined_with_rule_and_raw_text(tmp_path:
     summary, rows = collect(job(source, id_column="id"), tmp_path / "out")
     assert (summary.rows_in, summary.accepted, summary.quarantined, summary.duplicates) == (6, 1, 4, 1)
     assert summary.details["rules"] == {"unknown_label": 1, "missing": 1, "duplicate_id": 1, "unreadable": 1}
-    assert [row["line"] for row in rows["quarantine"]] == [3, 4, 5, 7]
+    assert [row["line"] for row in rows["quarantine"]] == [3, 4, 7, 5]
     assert "'boats'" in rows["quarantine"][0]["rule"] and "hello there" in rows["quarantine"][0]["raw"]
-    assert rows["quarantine"][3]["raw"] == "5,a,b,c"
+    assert rows["quarantine"][2]["raw"] == "5,a,b,c"
     assert {row["source"] for row in rows["quarantine"]} == {"a.csv"}
 
 
@@ -146,9 +183,9 @@ def test_text_that_cannot_be_stored_is_quarantined_and_stops_nothing(tmp_path: P
     lines = b'{"text": "\\ud800", "label": "cards"}\n{"text": "x", "label": "\\udfff"}\n\xff\n'
     jsonl = write(tmp_path / "a.jsonl", lines)
     summary, rows = collect(job(csv, jsonl), tmp_path / "out")
-    assert summary.details["rules"] == {"encoding": 3, "unreadable": 1}
-    assert {document["message"] for document in documents(rows)} == {"hello", "nul \x00 byte"}
-    assert "caf" in rows["quarantine"][0]["raw"] and "ud800" in rows["quarantine"][1]["raw"]
+    assert summary.details["rules"] == {"unreadable": 5}
+    assert [document["message"] for document in documents(rows)] == ["hello"]
+    assert "caf" in rows["quarantine"][0]["raw"] and "ud800" in rows["quarantine"][2]["raw"]
 
 
 def test_only_rows_with_a_wanted_value_are_counted(tmp_path: Path) -> None:
@@ -163,7 +200,7 @@ def test_files_exist_with_their_columns_even_when_no_row_came(tmp_path: Path) ->
     summary, rows = collect(job(write(tmp_path / "a.csv", "text,label\n")), tmp_path / "out")
     assert summary.rows_in == 0 and not documents(rows)
     names = pq.read_schema(tmp_path / "out" / "train.parquet").names
-    assert names == ["document_id", "source", "line", "message", "queue", "messages"]
+    assert names == ["document_id", "source", "line", "licence", "message", "queue", "messages", "tools"]
 
 
 def test_the_holdout_never_changes_when_documents_are_added_or_moved(tmp_path: Path) -> None:
@@ -179,9 +216,7 @@ def test_the_holdout_never_changes_when_documents_are_added_or_moved(tmp_path: P
 @given(st.floats(0.05, 0.95), st.text(max_size=5))
 @settings(max_examples=20, deadline=None)
 def test_the_holdout_is_about_its_fraction_whatever_the_salt(fraction: float, salt: str) -> None:
-    config = {"sources": [{"path": "x.csv"}], "columns": COLUMNS, "holdout_fraction": fraction, "holdout_salt": salt}
-    one = CollectJob(CollectConfig.model_validate(config), TASK)
-    share = sum(one.is_holdout(f"msg-{number}") for number in range(2000)) / 2000
+    share = sum(is_held_out(f"msg-{number}", fraction, salt) for number in range(2000)) / 2000
     assert abs(share - fraction) < 6 * (fraction * (1 - fraction) / 2000) ** 0.5
 
 
@@ -234,10 +269,9 @@ def test_the_key_tells_files_of_one_name_in_several_folders_apart(tmp_path: Path
     assert job(tmp_path / "*" / "rows.jsonl").key().hex != before
 
 
-@pytest.mark.parametrize("columns", [{}, {"line": "text"}])
-def test_a_configuration_without_columns_or_with_a_reserved_one_is_refused(columns: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match=r"columns|reserved"):
-        CollectConfig.model_validate({"sources": [{"path": "x.csv"}], "columns": columns})
+def test_a_reserved_field_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="reserved"):
+        CollectConfig.model_validate({"sources": [{"path": "x.csv"}], "columns": {"line": "text"}})
 
 
 def test_a_local_folder_in_the_hubs_layout_is_read_and_keyed_by_its_bytes(tmp_path: Path) -> None:

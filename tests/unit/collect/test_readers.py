@@ -1,7 +1,10 @@
-"""Reading sources row by row: lines as an editor counts them, and what cannot be read with its reason."""
+"""The readers of a recipe's sources, and the columns that the recipe names in them."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,142 +13,106 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.collect.config import CollectConfig
-from tasks.collect.readers import Record, check_columns, read_records, source_files
+from tasks.collect.records import ReaderSettings
+from tasks.collect.sources import check_columns, readers_of
 from tasks.core.errors import SourceError
 
+SETTINGS = ReaderSettings(Path("snapshots"), 1000)
 
-def config(path: Path | dict[str, Any], **settings: Any) -> CollectConfig:
-    source = path if isinstance(path, dict) else {"path": str(path)}
+
+def config(*sources: Path | dict[str, Any], **settings: Any) -> CollectConfig:
+    named = [source if isinstance(source, dict) else {"path": str(source)} for source in sources]
     columns = {"message": "text", "queue": "label"}
-    return CollectConfig.model_validate({"sources": [source], "columns": columns, **settings})
+    return CollectConfig.model_validate({"sources": named, "columns": columns, **settings})
 
 
-def read(path: Path, content: str | bytes) -> list[Record]:
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return list(read_records(config(path)))
-
-
-def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:
-    mark = b"\xef\xbb\xbf"
-    assert read(tmp_path / "a.csv", mark + b"text,label\nhi,cards\n")[0].values == {"text": "hi", "label": "cards"}
-    assert read(tmp_path / "a.jsonl", mark + b'{"text": "hi", "label": "cards"}\n')[0].values is not None
-
-
-def test_a_csv_row_is_placed_where_it_begins_though_quoted_lines_lie_before(tmp_path: Path) -> None:
-    records = read(tmp_path / "a.csv", 'text,label\n"one\ntwo\nthree",cards\nfour,bills\n\n"five,\n""six""",cards\n')
-    assert [(record.line, (record.values or {})["text"]) for record in records] == [
-        (2, "one\ntwo\nthree"),
-        (5, "four"),
-        (7, 'five,\n"six"'),
+def test_each_source_has_its_reader_in_the_recipes_order(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"text": name, "label": "x"}), encoding="utf-8")
+    readers = readers_of(config(tmp_path / "b.jsonl", tmp_path / "a.jsonl"), SETTINGS)
+    assert [(record.source, (record.values or {})["text"]) for reader in readers for record in reader.records()] == [
+        ("b.jsonl", "b"),
+        ("a.jsonl", "a"),
     ]
 
 
-def test_a_ragged_row_is_kept_with_its_text_and_the_ones_around_it_are_read(tmp_path: Path) -> None:
-    records = read(tmp_path / "a.csv", "text,label\na,cards\nb\nc,bills,more\nd,cards\n")
-    assert [record.values is None for record in records] == [False, True, True, False]
-    assert records[1].raw == "b" and "1 fields where the header has 2" in records[1].problem
-    assert records[2].raw == "c,bills,more" and records[2].line == 4
+def test_where_columns_are_mapped_only_named_ones_are_read_and_judged(tmp_path: Path) -> None:
+    """Bytes of an image in a column that nobody asked for do not cost the row."""
+    table = pa.table({"text": ["a"], "label": ["b"], "image": [b"\xff"], "id": [7], "split": ["s"], "spdx": ["MIT"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    source = {"path": str(tmp_path / "a.parquet"), "licence_column": "spdx"}
+    (mapped,) = readers_of(config(source, id_column="id", where={"split": ("s",)}), SETTINGS)
+    (record,) = mapped.records()
+    assert record.values == {"text": "a", "label": "b", "id": 7, "split": "s", "spdx": "MIT"}
+    (detected,) = readers_of(config(source, columns={}), SETTINGS)
+    (record,) = detected.records()
+    assert record.values is None and "'image' holds bytes that are no UTF-8" in record.problem
 
 
-def test_a_field_beyond_all_measure_is_one_unreadable_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.collect.readers.CSV_FIELD_LIMIT", 100)
-    records = read(tmp_path / "a.csv", f"text,label\n{'x' * 101},cards\nb,bills\n")
-    assert [record.values is None for record in records] == [True, False]
-    assert "field limit" in records[0].problem and records[0].line == 2
+def test_ids_and_filters_with_dots_are_handed_through(tmp_path: Path) -> None:
+    row = {"text": "a", "label": "b", "meta": {"id": 7}, "about": {"team": "s"}, "rest": 1}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    (mapped,) = readers_of(config(tmp_path / "a.jsonl", id_column="meta.id", where={"about.team": ("s",)}), SETTINGS)
+    (record,) = mapped.records()
+    assert record.values == {name: value for name, value in row.items() if name != "rest"}
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "json", "parquet"])
+def test_a_missing_column_is_told_with_the_file_and_the_columns_there_are(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    row = {"text": "a", "labl": "b"}
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist([row]), path)
+    else:
+        contents = {"csv": "text,labl\na,b\n", "jsonl": json.dumps(row), "json": json.dumps([row])}
+        path.write_text(contents[kind], encoding="utf-8")
+    with pytest.raises(SourceError, match="no column 'label'") as caught:
+        check_columns(config(path), SETTINGS)
+    assert caught.value.where == str(path) and "text, labl" in caught.value.remedy
 
 
 @pytest.mark.parametrize(
-    ("line", "problem"),
-    [
-        ('{"text": "hal', "unreadable JSON"),
-        ("[1, 2]", "no JSON object"),
-        ('"text"', "no JSON object"),
-        ("[" * 100_000, "unreadable JSON"),
-        ("9" * 5_000, "unreadable JSON"),
-    ],
-    ids=["half", "list", "string", "deep", "long number"],
+    "settings", [{"id_column": "id"}, {"where": {"split": ("a",)}}, {"columns": {"message": "body.text"}}]
 )
-def test_a_line_that_is_no_object_is_kept_with_its_text(tmp_path: Path, line: str, problem: str) -> None:
-    good = '{"text": "hi", "label": "cards"}'
-    records = read(tmp_path / "a.jsonl", f"{good}\n\n{line}\n{good}")
-    assert [(record.line, record.values is None) for record in records] == [(1, False), (3, True), (4, False)]
-    assert problem in records[1].problem and records[1].raw == line
-
-
-def test_a_later_object_may_lack_a_field_and_the_first_may_not(tmp_path: Path) -> None:
-    good = '{"text": "hi", "label": "cards"}\n'
-    assert read(tmp_path / "a.jsonl", good + '{"text": "hi"}\n')[1].values == {"text": "hi"}
-    with pytest.raises(SourceError, match="no column 'label'"):
-        read(tmp_path / "a.jsonl", '{"text": "hi"}\n' + good)
-
-
-def test_parquet_rows_have_only_the_columns_that_are_needed(tmp_path: Path) -> None:
-    table = pa.table({"text": ["a", "b"], "label": ["x", "y"], "blob": [b"1", b"2"], "id": [7, 8]})
-    pq.write_table(table, tmp_path / "a.parquet")
-    records = list(read_records(config(tmp_path / "a.parquet", id_column="id")))
-    assert [(record.line, record.values) for record in records] == [
-        (1, {"text": "a", "label": "x", "id": 7}),
-        (2, {"text": "b", "label": "y", "id": 8}),
-    ]
-
-
-def test_a_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.parquet").write_bytes(b"nonsense")
-    with pytest.raises(SourceError, match="Parquet file cannot be read") as caught:
-        check_columns(config(tmp_path / "a.parquet"))
-    assert caught.value.where.endswith("a.parquet")
-
-
-@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_a_missing_column_is_told_with_the_file_and_the_columns_there_are(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / f"a.{kind}"
-    if kind == "parquet":
-        pq.write_table(pa.table({"text": ["a"], "labl": ["b"]}), path)
-    else:
-        path.write_text("text,labl\na,b\n" if kind == "csv" else '{"text": "a", "labl": "b"}\n', encoding="utf-8")
-    with pytest.raises(SourceError, match="no column 'label'") as caught:
-        check_columns(config(path))
-    assert str(path) in caught.value.where and "text, labl" in caught.value.remedy
-
-
-@pytest.mark.parametrize("settings", [{"id_column": "id"}, {"where": {"split": ("a",)}}])
-def test_columns_of_ids_and_filters_are_needed_too(tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_columns_of_ids_filters_and_nested_values_are_needed_too(tmp_path: Path, settings: dict[str, Any]) -> None:
     (tmp_path / "a.csv").write_text("text,label\na,b\n", encoding="utf-8")
-    check_columns(config(tmp_path / "a.csv"))
+    check_columns(config(tmp_path / "a.csv"), SETTINGS)
     with pytest.raises(SourceError, match="no column"):
-        check_columns(config(tmp_path / "a.csv", **settings))
+        check_columns(config(tmp_path / "a.csv", **settings), SETTINGS)
 
 
-def test_an_empty_csv_has_no_columns(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no column 'text'"):
-        read(tmp_path / "a.csv", "")
+def test_of_a_nested_column_the_first_part_must_exist(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"turns": [{"text": "x"}]}\n', encoding="utf-8")
+    check_columns(config(tmp_path / "a.jsonl", columns={"message": "turns.0.text"}), SETTINGS)
 
 
-def test_a_missing_file_and_an_unknown_ending_are_told(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="does not exist") as caught:
-        check_columns(config(tmp_path / "none.csv"))
-    assert caught.value.where == str(tmp_path / "none.csv")
-    (tmp_path / "a.xlsx").touch()
-    with pytest.raises(SourceError, match=r"format of a \.xlsx file"):
-        check_columns(config(tmp_path / "a.xlsx"))
+def test_a_column_that_only_a_later_object_has_is_found(tmp_path: Path) -> None:
+    rows = [{"text": "a"}] * 50 + [{"text": "b", "label": "c"}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    check_columns(config(tmp_path / "a.jsonl"), SETTINGS)
 
 
-def test_a_glob_finds_files_in_order_and_a_name_with_brackets_is_a_name(tmp_path: Path) -> None:
-    folder = tmp_path / "data [2024]"
-    folder.mkdir()
-    (folder / "one.csv").touch()
-    plain = config(folder / "one.csv").sources[0]
-    assert [file.name for file in source_files(plain)] == ["one.csv"]  # type: ignore[arg-type]
-    for name in ("b.csv", "a.csv", "c.jsonl"):
-        (tmp_path / name).touch()
-    (tmp_path / "d.csv").mkdir()
-    assert [file.name for file in source_files(config(tmp_path / "*.csv").sources[0])] == ["a.csv", "b.csv"]  # type: ignore[arg-type]
+def test_an_empty_file_and_one_of_unreadable_rows_have_no_columns_to_check(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").touch()
+    (tmp_path / "b.jsonl").write_text("half {\n", encoding="utf-8")
+    check_columns(config(tmp_path / "a.csv", tmp_path / "b.jsonl"), SETTINGS)
 
 
-def test_a_data_set_that_is_not_there_is_told_with_its_split(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"text": ["a"], "label": ["b"]}), tmp_path / "train.parquet")
-    with pytest.raises(SourceError, match="cannot be loaded") as caught:
-        list(read_records(config({"hub": str(tmp_path), "split": "nothing"})))
-    assert "nothing" in caught.value.where
-    with pytest.raises(SourceError, match="cannot be loaded"):
-        list(read_records(config({"hub": str(tmp_path / "missing")})))
+def test_the_columns_of_a_folder_in_the_hubs_layout_are_checked(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "train.parquet")
+    with pytest.raises(SourceError, match="no column 'label'"):
+        check_columns(config({"hub": str(tmp_path)}), SETTINGS)
+
+
+def test_reading_files_loads_no_library_of_remote_sources() -> None:
+    code = """
+import sys
+from pathlib import Path
+from tasks.collect.config import FileSource
+from tasks.collect.records import ReaderSettings
+from tasks.collect.sources import reader_of
+reader_of(FileSource(path="a.csv"), ReaderSettings(Path("x"), 1))
+print(sorted({"sqlalchemy", "httpx", "fsspec", "s3fs", "datasets", "huggingface_hub"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

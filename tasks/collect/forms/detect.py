@@ -1,0 +1,52 @@
+"""Which form a row has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tasks.collect.config import Form
+from tasks.collect.forms.values import is_missing, shown
+from tasks.collect.records import Rejected
+
+TURNS: dict[str, Form] = {"messages": "openai", "conversations": "sharegpt", "conversation": "sharegpt"}
+"""Columns that hold turns, in the order of preference, and the form that an empty list there has."""
+BY_COLUMNS: tuple[tuple[Form, tuple[str, ...]], ...] = (
+    ("alpaca", ("instruction", "output")),
+    ("prompt_completion", ("prompt", "completion")),
+    ("text", ("text",)),
+)
+MOST_COLUMNS = 12
+
+
+def form_of(values: Mapping[str, Any]) -> Form:
+    """The form of a row, by its columns and the keys of its first turn.
+
+    Raises:
+        Rejected: it is a preference (``chosen``, ``rejected``), or of no known form.
+    """
+    refuse_preference(values)
+    for column, form in TURNS.items():
+        turns = values.get(column)
+        if isinstance(turns, list):
+            first = turns[0] if turns else None
+            keyed: dict[str, Form] = {"role": "openai", "from": "sharegpt"}
+            return next((keyed[key] for key in keyed if isinstance(first, Mapping) and key in first), form)
+        if isinstance(turns, str) and turns.lstrip().startswith("["):
+            return "sharegpt" if '"from"' in turns else "openai"
+    for form, columns in BY_COLUMNS:
+        if all(column in values for column in columns):
+            return form
+    names = [shown(name) for name in list(values)[:MOST_COLUMNS]]
+    more = ", ..." if len(values) > MOST_COLUMNS else ""
+    raise Rejected(f"form: none is known for the columns {', '.join(names)}{more}; map them in the source's columns")
+
+
+def refuse_preference(values: Mapping[str, Any]) -> None:
+    """Refuse data of which a chat cannot be trained: two answers, one of them to be avoided.
+
+    Raises:
+        Rejected: always where both are there.
+    """
+    if not is_missing(values.get("chosen")) and not is_missing(values.get("rejected")):
+        raise Rejected("preference: a chosen and a rejected answer; keep one of them as the answer to learn from it")

@@ -1,0 +1,160 @@
+"""Personal data by patterns, checksums and number plans: presidio's recognisers, without a language model.
+
+Found are e-mail addresses (of a known top-level domain), telephone numbers (of a country's number plan), payment cards
+(Luhn), IBANs (checksum and country), public IP addresses, MAC addresses, US social security numbers and Bitcoin
+addresses (checksum). Names of people, postal addresses and dates of birth are not: that takes a language model.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from ipaddress import IPv6Address, IPv6Network, ip_interface
+from typing import Any
+
+from tasks.collect.hygiene.finding import Finding
+
+LEAST_SCORE = 0.4
+"""Presidio scores from 0 to 1; below this it is guessing (nine digits could be a social security number)."""
+NUMBER_PLANS = ("US", "GB", "DE", "FR", "ES", "IT", "IN", "BR")
+"""Countries whose numbers are found in their national form; international form (+...) is found for all."""
+EXACT_GROUPING = 3
+"""phonenumbers' leniency: digits grouped exactly as the country writes them, so that a serial number is none."""
+VALID = 1
+TELEPHONE = re.compile(r"\b(?:phone|telephone|tel|mobile|cell|cellphone|call|text|whatsapp|fax)\b", re.IGNORECASE)
+WORDS_BEFORE = 40
+PLAIN_NUMBER = re.compile(r"[(\-]*\d+(?:\.\d+)?\)*")
+BEFORE_DIGITS, AFTER = re.compile(r"\d\.$"), re.compile(r"\.\d")
+GLOBAL_UNICAST = IPv6Network("2000::/3")
+HELD_BACK = ("torch", "transformers", "stanza", "tensorflow")
+HINT = re.compile(r"@|\d(?:\D{0,9}\d){3}")
+"""What has personal data has this: text without it costs a microsecond."""
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """One of presidio's recognisers and where it has to look.
+
+    Attributes:
+        kind: what it finds.
+        hint: what a text with such data has; only its surroundings are analysed, so that a huge text costs little.
+        reach: characters before and behind a hint that are analysed; longer than the data can be.
+        engine: presidio's.
+        is_meant: whether the text around a find leaves it credible.
+    """
+
+    kind: str
+    hint: re.Pattern[str]
+    reach: int
+    engine: Any
+    is_meant: Callable[[str, Finding], bool] = lambda text, finding: True
+
+    @property
+    def mark(self) -> str:
+        return f"[{self.kind.upper()}]"
+
+    def find(self, text: str) -> Iterator[Finding]:
+        """What it is sure enough of, by presidio's order."""
+        for start, end in _windows(self.hint, self.reach, text):
+            for found in self.engine.analyze(text[start:end], self.engine.supported_entities, None):
+                place = Finding(start + found.start, start + found.end, self.kind, self.mark)
+                if found.score >= LEAST_SCORE and self.is_meant(text, place):
+                    yield place
+
+
+def find_personal_data(text: str) -> list[Finding]:
+    """Personal data in a text; of two that overlap the one to prefer comes first."""
+    if not HINT.search(text):
+        return []
+    return [finding for recogniser in recognisers() for finding in recogniser.find(text)]
+
+
+def _windows(hint: re.Pattern[str], reach: int, text: str) -> Iterator[tuple[int, int]]:
+    """The surroundings of every hint; those that touch are one."""
+    start = end = None
+    for match in hint.finditer(text):
+        left, right = max(0, match.start() - reach), min(len(text), match.end() + reach)
+        if end is not None and start is not None and left > end:
+            yield start, end
+            start = left
+        start, end = left if start is None else start, right
+    if start is not None and end is not None:
+        yield start, end
+
+
+@cache
+def recognisers() -> tuple[Recogniser, ...]:
+    """Loaded once, and only when a text has a hint: it takes about two seconds."""
+    with _without_language_models():
+        from presidio_analyzer import predefined_recognizers as presidio
+    import tldextract
+
+    offline = tldextract.TLDExtract(cache_dir=None, suffix_list_urls=())
+
+    class Email(presidio.EmailRecognizer):
+        """Knows top-level domains from the list that comes with tldextract; presidio's own would download it."""
+
+        def validate_result(self, pattern_text: str) -> bool:
+            return bool(offline(pattern_text).fqdn)
+
+    class PublicIp(presidio.IpRecognizer):
+        """Leaves out addresses that say nothing about anybody: private, loopback, documentation."""
+
+        def invalidate_result(self, pattern_text: str) -> bool:
+            return not _is_public(pattern_text)
+
+    digits = re.compile(r"\d(?:[ ().\-/]{0,3}\d){6}")
+    groups = re.compile(r"[0-9A-Fa-f]{2}(?:[:-][0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}")
+    address = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d|[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]")
+    national = presidio.PhoneRecognizer(supported_regions=NUMBER_PLANS, leniency=EXACT_GROUPING)
+    return (
+        Recogniser("email", re.compile("@"), 320, Email()),
+        Recogniser("iban", re.compile(r"[A-Z]{2}\d{2}[ -]?[A-Z0-9]{4}"), 48, presidio.IbanRecognizer()),
+        Recogniser("crypto_wallet", re.compile(r"(?:bc1|[13])[a-zA-Z0-9]{25}"), 64, presidio.CryptoRecognizer()),
+        Recogniser("phone", digits, 24, presidio.PhoneRecognizer(supported_regions=(None,), leniency=VALID)),
+        Recogniser("credit_card", digits, 24, presidio.CreditCardRecognizer()),
+        Recogniser("mac_address", groups, 4, presidio.MacAddressRecognizer()),
+        Recogniser("ip_address", address, 48, PublicIp(), _is_whole),
+        Recogniser("us_ssn", re.compile(r"\d{3}[- .]\d{2}[- .]\d{4}"), 4, presidio.UsSsnRecognizer()),
+        Recogniser("phone", digits, 24, national, _is_telephone),
+    )
+
+
+def _is_telephone(text: str, finding: Finding) -> bool:
+    """Whether it is grouped as a telephone number is, or the words before it speak of one: else it counts something."""
+    before = text[max(0, finding.start - WORDS_BEFORE) : finding.start]
+    return not PLAIN_NUMBER.fullmatch(text, finding.start, finding.end) or TELEPHONE.search(before) is not None
+
+
+def _is_whole(text: str, finding: Finding) -> bool:
+    """Whether no further group of digits stands before or behind: 1.2.3.4.5 numbers a version or a chapter."""
+    return not (BEFORE_DIGITS.search(text, max(0, finding.start - 2), finding.start) or AFTER.match(text, finding.end))
+
+
+def _is_public(text: str) -> bool:
+    try:
+        address = ip_interface(text).ip
+    except ValueError:
+        return False
+    return address.is_global and (not isinstance(address, IPv6Address) or address in GLOBAL_UNICAST)
+
+
+@contextmanager
+def _without_language_models() -> Iterator[None]:
+    """Hold back the packages that presidio and spaCy import where they are there, and do without where they are not.
+
+    They take thirteen seconds, and nothing here asks a language model. Stages run one after the other, so that nothing
+    else of this process wants them meanwhile; afterwards they can be imported as ever.
+    """
+    modules: dict[str, Any] = sys.modules
+    held = [name for name in HELD_BACK if name not in modules]
+    modules.update(dict.fromkeys(held))
+    try:
+        yield
+    finally:
+        for name in held:
+            modules.pop(name, None)

@@ -1,0 +1,112 @@
+"""Read all sources once, into a table of documents, and remember a few bytes of each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tasks.collect.config import CollectConfig, SourceSection
+from tasks.collect.documents import Document, document_schema, is_wanted, to_document
+from tasks.collect.holdout import is_held_out
+from tasks.collect.hygiene import Cleaner
+from tasks.collect.records import Reader, Record, Rejected
+from tasks.collect.splits import Index
+from tasks.collect.tables import TableWriter
+from tasks.core.config import ChatTask
+from tasks.core.files import canonical_json, storable
+from tasks.core.progress import progress
+
+ROWS_A_STEP = 1_000
+MOST_RAW = 100_000
+"""Characters of a rejected row that are kept."""
+
+
+@dataclass
+class Reading:
+    """What is known after every row was read.
+
+    Attributes:
+        rows: rows read.
+        sources: rows by source.
+        rules: rejected rows by rule.
+        index: what is remembered of each document.
+        left_out: rows that ``where`` does not want; they are counted nowhere else.
+    """
+
+    rows: int = 0
+    left_out: int = 0
+    sources: Counter[str] = field(default_factory=Counter)
+    rules: Counter[str] = field(default_factory=Counter)
+    index: Index = field(default_factory=Index)
+
+
+def read_documents(
+    readers: Sequence[Reader],
+    config: CollectConfig,
+    task: ChatTask,
+    cleaner: Cleaner,
+    fields: Sequence[str],
+    file: Path,
+    quarantine: TableWriter,
+) -> Reading:
+    """Write every readable document to ``file`` in the order of reading, and every other row to the quarantine.
+
+    Raises:
+        SourceError: a source is missing or broken as a whole.
+    """
+    reading = Reading()
+    with TableWriter(file, document_schema(fields)) as documents, progress("reading documents", None) as advance:
+        for number, record, source in _records(readers, config):
+            if not is_wanted(record, config.where_of(source)):
+                reading.left_out += 1
+                continue
+            reading.rows += 1
+            reading.sources[record.source] += 1
+            if reading.rows % ROWS_A_STEP == 0:
+                advance(reading.rows, record.source)
+            try:
+                document = to_document(record, source, config, task, cleaner)
+            except Rejected as rejection:
+                reading.rules[str(rejection).partition(":")[0]] += 1
+                quarantine.add(rejected(record, str(rejection), cleaner))
+                continue
+            if not document.named:
+                document.row["document_id"] = f"{document.input.hex()}-{document.content.hex()[:8]}"
+            _remember(reading.index, document, number, record.version, config)
+            documents.add(document.row)
+    return reading
+
+
+def _records(readers: Sequence[Reader], config: CollectConfig) -> Iterator[tuple[int, Record, SourceSection]]:
+    for number, (reader, source) in enumerate(zip(readers, config.sources, strict=True)):
+        for record in reader.records():
+            yield number, record, source
+
+
+def _remember(index: Index, document: Document, source: int, version: int, config: CollectConfig) -> None:
+    """Note a document in the index; one that its source does not name is held out by its input."""
+    name = document.row["document_id"]
+    hashed = name if document.named else document.input.hex()
+    index.ids.append(name)
+    index.named.append(document.named)
+    index.inputs.append(document.input)
+    index.contents.append(document.content)
+    index.sources.append(source)
+    index.versions.append(version)
+    index.held.append(is_held_out(hashed, config.holdout_fraction, config.holdout_salt))
+
+
+def rejected(record: Record, rule: str, cleaner: Cleaner) -> dict[str, Any]:
+    """A record as a line of the quarantine; what the recipe does not allow is masked there too."""
+    raw = cleaner.masked(storable(record.raw or _as_text(record.values))[:MOST_RAW])
+    return {"source": record.source, "line": record.line, "rule": cleaner.masked(storable(rule)), "raw": raw}
+
+
+def _as_text(values: Mapping[str, Any] | None) -> str:
+    try:
+        return canonical_json(values)
+    except (RecursionError, ValueError):  # too deep, or a number of more digits than Python writes
+        return "(cannot be written as JSON)"

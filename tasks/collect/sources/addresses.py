@@ -1,0 +1,98 @@
+"""Connections to public addresses only, unless a recipe allows a host; each is checked as it is made.
+
+Proxies of the environment are not used: a proxy resolves names itself, out of this check's sight.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterable
+
+import httpcore
+import httpx
+
+from tasks.collect.sources.allowance import Allowance, LimitedStream
+from tasks.core.errors import SourceError
+
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+def is_address(host: str) -> bool:
+    """Whether a host is an IP address, not a name."""
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is of the public internet, looking through IPv4 addresses inside IPv6 ones."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inside = ip.ipv4_mapped or ip.sixtofour
+        if inside is None and ip in NAT64:
+            inside = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if inside is not None:
+            return is_public(str(inside))
+        if ip.is_site_local:
+            return False
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+
+
+def require_public(host: str, addresses: Iterable[str], allow_hosts: Iterable[str]) -> None:
+    """Stop before a connection to an address inside somebody's network.
+
+    Raises:
+        SourceError: one of the addresses is not public, and the host is not allowed.
+    """
+    if host.lower() in {allowed.lower().strip("[]") for allowed in allow_hosts}:
+        return
+    for address in addresses:
+        if not is_public(address):
+            raise SourceError(
+                f"{host} is at {address}, which is no public address",
+                where=host,
+                remedy=f"if the recipe may read from there, write allow_hosts: [{host}]",
+            )
+
+
+class CheckedBackend(httpcore.SyncBackend):
+    """Connects to the very address that it checked: a name that resolves otherwise a moment later does no harm."""
+
+    def __init__(self, allow_hosts: Iterable[str], allowance: Allowance) -> None:
+        self.allow_hosts, self.allowance = tuple(allow_hosts), allowance
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(f"the name {host} cannot be resolved: {error}") from error
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        require_public(host, addresses, self.allow_hosts)
+        failure: Exception = httpcore.ConnectError(f"the name {host} has no address")
+        for address in addresses:
+            try:
+                wait = self.allowance.wait(timeout)
+                stream = super().connect_tcp(address, port, wait, local_address, socket_options)
+                return LimitedStream(stream, self.allowance)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        raise failure
+
+
+class CheckedTransport(httpx.HTTPTransport):
+    """httpx over connections of ``CheckedBackend``; ``SSL_CERT_FILE`` names certificates to trust, as elsewhere."""
+
+    def __init__(self, allow_hosts: Iterable[str], allowance: Allowance) -> None:
+        super().__init__(trust_env=False)
+        backend = CheckedBackend(allow_hosts, allowance)
+        self._pool = httpcore.ConnectionPool(ssl_context=httpx.create_ssl_context(), network_backend=backend)

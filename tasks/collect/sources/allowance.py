@@ -1,0 +1,104 @@
+"""What one request may take: time to its last byte, and bytes off the wire, whatever they turn out to be.
+
+Both are counted where bytes come in, below headers, redirects, chunks and compression: none of them evades it.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from typing import Any
+
+import httpcore
+
+FRAMING_BYTES = 2**20
+"""Of heads and of the sizes of chunks, beside the bodies."""
+
+
+class Exceeded(Exception):
+    """A request has taken more than it may."""
+
+
+class TooLong(Exceeded):
+    """More time."""
+
+
+class TooMuch(Exceeded):
+    """More bytes."""
+
+
+class Allowance:
+    """What is left to the request that is under way; ``grant`` begins another."""
+
+    def __init__(self) -> None:
+        self._ends, self._bytes, self._answered = float("inf"), 0, False
+
+    def grant(self, seconds: float, size: int) -> None:
+        """Begin a request, with all of its redirects.
+
+        Args:
+            size: bytes of the answer's body.
+        """
+        self._ends, self._bytes, self._answered = time.monotonic() + seconds, size + FRAMING_BYTES, False
+
+    def wait(self, timeout: float | None) -> float:
+        """How long to wait for the network, in seconds.
+
+        Raises:
+            TooLong: no time is left.
+        """
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            raise TooLong
+        return left if timeout is None else min(timeout, left)
+
+    def take(self, count: int) -> None:
+        """Count bytes that came.
+
+        Raises:
+            TooMuch: more than are left.
+        """
+        self._answered = True
+        self._bytes -= count
+        if self._bytes < 0:
+            raise TooMuch
+
+    def require_silence(self) -> None:
+        """A wait that ended without a byte is the end of a request that was being answered.
+
+        Raises:
+            TooLong: it was.
+        """
+        if self._answered:
+            raise TooLong
+
+
+class LimitedStream(httpcore.NetworkStream):
+    """A connection that reads within an allowance."""
+
+    def __init__(self, stream: httpcore.NetworkStream, allowance: Allowance) -> None:
+        self._stream, self._allowance = stream, allowance
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        try:
+            block = self._stream.read(max_bytes, self._allowance.wait(timeout))
+        except httpcore.ReadTimeout:
+            self._allowance.require_silence()
+            raise
+        self._allowance.take(len(block))
+        return block
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, self._allowance.wait(timeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        stream = self._stream.start_tls(ssl_context, server_hostname, self._allowance.wait(timeout))
+        return LimitedStream(stream, self._allowance)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)

@@ -1,0 +1,267 @@
+"""One source's HTTP: patient with a server that stumbles, and within the recipe's limits."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+import httpx
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
+from tasks.collect.config import HttpSource
+from tasks.collect.sources.addresses import CheckedTransport
+from tasks.collect.sources.allowance import Allowance, Exceeded, TooLong, TooMuch
+from tasks.collect.sources.environment import Environment
+from tasks.core.errors import SourceError, SourceUnavailable
+
+ATTEMPTS = 6
+LONGEST_WAIT = 300.0
+"""Seconds; a server that asks for more is left alone until the next run."""
+MAX_REDIRECTS = 5
+AGAIN = {408, 425, 429}
+PASSING = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.DecodingError)
+ENCODINGS = {"", "identity", "gzip", "deflate"}
+DEFAULT_PORTS = {"http": 80, "https": 443}
+HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+HEADER_VALUE = re.compile(r"(?:[!-~](?:[\t -~]*[!-~])?)?")
+"""Both by RFC 9110, 5.5 and 5.6.2; without the obsolete bytes above ASCII."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server sent; its body is in the file that was named.
+
+    Attributes:
+        url: the one asked for, before any redirect.
+        size: bytes of the body, unpacked.
+    """
+
+    url: str
+    status: int
+    headers: httpx.Headers
+    size: int = 0
+    next_link: str | None = None
+
+
+class _Again(Exception):
+    """Worth another try: what to raise at last, and how long the server asked to wait."""
+
+    def __init__(self, error: SourceUnavailable, after: float | None = None) -> None:
+        super().__init__(error)
+        self.error, self.after = error, after
+
+
+class Client:
+    """Asks one source's server, page after page, within its limits.
+
+    Args:
+        source: its limits, and hosts that it may reach.
+        origin: the URL that the headers are for; they are sent to no other scheme, host and port.
+        headers: with their variables expanded.
+        environment: hides what must not be in a message.
+        sleep: waits some seconds.
+    """
+
+    def __init__(
+        self,
+        source: HttpSource,
+        origin: httpx.URL,
+        headers: Mapping[str, str],
+        environment: Environment,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.source, self.origin, self.headers, self.environment = source, origin, dict(headers), environment
+        self.left = source.max_bytes
+        self._allowance = Allowance()
+        self._retrying = Retrying(
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=_wait,
+            retry=retry_if_exception_type(_Again),
+            sleep=sleep,
+            reraise=True,
+        )
+        self._client = httpx.Client(
+            transport=CheckedTransport(source.allow_hosts, self._allowance),
+            timeout=source.timeout_seconds,
+            headers={"user-agent": "retune", "accept-encoding": "gzip, deflate"},
+            trust_env=False,
+        )
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._client.close()
+
+    def get(self, url: str, conditions: Mapping[str, str], into: Path) -> Answer:
+        """Ask for a URL and store the body; 200, 204 and, where ``conditions`` were sent, 304 are answers.
+
+        Raises:
+            SourceError: any other status, a limit passed, or an address that the recipe does not allow.
+                ``SourceUnavailable`` after some attempts where the server failed to answer.
+        """
+        try:
+            answer = self._retrying(self._try, url, conditions, into)
+        except _Again as again:
+            raise again.error from again.__cause__
+        self.left -= answer.size
+        return answer
+
+    def _try(self, url: str, conditions: Mapping[str, str], into: Path) -> Answer:
+        try:
+            self._allowance.grant(self.source.timeout_seconds, self.left)
+            return self._follow(url, conditions, into)
+        except TooLong as error:
+            what = f"The answer took longer than {self.source.timeout_seconds:g} s"
+            remedy = "raise timeout_seconds, or ask for smaller pages"
+            raise self._failure(SourceUnavailable, what, url, remedy) from error
+        except TooMuch as error:
+            what = f"The source gives more than {self.source.max_bytes:,} bytes"
+            raise self._failure(SourceError, what, url, "raise max_bytes if that much is right") from error
+        except PASSING as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                remedy = "let SSL_CERT_FILE name the certificates of whoever signed the server's"
+                raise self._failure(
+                    SourceError, f"The server's certificate is not trusted: {error}", url, remedy
+                ) from error
+            what = f"The server does not answer: {error or type(error).__name__}"
+            raise _Again(self._unavailable(what, url)) from error
+        except (httpx.RequestError, httpx.InvalidURL) as error:
+            raise self._failure(SourceError, f"The request cannot be made: {error}", url) from error
+
+    def _follow(self, url: str, conditions: Mapping[str, str], into: Path) -> Answer:
+        here = httpx.URL(url)
+        for _ in range(MAX_REDIRECTS + 1):
+            require_http(here, self.environment)
+            headers = {**(self.headers if self._is_origin(here) else {}), **conditions}
+            request = self._client.build_request("GET", here, headers=headers)
+            response = self._client.send(request, stream=True)
+            try:
+                if not response.has_redirect_location:
+                    return self._store(url, response, bool(conditions), into)
+                here = here.join(response.headers["location"])
+            finally:
+                response.close()
+        raise self._failure(
+            SourceError, f"More than {MAX_REDIRECTS} redirects", url, "name the final URL in the recipe"
+        )
+
+    def _store(self, url: str, response: httpx.Response, conditional: bool, into: Path) -> Answer:
+        status = response.status_code
+        link = response.links.get("next", {}).get("url")
+        next_link = str(response.url.join(link)) if link else None
+        if status not in (200, 204) and not (status == 304 and conditional):
+            raise self._refusal(url, response)
+        if response.headers.get("content-encoding", "").strip().lower() not in ENCODINGS:
+            what = f"The answer is packed as {response.headers['content-encoding']!r}, which was not asked for"
+            raise self._failure(SourceError, what, url)
+        size = 0
+        with into.open("wb") as file:
+            for block in response.iter_bytes():
+                size += len(block)
+                if max(size, response.num_bytes_downloaded) > self.left:
+                    raise TooMuch
+                file.write(block)
+        return Answer(url, status, response.headers, size, next_link)
+
+    def _refusal(self, url: str, response: httpx.Response) -> Exception:
+        body = b""
+        with suppress(Exceeded, *PASSING):  # the status says enough
+            for block in response.iter_bytes():
+                body += block
+                if len(body) > 2_000:
+                    break
+        status = response.status_code
+        what = f"The server answered {status} {response.reason_phrase}: {first_characters(body)}"
+        if status not in AGAIN and status < 500:
+            remedy = {401: "check the credentials in headers", 403: "check the credentials in headers"}
+            return self._failure(SourceError, what, url, remedy.get(status, "check the URL and its parameters"))
+        error = self._unavailable(what, url)
+        after = retry_after(response.headers.get("retry-after"), datetime.now(UTC))
+        if after is not None and after > LONGEST_WAIT:
+            error.what += f" (it asks to be left alone for {after:,.0f} s)"
+            return self._unavailable(error.what, url)
+        return _Again(error, after)
+
+    def _is_origin(self, url: httpx.URL) -> bool:
+        """Whether a URL is of the source's own server; from plain HTTP to its HTTPS counts as the same."""
+        upgraded = (self.origin.scheme, _port(self.origin), url.scheme, _port(url)) == ("http", 80, "https", 443)
+        same = (url.scheme, _port(url)) == (self.origin.scheme, _port(self.origin))
+        return url.host == self.origin.host and (same or upgraded)
+
+    def _unavailable(self, what: str, url: str) -> SourceUnavailable:
+        remedy = "see whether the server is up and can be reached; what was read before is kept"
+        error = self._failure(SourceUnavailable, what, url, remedy)
+        assert isinstance(error, SourceUnavailable)
+        return error
+
+    def _failure(self, kind: type[SourceError], what: str, url: str, remedy: str = "") -> SourceError:
+        return kind(self.environment.hide(what), where=public_url(url, self.environment), remedy=remedy)
+
+
+def require_http(url: httpx.URL, environment: Environment) -> None:
+    """Only HTTP and HTTPS.
+
+    Raises:
+        SourceError: another scheme, or no host.
+    """
+    if url.scheme not in DEFAULT_PORTS or not url.host:
+        raise SourceError(
+            f"The URL begins with {url.scheme or 'no scheme'!r}: only http:// and https:// are read",
+            where=public_url(str(url), environment),
+            remedy="correct the url of the source",
+        )
+
+
+def header_problem(name: str, value: str) -> str | None:
+    """Why a header cannot be sent, in words that do not show its value; None where it can be."""
+    if not HEADER_NAME.fullmatch(name):
+        return f"The name of the header {name!r} holds a character that no header's name may have"
+    if not HEADER_VALUE.fullmatch(value):
+        return f"The value of the header {name!r} begins or ends with white space, or holds what is no printable ASCII"
+    return None
+
+
+def public_url(url: str, environment: Environment) -> str:
+    """A URL as a message may show it: without credentials."""
+    try:
+        url = str(httpx.URL(url).copy_with(userinfo=b""))
+    except httpx.InvalidURL:
+        url = url.rpartition("@")[2]
+    return environment.hide(url)
+
+
+def first_characters(body: bytes, count: int = 200) -> str:
+    """The beginning of a body as one printable line."""
+    text = " ".join(body[: 4 * count].decode("utf-8", "replace").split())
+    return "".join(character if character.isprintable() else "?" for character in text)[:count] or "(nothing)"
+
+
+def retry_after(value: str | None, now: datetime) -> float | None:
+    """Seconds that a ``Retry-After`` header asks to wait (RFC 9110, 10.2.3); None where it says nothing."""
+    if value is None:
+        return None
+    if value.strip().isascii() and value.strip().isdecimal():
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds())
+
+
+def _wait(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, _Again) and error.after is not None:
+        return error.after
+    return wait_exponential_jitter(initial=1, max=60)(state)
+
+
+def _port(url: httpx.URL) -> int | None:
+    return url.port or DEFAULT_PORTS.get(url.scheme)

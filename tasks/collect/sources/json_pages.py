@@ -1,0 +1,165 @@
+"""The rows of a page of JSON, cut out as the server wrote them.
+
+A row is not parsed and written anew here, so that whoever reads it later sees what came, doubled keys and all.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tasks.core.errors import SourceError
+
+LARGEST_PAGE = 64 * 2**20
+"""Bytes of a JSON page: it is held in memory, unlike JSONL."""
+DECODER = json.JSONDecoder()
+SPACE = re.compile(r"[ \t\r\n]*")
+LINE_ENDS = str.maketrans("\r\n", "  ")
+
+
+class Span(NamedTuple):
+    """Where a member of an object, or an item of a list, lies in the text."""
+
+    key: str
+    start: int
+    end: int
+
+
+class JsonPage:
+    """One answer of JSON.
+
+    Args:
+        file: its bytes.
+        where: the URL, for messages.
+
+    Raises:
+        SourceError: it is no JSON, or too large.
+    """
+
+    def __init__(self, file: Path, where: str) -> None:
+        self.where = where
+        if file.stat().st_size > LARGEST_PAGE:
+            raise SourceError(
+                f"A page of JSON is larger than {LARGEST_PAGE // 2**20} MiB",
+                where=where,
+                remedy="ask for smaller pages, or for JSONL, which is streamed",
+            )
+        content = file.read_bytes()
+        encoding = json.detect_encoding(content)
+        try:
+            # Bytes that are no UTF-8 are carried along: only the row that has them is refused, when it is read.
+            self.text = content.decode(encoding, "surrogateescape" if encoding.startswith("utf-8") else "strict")
+            self.start = _skip(self.text, 0)
+            end = _end(self.text, self.start)
+            if _skip(self.text, end) != len(self.text):
+                raise json.JSONDecodeError("Extra data", self.text, end)
+        except (ValueError, RecursionError) as error:
+            raise self._broken(error) from error
+
+    def rows(self, rows_at: str | None) -> Iterator[bytes]:
+        """Each row on a line of its own, without the line's end; they are at a dotted path, or found.
+
+        Raises:
+            SourceError: there is no list of rows.
+        """
+        start = self._found() if rows_at is None else self._at(rows_at.split("."))
+        if start is None or self.text[start] != "[":
+            raise SourceError(
+                f"The answer has no list at rows_at: {rows_at!r}" if rows_at else "The answer has no list of rows",
+                where=self.where,
+                remedy=f"state rows_at; the answer begins: {self.text[self.start : self.start + 200]!r}",
+            )
+        for span in _members(self.text, start):
+            row = self.text[span.start : span.end].translate(LINE_ENDS)
+            yield row.encode("utf-8", "surrogateescape")
+
+    def value(self, path: str, *, required: bool) -> Any:
+        """The value at a dotted path; None where there is none.
+
+        Raises:
+            SourceError: what the last part of the path should be in is missing, and it is required.
+        """
+        *parents, name = path.split(".")
+        inside = self._at(parents)
+        if inside is None or self.text[inside] != "{":
+            if not required:
+                return None
+            raise SourceError(
+                f"The answer has nothing at next_at: {path!r}",
+                where=self.where,
+                remedy=f"correct it; the answer begins: {self.text[self.start : self.start + 200]!r}",
+            )
+        start = self._at([name], inside)
+        return None if start is None else DECODER.raw_decode(self.text, start)[0]
+
+    def _at(self, path: list[str], start: int | None = None) -> int | None:
+        here = self.start if start is None else start
+        for name in path:
+            if self.text[here] not in "{[":
+                return None
+            spans = [span for span in _members(self.text, here) if span.key == name]
+            if not spans:
+                return None
+            here = spans[-1].start
+        return here
+
+    def _found(self) -> int | None:
+        """The list that is the whole answer, or the only list among the members of its object."""
+        if self.text[self.start] != "{":
+            return self.start
+        lists = [span for span in _members(self.text, self.start) if self.text[span.start] == "["]
+        if len(lists) > 1:
+            raise SourceError(
+                f"The answer has several lists: {', '.join(span.key for span in lists)}",
+                where=self.where,
+                remedy="state which of them holds the rows: rows_at: NAME",
+            )
+        return lists[0].start if lists else None
+
+    def _broken(self, error: ValueError | RecursionError) -> SourceError:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        return SourceError(
+            f"The answer is no JSON: {reason}",
+            where=self.where,
+            remedy="look at the URL with another program; state format: jsonl if it has an object on each line",
+        )
+
+
+def _members(text: str, at: int) -> Generator[Span, None, int]:
+    """The members of the object or the items of the list that begins at a place; returns where it ends."""
+    closing = "}" if text[at] == "{" else "]"
+    at = _skip(text, at + 1)
+    number = 0
+    if text[at : at + 1] == closing:
+        return at + 1
+    while True:
+        key = str(number)
+        if closing == "}":
+            if text[at : at + 1] != '"':
+                raise json.JSONDecodeError("Expecting property name enclosed in double quotes", text, at)
+            key, at = DECODER.raw_decode(text, at)
+            at = _expect(text, _skip(text, at), ":")
+        end = _end(text, at)
+        yield Span(key, at, end)
+        at, number = _skip(text, end), number + 1
+        if text[at : at + 1] == closing:
+            return at + 1
+        at = _expect(text, at, ",")
+
+
+def _end(text: str, at: int) -> int:
+    return DECODER.raw_decode(text, at)[1]
+
+
+def _skip(text: str, at: int) -> int:
+    space = SPACE.match(text, at)
+    return space.end() if space else at
+
+
+def _expect(text: str, at: int, character: str) -> int:
+    if text[at : at + 1] != character:
+        raise json.JSONDecodeError(f"Expecting {character!r} delimiter", text, at)
+    return _skip(text, at + 1)

@@ -1,0 +1,54 @@
+"""One row of JSON out of its bytes, for JSON Lines and for lists of objects."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any, NoReturn
+
+from tasks.collect.records import Record
+from tasks.collect.sources.lines import RAW_BYTES, Line
+from tasks.collect.sources.row_values import Fit, Unfit
+
+
+def raw_text(content: bytes) -> str:
+    """Bytes as text that can be stored: what is no UTF-8 is written as escapes; long rows keep their beginning."""
+    return content[:RAW_BYTES].decode("utf-8", errors="backslashreplace")
+
+
+def json_record(source: str, line: Line, fit: Fit) -> Record:
+    """The record of a JSON object, or why it is none."""
+    try:
+        return Record(source, line.number, fit.row(_parsed(line)))
+    except Unfit as reason:
+        return Record(source, line.number, None, raw_text(line.content), str(reason))
+
+
+def _parsed(line: Line) -> dict[str, Any]:
+    if line.problem:
+        raise Unfit(line.problem)
+    try:
+        values = DECODER.decode(line.content.decode())
+    except UnicodeDecodeError as error:
+        raise Unfit(f"the row is no UTF-8: byte 0x{line.content[error.start]:02x} at {error.start + 1}") from error
+    except (ValueError, RecursionError) as error:
+        raise Unfit(f"unreadable JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise Unfit("the row is no JSON object")
+    return values
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        twice = counts.most_common(1)[0][0]
+        raise ValueError(f"the key {twice[:100]!r} appears twice in one object")
+    return values
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse)

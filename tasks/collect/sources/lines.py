@@ -1,0 +1,72 @@
+"""The lines of a text file, none of them longer than memory allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from tasks.collect.sources.unpack import BrokenStream
+
+RAW_BYTES = 100_000
+"""How much of a row that cannot be read is kept as its raw text."""
+
+
+class Line(NamedTuple):
+    """A line without its end.
+
+    Attributes:
+        number: 1 is the first.
+        content: UTF-8 where the file is; only the beginning of a line that has a problem.
+        problem: why it is no whole line: too long, or the file breaks in it.
+    """
+
+    number: int
+    content: bytes
+    problem: str = ""
+
+
+def read_lines(blocks: Iterable[bytes], longest: int) -> Iterator[Line]:
+    """Split at newlines; the rest of a line beyond ``longest`` bytes is skipped, not held."""
+    number, head, dropped = 1, bytearray(), 0
+    kept = min(RAW_BYTES, longest)
+    try:
+        for block in blocks:
+            start = 0
+            while (end := block.find(b"\n", start)) >= 0:
+                if head or dropped:
+                    head += block[start:end]
+                    yield _line(number, head, dropped, longest)
+                    head, dropped = bytearray(), 0
+                else:
+                    yield Line(number, block[start:end].removesuffix(b"\r"))
+                number, start = number + 1, end + 1
+            head += block[start:]
+            if len(head) > longest:
+                dropped += len(head) - kept
+                del head[kept:]
+    except BrokenStream as broken:
+        yield Line(number, bytes(head[:RAW_BYTES]), str(broken))
+        return
+    if head or dropped:
+        yield _line(number, head, dropped, longest)
+
+
+def _line(number: int, head: bytearray, dropped: int, longest: int) -> Line:
+    if dropped or len(head) > longest:
+        return Line(number, bytes(head[:RAW_BYTES]), f"a line of {len(head) + dropped:,} bytes, more than {longest:,}")
+    return Line(number, bytes(head).removesuffix(b"\r"))
+
+
+def read_whole(blocks: Iterable[bytes], longest: int) -> Line:
+    """All of a text as one line, which has a problem if it is too long or the file breaks."""
+    head, size = bytearray(), 0
+    kept = min(RAW_BYTES, longest)
+    try:
+        for block in blocks:
+            size += len(block)
+            head += block
+            if size > longest:
+                del head[kept:]
+    except BrokenStream as broken:
+        return Line(1, bytes(head[:kept]), str(broken))
+    return Line(1, bytes(head), f"a text of {size:,} bytes, more than {longest:,}" if size > longest else "")

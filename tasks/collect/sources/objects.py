@@ -1,0 +1,241 @@
+"""Files of an object store, by fsspec URL, into a snapshot: what has not changed since the last night stays.
+
+Only object stores are read: a protocol that reaches local files, or the web past the address rule of ``url`` sources,
+is refused, and so are chained URLs (``::``). An endpoint is not held to that rule: a store is often on a private one.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import fsspec
+
+from tasks.collect.config import FileFormat, ObjectSource
+from tasks.collect.records import ReaderSettings, Record
+from tasks.collect.sources.environment import Environment
+from tasks.collect.sources.formats import format_of, read_file
+from tasks.collect.sources.snapshots import Part, Snapshot, State
+from tasks.collect.sources.unpack import PACKED
+from tasks.core.errors import RetuneError, SourceError, SourceUnavailable
+from tasks.core.files import digest_of, require_free_space
+
+STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci")
+AT_A_TIME = 32
+"""Objects that are downloaded side by side."""
+SECRET = re.compile(r"key|secret|token|password|credential|connection_string", re.IGNORECASE)
+WILDCARDS = re.compile(r"[*?\[]")
+FINGERPRINTS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "updated", "mtime")
+REFUSALS = ("NoCredentials", "PartialCredentials", "ParamValidation", "Unauthorized", "Forbidden", "Authentication")
+"""In the names of the stores' own errors that asking again does not mend."""
+KEPT = "what was read before is kept"
+
+
+class Found(NamedTuple):
+    """One object of the store.
+
+    Attributes:
+        path: as fsspec names it.
+        name: below the source's prefix.
+        fingerprint: changes when the object does; empty where the store tells nothing.
+    """
+
+    path: str
+    name: str
+    format: FileFormat
+    size: int
+    fingerprint: str
+
+
+class ObjectReader:
+    """Reads an ``object`` source, in the order of its objects' names.
+
+    Args:
+        columns: those that matter, with dots into nested values; others are left out of the records. None: all.
+
+    Attributes:
+        fetched: after ``fetch``: the objects, and how many of them were downloaded.
+    """
+
+    def __init__(self, source: ObjectSource, settings: ReaderSettings, columns: Iterable[str] | None = None) -> None:
+        self.source, self.settings = source, settings
+        self.columns = None if columns is None else tuple(columns)
+        self.fetched: Mapping[str, int] = {}
+        self._environment = Environment(source.object)
+        identity = source.model_dump(include={"object", "format", "options"})
+        self._snapshot = Snapshot(settings.snapshots, "object", identity, source.object)
+
+    def check(self) -> None:
+        """See that the URL is of an object store whose package is installed, and that its variables are set.
+
+        Raises:
+            SourceError: it is not.
+        """
+        protocol = self._url().partition("://")[0]
+        if protocol not in STORES or "::" in self.source.object:
+            raise SourceError(
+                f"{protocol!r} is no object store that is read",
+                where=self.source.object,
+                remedy=f"use one of {', '.join(STORES)}; path: is for local files, url: for HTTP",
+            )
+        self._options()
+        try:
+            fsspec.get_filesystem_class(protocol)
+        except ImportError as error:
+            raise SourceError(
+                f"The package for {protocol}:// is not installed: {error}",
+                where=self.source.object,
+                remedy="install it beside Retune; s3:// comes with it",
+            ) from error
+
+    def fetch(self) -> None:
+        """Download what is new or changed; an object that is gone leaves the snapshot.
+
+        Raises:
+            SourceError: there is nothing, or the store refuses. ``SourceUnavailable`` where it does not answer.
+        """
+        self.check()
+        public = {name: value for name, value in self._options().items() if not SECRET.search(name)}
+        origin = digest_of([self._url(), public])
+        with self._snapshot.update(origin) as former, self._errors():
+            protocol = self._url().partition("://")[0]
+            store = fsspec.filesystem(protocol, skip_instance_cache=True, use_listings_cache=False, **self._options())
+            found, unknown = self._find(store)
+            held = {part.label: part for part in former.parts} if former else {}
+            stale = [one for one in found if not one.fingerprint or _fingerprint(held.get(one.name)) != one.fingerprint]
+            size = sum(one.size for one in stale)
+            require_free_space(self._snapshot.folder, size, f"the objects of {self.source.object}")
+            for start in range(0, len(stale), AT_A_TIME):
+                held.update(self._download(store, stale[start : start + AT_A_TIME]))
+            self.fetched = {"objects": len(found), "downloaded_objects": len(stale)}
+            self._snapshot.commit(State(origin, tuple(held[one.name] for one in found), {"passed_over": unknown}))
+
+    def digests(self) -> Mapping[str, str]:
+        return {part.label: part.digest for part in self._snapshot.current().parts}
+
+    def records(self) -> Iterator[Record]:
+        """The rows of all objects; their source is the object's name below the prefix, behind the source's own name."""
+        limit, columns = self.settings.max_field_bytes, self.columns
+        for part in self._snapshot.current().parts:
+            path, format = self._snapshot.path(part), part.details["format"]
+            yield from read_file(path, format, name=self._label(part.label), max_field_bytes=limit, columns=columns)
+
+    def _label(self, name: str) -> str:
+        if self.source.name is None:
+            return name
+        is_single = not (self.source.object.endswith("/") or WILDCARDS.search(self.source.object))
+        return self.source.name if is_single else f"{self.source.name}/{name}"
+
+    def notes(self) -> list[str]:
+        """What was found and gives no rows: objects of unknown format."""
+        unknown = self._snapshot.current().details["passed_over"]
+        return [f"{name}: passed over, its ending tells no format" for name in unknown]
+
+    def _url(self) -> str:
+        return self._environment.expand(self.source.object)
+
+    def _options(self) -> dict[str, str | bool | int]:
+        options = self.source.options.items()
+        return {name: self._environment.expand(one) if isinstance(one, str) else one for name, one in options}
+
+    def _find(self, store: Any) -> tuple[list[Found], list[str]]:
+        """The objects to read, sorted by name, and the names of those whose ending tells no format."""
+        url = self._url()
+        listed = self._listed(store, url)
+        path = store._strip_protocol(url)
+        root = path if url.endswith("/") else WILDCARDS.split(path)[0].rpartition("/")[0]
+        found, unknown = [], []
+        for key, about in listed.items():
+            if about["type"] != "file" or key.endswith("/"):  # consoles mark a folder with an empty object
+                continue
+            name = key.removeprefix(f"{root}/")  # what is left may begin with a slash: such a key is another one
+            format = self.source.format or format_of(Path(PurePosixPath(key).name))
+            if format is None:
+                unknown.append(name)
+            else:
+                found.append(Found(key, name, format, int(about.get("size") or 0), _mark(about)))
+        if not found:
+            none = f": of {len(unknown)} objects, none has an ending that tells its format" if unknown else ""
+            raise SourceError(
+                f"There is nothing to read{none}",
+                where=self.source.object,
+                remedy=f"correct the URL (a prefix ends with /), or state the format; {KEPT}",
+            )
+        return sorted(found, key=lambda one: one.name), sorted(unknown)
+
+    def _listed(self, store: Any, url: str) -> dict[str, dict[str, Any]]:
+        """What the store says of every object that the URL names."""
+        path = store._strip_protocol(url)
+        if WILDCARDS.search(path):
+            return dict(store.glob(path, detail=True))
+        if url.endswith("/"):
+            return dict(store.find(path, detail=True))
+        about = store.info(path)
+        if about["type"] == "directory":
+            remedy = f"end the URL with / to read all below it; {KEPT}"
+            raise SourceError("The URL names a prefix, not an object", where=self.source.object, remedy=remedy)
+        return {path: about}
+
+    def _download(self, store: Any, objects: Iterable[Found]) -> dict[str, Part]:
+        files = {one: self._snapshot.new_file() for one in objects}
+        store.get([one.path for one in files], [str(file) for file in files.values()])
+        parts = {}
+        for one, file in files.items():
+            if file.stat().st_size != one.size:
+                raise SourceUnavailable(
+                    f"{one.name} changed while it was downloaded",
+                    where=self.source.object,
+                    remedy=f"try again when nobody writes there; {KEPT}",
+                )
+            suffix = PurePosixPath(one.name.lower()).suffix
+            ending = f".{one.format}{suffix if suffix in PACKED else ''}"
+            details = {"format": one.format, "fingerprint": one.fingerprint}
+            parts[one.name] = self._snapshot.keep(file, one.name, ending, details)
+        return parts
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Errors of the stores' packages, which share no base, in words that say whether asking again can help.
+
+        Raises:
+            SourceError, SourceUnavailable.
+        """
+        try:
+            yield
+        except RetuneError:
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise
+            answer = self._environment.hide(str(error).strip()) or type(error).__name__
+            kinds = " ".join(kind.__name__ for kind in type(error).__mro__)
+            if isinstance(error, FileNotFoundError):
+                answer = f"there is no such bucket or object ({answer})"
+            refused = isinstance(error, FileNotFoundError | PermissionError | ValueError | TypeError | ImportError)
+            if refused or any(name in kinds for name in REFUSALS):
+                raise SourceError(
+                    f"The object store refuses: {answer}",
+                    where=self.source.object,
+                    remedy=f"check the bucket, the credentials and the options; {KEPT}",
+                ) from error
+            if isinstance(error, OSError) or "Connect" in kinds or "Timeout" in kinds:
+                raise SourceUnavailable(
+                    f"The object store does not answer: {answer}",
+                    where=self.source.object,
+                    remedy=f"see whether the endpoint is up and can be reached; {KEPT}",
+                ) from error
+            raise
+
+
+def _mark(about: Mapping[str, Any]) -> str:
+    """What tells one version of an object from another; empty where the store says too little to tell."""
+    told = {name: str(about[name]) for name in FINGERPRINTS if about.get(name)}
+    return digest_of([told, about.get("size")]) if told else ""
+
+
+def _fingerprint(part: Part | None) -> str | None:
+    return part.details["fingerprint"] if part else None

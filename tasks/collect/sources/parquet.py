@@ -1,0 +1,123 @@
+"""Parquet: rows of a columnar file, a bounded batch at a time."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.collect.records import Record
+from tasks.collect.sources.row_values import Fit, Unfit, printed
+from tasks.collect.sources.unpack import PACKED, BrokenStream, unpacked
+from tasks.core.errors import SourceError
+from tasks.core.files import storable
+
+BATCH_BYTES = 8 * 2**20
+MOST_BATCH_ROWS = 10_000
+MOST_UNPACKED_BYTES = 16 * 2**30
+"""How large a packed Parquet file may become on the disk: such a file can only be read as a whole."""
+FAULTS = (pa.ArrowException, OSError, ValueError, OverflowError)
+
+
+def read_parquet(path: Path, source: str, fit: Fit) -> Iterator[Record]:
+    """A record for every row; NaN is a missing value. A row group that cannot be read is one record with its problem.
+
+    Raises:
+        SourceError: the file as a whole cannot be read, or names a column twice.
+    """
+    fit = replace(fit, nan_is_missing=True)
+    with _opened(path) as parquet:
+        names = parquet.schema_arrow.names
+        wanted = None if fit.columns is None else [name for name in names if name in fit.columns]
+        first = 1
+        for group in range(parquet.num_row_groups):
+            rows, size = parquet.metadata.row_group(group).num_rows, parquet.metadata.row_group(group).total_byte_size
+            batch_rows = max(1, min(MOST_BATCH_ROWS, BATCH_BYTES * rows // max(size, 1)))
+            line = first
+            try:
+                for batch in parquet.iter_batches(batch_rows, row_groups=[group], columns=wanted):
+                    yield from _records(batch, source, line, fit)
+                    line += batch.num_rows
+            except FAULTS as error:
+                problem = f"rows {line} to {first + rows - 1} cannot be read: {error}"
+                yield Record(source, line, None, "", problem)
+            first += rows
+
+
+def column_names(path: Path) -> list[str]:
+    """The names of a Parquet file's columns.
+
+    Raises:
+        SourceError: as ``read_parquet``.
+    """
+    with _opened(path) as parquet:
+        return list(parquet.schema_arrow.names)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    with tempfile.TemporaryFile() as unpacked_file:
+        if path.suffix.lower() in PACKED:
+            _unpack(path, unpacked_file)
+        try:
+            # Without pre-buffering and with a small buffer, memory holds pages, not whole row groups.
+            parquet = pq.ParquetFile(
+                unpacked_file if path.suffix.lower() in PACKED else path, pre_buffer=False, buffer_size=2**20
+            )
+            names = parquet.schema_arrow.names
+        except FAULTS as error:
+            raise SourceError(f"The Parquet file cannot be read: {error}", where=storable(str(path))) from error
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise SourceError(f"The Parquet file names a column twice: {', '.join(twice)}", where=storable(str(path)))
+        with parquet:
+            yield parquet
+
+
+def _unpack(path: Path, file: Any) -> None:
+    size = 0
+    try:
+        for block in unpacked(path):
+            size += file.write(block)
+            if size > MOST_UNPACKED_BYTES:
+                raise SourceError(
+                    f"The Parquet file unpacks to more than {MOST_UNPACKED_BYTES:,} bytes",
+                    where=storable(str(path)),
+                    remedy="unpack it first: Parquet is compressed inside",
+                )
+    except BrokenStream as broken:
+        raise SourceError(f"The Parquet file cannot be unpacked: {broken}", where=storable(str(path))) from broken
+    file.seek(0)
+
+
+def _records(batch: pa.RecordBatch, source: str, first: int, fit: Fit) -> Iterator[Record]:
+    try:
+        rows = batch.to_pylist()
+    except FAULTS:  # a value that Python cannot hold, such as a date in the year 200,000: find its row
+        for number in range(batch.num_rows):
+            yield _single(batch.slice(number, 1), source, first + number, fit)
+        return
+    for number, values in enumerate(rows, first):
+        yield _record(values, source, number, fit)
+
+
+def _single(row: pa.RecordBatch, source: str, line: int, fit: Fit) -> Record:
+    try:
+        values = row.to_pylist()[0]
+    except FAULTS as error:
+        return Record(source, line, None, "", f"a value cannot be read: {error}")
+    return _record(values, source, line, fit)
+
+
+def _record(values: dict[str, Any], source: str, line: int, fit: Fit) -> Record:
+    try:
+        return Record(source, line, fit.row(values))
+    except Unfit as reason:
+        return Record(source, line, None, printed(values), str(reason))

@@ -1,0 +1,126 @@
+"""What a row may hold: values that JSON and UTF-8 can store, of bounded size and depth."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import json
+import math
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.core.files import storable
+
+DEEPEST = 64
+"""Levels of lists and mappings inside a value; far more than any conversation needs."""
+AS_TEXT = (decimal.Decimal, datetime.timedelta, uuid.UUID)
+DATES = (datetime.datetime, datetime.date, datetime.time)
+
+
+class Unfit(Exception):
+    """A row's values cannot be used; the message says why."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Makes the values of a row fit for a document, or says why they are not.
+
+    Attributes:
+        max_field_bytes: the largest a column's value may be, written as UTF-8.
+        columns: those that matter; the rest is left out. None: all.
+        nan_is_missing: whether NaN stands for a missing value, as in tables that pandas wrote.
+    """
+
+    max_field_bytes: int
+    columns: frozenset[str] | None = None
+    nan_is_missing: bool = False
+
+    @classmethod
+    def of(cls, max_field_bytes: int, columns: Iterable[str] | None, nan_is_missing: bool = False) -> Fit:
+        """Columns may have dots into nested values: then their first part matters."""
+        names = None if columns is None else frozenset(part for name in columns for part in (name, name.split(".")[0]))
+        return cls(max_field_bytes, names, nan_is_missing)
+
+    def row(self, values: Mapping[Any, Any]) -> dict[str, Any]:
+        """The row with plain JSON values: dates as ISO 8601, decimals as text, bytes decoded as UTF-8.
+
+        Raises:
+            Unfit: a NUL byte, text or bytes that are no UTF-8, a number that JSON lacks, a value too large or too
+                deeply nested, or of a type that has no plain form.
+        """
+        wanted = self.columns
+        plain = {}
+        for name, value in values.items():
+            if wanted is not None and name not in wanted:
+                continue
+            try:
+                plain[_text(name)[0]], size = self._plain(value, DEEPEST)
+            except Unfit as reason:
+                raise Unfit(f"column {name!r} {reason}") from reason
+            if size > self.max_field_bytes:
+                raise Unfit(f"column {name!r} holds {size:,} bytes, more than {self.max_field_bytes:,}")
+        return plain
+
+    def _plain(self, value: Any, levels: int) -> tuple[Any, int]:
+        """A value in plain form, and about how many bytes it takes."""
+        if isinstance(value, str):
+            return _text(value)
+        if value is None or isinstance(value, (bool, int)):
+            return value, 8
+        if isinstance(value, float):
+            if math.isfinite(value):
+                return value, 8
+            if self.nan_is_missing and math.isnan(value):
+                return None, 8
+            raise Unfit(f"holds the number {value}, which JSON does not have")
+        if isinstance(value, (Mapping, list, tuple)):
+            return self._nested(value, levels)
+        if isinstance(value, bytes):
+            return _decoded(value)
+        if isinstance(value, DATES):
+            return value.isoformat(), 32
+        if isinstance(value, AS_TEXT):
+            return str(value), 32
+        raise Unfit(f"holds a value of type {type(value).__name__}, which is neither text nor JSON")
+
+    def _nested(self, value: Mapping[Any, Any] | list[Any] | tuple[Any, ...], levels: int) -> tuple[Any, int]:
+        if not levels:
+            raise Unfit(f"is nested more than {DEEPEST} levels deep")
+        if isinstance(value, Mapping):
+            keys = [_text(str(key)) for key in value]
+            items = [self._plain(item, levels - 1) for item in value.values()]
+            size = sum(size for _, size in keys) + sum(size for _, size in items)
+            return {key: item for (key, _), (item, _) in zip(keys, items, strict=True)}, size
+        items = [self._plain(item, levels - 1) for item in value]
+        return [item for item, _ in items], sum(size for _, size in items)
+
+
+def _text(text: str) -> tuple[str, int]:
+    if "\0" in text:
+        raise Unfit("holds a NUL byte")
+    if text.isascii():
+        return text, len(text)
+    try:
+        return text, len(text.encode())
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        if 0xDC80 <= code <= 0xDCFF:  # what decoding with surrogateescape makes of a byte
+            raise Unfit(f"is no UTF-8: byte 0x{code - 0xDC00:02x} at character {error.start + 1}") from error
+        raise Unfit(f"holds half of a surrogate pair, U+{code:04X}") from error
+
+
+def _decoded(value: bytes) -> tuple[str, int]:
+    try:
+        return _text(value.decode())
+    except UnicodeDecodeError as error:
+        raise Unfit("holds bytes that are no UTF-8 text") from error
+
+
+def printed(values: Mapping[Any, Any]) -> str:
+    """A row that is no text as text for the quarantine, as far as it can be written."""
+    try:
+        return storable(json.dumps(values, ensure_ascii=False, default=repr))
+    except (ValueError, TypeError, RecursionError):
+        return storable(repr(list(values)))
