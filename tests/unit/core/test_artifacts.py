@@ -179,3 +179,14 @@ def test_a_full_disk_stops_the_stage_before_it_starts(store: ArtifactStore, monk
     with pytest.raises(MachineError, match="the generate stage"):
         store.write(KEY, fill)
     assert not store.root.exists()
+
+
+def test_an_artifact_that_a_limit_cut_short_is_used_now_and_not_found_again(store: ArtifactStore) -> None:
+    def cut_short(folder: Path) -> Summary:
+        return dataclasses.replace(fill(folder), partial=True)
+
+    ref = store.write(KEY, cut_short)
+    assert ref.rows == 2 and ref.manifest()["summary"]["partial"] is True
+    assert store.find(KEY) is None
+    whole = store.write(KEY, fill)
+    assert store.find(KEY) == whole

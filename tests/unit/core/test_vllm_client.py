@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
+import datetime
+import email.utils
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tasks.core.answers import Answer
+from tasks.core.answers import Answer, AnswerStore
 from tasks.core.errors import ModelError, ServerError
 from tasks.core.prompts import Sampling
 from tasks.core.vllm import client
-from tasks.core.vllm.client import Request, ask, log_likelihoods
+from tasks.core.vllm.client import Request, Unanswered, ask, chat, connect, is_loopback, retry_after
+from tasks.core.vllm.likelihoods import log_likelihoods
 from tests import openai_stand_in
-from tests.openai_stand_in import IM_END, TOO_LONG, chatml, log_probability, stand_in, tokens
+from tests.openai_stand_in import IM_END, TOO_LONG, Fault, chatml, log_probability, stand_in, tokens
 
 SAMPLING = Sampling(temperature=0.0, top_p=0.9, max_tokens=7)
 
@@ -56,6 +69,180 @@ def test_sampling_and_seed_are_sent_and_structured_output_when_there_is_a_schema
     assert {name: plain[name] for name in sent} == sent
     assert "structured_outputs" not in plain
     assert with_schema["structured_outputs"] == {"json": schema, "disable_any_whitespace": True}
+
+
+def test_tools_are_told_to_the_template_and_calls_come_back_as_text(tmp_path: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}]
+    with stand_in(tmp_path, echo) as (server, http):
+        with_tools = dataclasses.replace(requests("a")[0], tools=json.dumps(tools))
+        ask(server, "m", [with_tools, *requests("b")], concurrency=1, on_answer=lambda answer: None)
+        asked, plain = http.asked
+    assert asked["tools"] == tools and asked["tool_choice"] == "none"
+    assert "tools" not in plain and "tool_choice" not in plain
+
+
+def test_nothing_is_left_to_the_defaults_of_the_model_that_vllm_serves(tmp_path: Path) -> None:
+    with stand_in(tmp_path, echo) as (server, http):
+        ask(server, "m", requests("a"), concurrency=1, on_answer=lambda answer: None)
+    assert {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}.items() <= http.asked[0].items()
+
+
+def test_a_passing_fault_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "FIRST_DELAY_SECONDS", 0.01)
+    answers: list[Answer] = []
+    with stand_in(tmp_path, echo) as (server, http):
+        faults = iter([Fault(500), Fault(429), Fault(200, "<html>", "text/html")])
+        http.fault = lambda body: next(faults, None)
+        ask(server, "base", requests("a"), concurrency=1, on_answer=answers.append)
+    assert [answer.text for answer in answers] == ["base: a"]
+    assert len(http.asked) == 4
+
+
+def reply(**parts: object) -> Fault:
+    """A chat completion that says odd things; as text, for JSON can spell what no float holds."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": "fine"}, "finish_reason": "stop"}
+    text = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 7}, **parts})
+    return Fault(200, text.replace('"1e999"', "1e999"))
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ({"prompt_tokens": "1e999", "completion_tokens": 7}, (0, 7)),
+        ({"prompt_tokens": 2**63, "completion_tokens": -1}, (2**31 - 1, 0)),
+        ({"prompt_tokens": None, "completion_tokens": [7]}, (0, 0)),
+        (None, (0, 0)),
+        (["many"], (0, 0)),
+    ],
+)
+def test_a_count_of_tokens_that_makes_no_sense_costs_no_answer(
+    tmp_path: Path, usage: object, tokens: tuple[int, int]
+) -> None:
+    answers: list[Answer] = []
+    with stand_in(tmp_path, echo) as (server, http), AnswerStore.open(tmp_path / "answers.sqlite") as store:
+        http.fault = lambda body: reply(usage=usage)
+        ask(server, "base", requests("a"), concurrency=1, on_answer=answers.append)
+        store.add(answers[0], "run")
+    assert answers[0].text == "fine" and (answers[0].prompt_tokens, answers[0].completion_tokens) == tokens
+
+
+def test_a_finish_reason_that_is_no_text_can_be_stored(tmp_path: Path) -> None:
+    answers: list[Answer] = []
+    odd = {"index": 0, "message": {"role": "assistant", "content": "half \ud83d"}, "finish_reason": "odd \ud83d"}
+    with stand_in(tmp_path, echo) as (server, http), AnswerStore.open(tmp_path / "answers.sqlite") as store:
+        http.fault = lambda body: reply(choices=[odd])
+        ask(server, "base", requests("a"), concurrency=1, on_answer=answers.append)
+        store.add(answers[0], "run")
+        found = store.find([answers[0].request_id])
+    assert [answer.finish_reason for answer in found.values()] == ["odd \\ud83d"]
+
+
+def attempt(url: str) -> Unanswered:
+    """What one request to a server that does not answer comes to."""
+
+    async def once() -> None:
+        async with connect(url, "key", 2) as opened:
+            await chat(opened, "m", requests("a")[0])
+
+    with pytest.raises(Unanswered) as caught:
+        asyncio.run(once())
+    return caught.value
+
+
+@contextlib.contextmanager
+def listening(answer: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A server that takes one connection, reads a little, and does what ``answer`` does; its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                answer(connection)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        thread.join(5)
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def cut_off(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{")
+
+
+def no_http(connection: socket.socket) -> None:
+    connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+
+def test_a_refused_connection_is_lost() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    assert attempt(f"http://127.0.0.1:{port}/v1").kind == "lost"
+
+
+@pytest.mark.parametrize("fault", [reset, cut_off, no_http])
+def test_a_connection_that_breaks_is_lost(fault: Callable[[socket.socket], None]) -> None:
+    with listening(fault) as url:
+        assert attempt(url).kind == "lost"
+
+
+def test_a_server_that_is_silent_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "REQUEST_TIMEOUT_SECONDS", 0.2)
+    with listening(lambda connection: time.sleep(1)) as url:
+        assert attempt(url).kind == "timeout"
+
+
+def test_an_array_goes_to_other_servers_as_a_property_of_an_object_with_its_definitions() -> None:
+    row = {"type": "object", "properties": {"a": {"type": "string"}}}
+    schema = {"type": "array", "items": {"$ref": "#/$defs/row"}, "$defs": {"row": row}}
+    sent = client._body(dataclasses.replace(requests("a")[0], json_schema=schema), is_vllm=False)
+    assert sent["response_format"]["json_schema"]["schema"] == {
+        "type": "object",
+        "properties": {"rows": {"type": "array", "items": {"$ref": "#/$defs/row"}}},
+        "required": ["rows"],
+        "additionalProperties": False,
+        "$defs": {"row": row},
+    }
+    ours = client._body(dataclasses.replace(requests("a")[0], json_schema=schema), is_vllm=True)
+    assert ours["structured_outputs"]["json"] == schema
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("7", 7), ("0.5", 0.5), ("-3", 0), ("1e9", 300), ("nan", None), ("soon", None), ("", None)]
+)
+def test_retry_after_is_read_as_seconds_within_reason(value: str, seconds: float | None) -> None:
+    assert retry_after({"retry-after": value}) == seconds
+    assert retry_after({}) is None
+
+
+def test_retry_after_is_read_as_a_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=60)
+    assert retry_after({"retry-after": email.utils.format_datetime(soon)}) == pytest.approx(60, abs=5)
+    assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
+
+
+@given(st.text())
+def test_no_retry_after_header_can_break_anything(value: str) -> None:
+    seconds = retry_after({"retry-after": value})
+    assert seconds is None or 0 <= seconds <= 300
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://127.0.0.1:8000/v1", True),
+        ("http://localhost/v1", True),
+        ("http://[::1]:8000/v1", True),
+        ("https://api.example.com/v1", False),
+        ("http://10.0.0.7/v1", False),
+    ],
+)
+def test_no_proxy_is_asked_for_this_machine(url: str, expected: bool) -> None:
+    assert is_loopback(url) is expected
 
 
 def test_a_refused_request_is_an_answer_with_the_reason_and_stops_nothing(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,27 @@ def test_the_version_is_read_without_importing_vllm(fake_vllm: Path) -> None:
     with pytest.raises(MachineError, match="environment is missing") as caught:
         vllm_version()
     assert "make setup" in caught.value.remedy
+
+
+def test_settings_become_arguments_and_defaults_are_vllms_own(fake_vllm: Path, tmp_path: Path) -> None:
+    def arguments(**settings: Any) -> str:
+        write_script(fake_vllm, "import sys; print(*sys.argv); sys.exit(3)")
+        log = tmp_path / "vllm.log"
+        with (
+            pytest.raises(ServerStartError),
+            serving(ModelSource(path=str(tmp_path)), ServerSettings(**settings), log=log),
+        ):
+            pass
+        return log.read_text(encoding="utf-8")
+
+    plain = arguments()
+    assert not any(name in plain for name in ("parallel", "quantization", "max-model-len"))
+    given = arguments(
+        tensor_parallel_size=2, data_parallel_size=4, quantization="awq", max_model_len=640, extra_args=("--seed", "1")
+    )
+    for words in ("--tensor-parallel-size 2", "--data-parallel-size 4", "--quantization awq", "--max-model-len 640"):
+        assert words in given
+    assert given.rstrip().endswith("--seed 1")
 
 
 def test_a_server_that_dies_while_starting_shows_its_last_lines(fake_vllm: Path, tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""What is wrong in a prompt file, and where: found one after the other, so that a linter can show them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from tasks.core.errors import PromptError
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault of a prompt file.
+
+    Attributes:
+        code: names the kind of fault, in kebab case; stable, for CI.
+        what: one sentence.
+        path: the file that it stands in, which is a partial's where the partial is at fault.
+        line: from 1.
+        column: from 1, in characters.
+        remedy: what to do about it.
+        severity: an error stops a run before a model is started; a warning does not.
+    """
+
+    code: str
+    what: str
+    path: str
+    line: int
+    column: int
+    remedy: str = ""
+    severity: Severity = "error"
+
+    @property
+    def where(self) -> str:
+        """``path:line:column``, as editors and compilers write it."""
+        return f"{self.path}:{self.line}:{self.column}"
+
+    def as_error(self) -> PromptError:
+        """The same as an exception."""
+        return PromptError(self.what, where=self.where, remedy=self.remedy)
+
+
+def first_error(findings: Iterable[Finding]) -> Finding | None:
+    """The first finding that stops a run, or None."""
+    return next((finding for finding in findings if finding.severity == "error"), None)

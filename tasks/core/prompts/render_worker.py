@@ -1,0 +1,144 @@
+"""Renders templates for :class:`tasks.core.prompts.rendering.Renderer`, in a process that any row may cost its life.
+
+Reads JSON lines: ``{parts, partials}`` is a template, ``{values}`` a row for it. Each is answered by one line, in
+order: ``{contents}``, one text for each part, or ``{problem, source, line}``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
+from typing import Any
+
+from jinja2 import FunctionLoader, Template
+
+from tasks.core.prompts.environment import TemplateEnvironment
+
+MAX_CHARACTERS = 2_000_000
+"""A longer conversation fits no model's context: the template ran away."""
+MAX_PROBLEM = 300
+ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}>", re.IGNORECASE)
+"""How Python writes what is no data, such as ``<generator object ... at 0x7f...>``."""
+Answer = dict[str, Any]
+
+
+class Overrun(BaseException):
+    """A row took more processor time than it may. No template can catch it."""
+
+
+def main() -> None:
+    """Serve until the parent closes the pipe."""
+    seconds, memory_mib = float(sys.argv[1]), int(sys.argv[2])
+    resource.setrlimit(resource.RLIMIT_AS, (memory_mib * 2**20, memory_mib * 2**20))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGPROF, _overrun)
+    parts: list[Template] = []
+    sources: list[str] = []
+    for line in sys.stdin.buffer:
+
+        def work(line: bytes = line) -> Answer:
+            message = json.loads(line)
+            if "values" in message:
+                contents = _render(parts, message["values"])
+                _refuse_addresses(contents, sources, message["values"])
+                return {"contents": contents}
+            sources[:] = [*message["parts"], *message["partials"].values()]
+            parts[:] = _compile(message["parts"], message["partials"])
+            return {}
+
+        answer = _limited(work, seconds)
+        sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def _overrun(signal_number: int, frame: FrameType | None) -> None:
+    raise Overrun
+
+
+def _limited(work: Callable[[], Answer], seconds: float) -> Answer:
+    """The answer, or the problem that there was instead of one."""
+    try:
+        # Processor time: a machine that is busy with something else makes no template slower.
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        answer = work()
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        return answer
+    except Overrun:
+        return {"problem": f"it takes more than {seconds:g} seconds", "limit": True}
+    except MemoryError:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        return {"problem": "it needs too much memory", "limit": True}
+    except Exception as error:  # an expression in a template can raise anything, such as ZeroDivisionError
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        problem = f"{error}" if type(error).__module__.startswith("jinja2") else f"{type(error).__name__}: {error}"
+        return {"problem": problem[:MAX_PROBLEM], **_place(error)}
+
+
+def _compile(parts: Sequence[str], partials: Mapping[str, str]) -> list[Template]:
+    def load(name: str) -> tuple[str, str, Callable[[], bool]] | None:
+        return (partials[name], name, lambda: True) if name in partials else None
+
+    environment = TemplateEnvironment(loader=FunctionLoader(load))
+    return [
+        Template.from_code(environment, environment.compile(source, filename=str(number)), dict(environment.globals))
+        for number, source in enumerate(parts)
+    ]
+
+
+def _render(parts: Sequence[Template], values: Mapping[str, Any]) -> list[str]:
+    contents: list[str] = []
+    left = MAX_CHARACTERS
+    for part in parts:
+        pieces: list[str] = []
+        for piece in part.generate(values):
+            pieces.append(piece)
+            left -= len(piece)
+            if left < 0:
+                raise ValueError(f"it is longer than {MAX_CHARACTERS:,} characters")
+        content = "".join(pieces).strip()
+        if not _is_utf8(content):
+            raise ValueError("the text holds half of a surrogate pair, which is no character")
+        contents.append(content)
+    return contents
+
+
+def _refuse_addresses(contents: Sequence[str], sources: Sequence[str], values: Mapping[str, Any]) -> None:
+    """Refuse what a filter or ``~`` made text of though it is no data: it would be another text in every process.
+
+    Raises:
+        ValueError: a text holds an address in memory that neither the template nor the row's values hold.
+    """
+    found = {match[0].casefold() for content in contents for match in ADDRESS.finditer(content)}
+    if found:
+        known = "".join([*sources, json.dumps(values)]).casefold()
+        if any(address not in known for address in found):
+            raise ValueError("an expression writes an object of Python's in place of data")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _place(error: BaseException) -> Answer:
+    """The part's number or the partial's name, and the line in it, that an error comes from."""
+    found: Answer = {}
+    step = error.__traceback__
+    while step is not None:
+        name = step.tb_frame.f_code.co_filename
+        if name.isdecimal() or name.startswith("partials/"):
+            found = {"source": name, "line": step.tb_lineno}
+        step = step.tb_next
+    return found
+
+
+if __name__ == "__main__":
+    main()
