@@ -1,28 +1,49 @@
 """A small real HTTP server that speaks as much of vLLM's API as the client uses, with a model of a few lines.
 
-Covers: chat answers, /tokenize, completions with prompt_logprobs, the API key, refusals (400), overlapping requests.
-Does not cover: streaming, LoRA loading, structured output.
+Covers: chat answers, /tokenize, completions with prompt_logprobs, the API key, refusals (400), overlapping requests,
+/health, /v1/models, /metrics, and whatever fault a test puts in place of an answer.
+Does not cover: streaming, LoRA loading; a schema is recorded and not followed.
+
+`python -m tests.openai_stand_in LOG SECONDS` serves an echo in a process of its own that can be killed: it prints its
+port, writes a line to LOG for every question received and every answer given, and dies of a question that says so.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from tasks.core.home import PROJECT_ROOT
 from tasks.core.vllm.server import Server
 
 KEY = "the-key"
 TOO_LONG = "too long"
 IM_START, IM_END = 1, 2
+DEADLY = "deadly"
+MODEL = {"id": "base", "object": "model", "created": 1, "owned_by": "vllm"}
 Chat = Callable[[str, list[dict[str, str]]], tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What comes in place of an answer: after ``seconds``, anything that HTTP can say."""
+
+    status: int = 500
+    content: str = '{"error": {"message": "out of order"}}'
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 def tokens(text: str) -> list[int]:
@@ -60,6 +81,13 @@ class StandIn(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.chat, self.seconds = chat, seconds
         self.asked: list[dict[str, Any]] = []
+        self.got: list[str] = []
+        self.fault: Callable[[dict[str, Any]], Fault | None] = lambda body: None
+        self.sent: Callable[[dict[str, Any]], None] = lambda body: None
+        self.pages: dict[str, Fault] = {
+            "/v1/models": Fault(200, json.dumps({"object": "list", "data": [MODEL]})),
+            "/health": Fault(200, ""),
+        }
         self.lock = threading.Lock()
         self.in_flight = self.most_in_flight = 0
 
@@ -77,16 +105,30 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.asked.append({"path": self.path, **body})
             self.server.in_flight += 1
             self.server.most_in_flight = max(self.server.most_in_flight, self.server.in_flight)
-        time.sleep(self.server.seconds)
-        status, answer = self._answer(body)
+        fault = self.server.fault(body)
+        time.sleep(fault.seconds if fault else self.server.seconds)
+        if fault is None:
+            status, answer = self._answer(body)
+            fault = Fault(status, json.dumps(answer))
         with self.server.lock:
             self.server.in_flight -= 1
-        content = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+        self._send(fault)
+        self.server.sent(body)
+
+    def do_GET(self) -> None:
+        self.server.got.append(self.path)
+        self._send(self.server.pages.get(self.path, Fault(404)))
+
+    def _send(self, reply: Fault) -> None:
+        content = reply.content.encode()
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.send_response(reply.status)
+            self.send_header("Content-Type", reply.content_type)
+            self.send_header("Content-Length", str(len(content)))
+            for name, value in reply.headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
 
     def _answer(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         if self.headers["Authorization"] != f"Bearer {KEY}":
@@ -151,3 +193,44 @@ def stand_in(folder: Path, chat: Chat, seconds: float = 0.0) -> Iterator[tuple[S
             process.kill()
             http.shutdown()
             http.server_close()
+
+
+@contextlib.contextmanager
+def stand_in_process(folder: Path, journal: Path, seconds: float = 0.0) -> Iterator[Server]:
+    """The stand-in in a process of its own, which a test may kill; ``journal`` is written by the server."""
+    log = folder / "vllm.log"
+    command = [sys.executable, "-m", "tests.openai_stand_in", str(journal), str(seconds)]
+    with (
+        log.open("w", encoding="utf-8") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, cwd=PROJECT_ROOT, text=True) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            port = int(process.stdout.readline())
+            yield Server(f"http://127.0.0.1:{port}", KEY, log, process)
+        finally:
+            process.kill()
+
+
+def _serve_alone(journal: Path, seconds: float) -> None:
+    lock = threading.Lock()
+
+    def note(event: str, body: dict[str, Any]) -> None:
+        with lock, journal.open("a", encoding="utf-8") as file:
+            file.write(f"{event} {body['messages'][-1]['content']}\n")
+
+    def received(body: dict[str, Any]) -> None:
+        note("asked", body)
+        if DEADLY in body["messages"][-1]["content"]:
+            time.sleep(seconds / 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    http = StandIn(lambda model, messages: (f"{model}: {messages[-1]['content']}", "stop"), seconds)
+    http.fault = received
+    http.sent = lambda body: note("answered", body)
+    print(http.server_port, flush=True)
+    http.serve_forever()
+
+
+if __name__ == "__main__":
+    _serve_alone(Path(sys.argv[1]), float(sys.argv[2]))

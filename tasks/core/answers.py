@@ -20,8 +20,9 @@ class Answer:
 
     Attributes:
         request_id: digest of everything that determines the request.
-        text: what the model wrote; empty where the server refused the request.
-        finish_reason: ``stop``, ``length``, or ``refused: ...`` with the server's reason.
+        text: what the model wrote; empty where there is no answer.
+        finish_reason: ``stop``, ``length``; ``refused: ...`` where the server would not answer the request;
+            ``failed: ...`` where it could not, however often it was tried.
         prompt_tokens: tokens in.
         completion_tokens: tokens out.
         run_id: the run that asked; filled in by the store.
@@ -39,6 +40,11 @@ class Answer:
         """Whether the server would not answer the request at all."""
         return self.finish_reason.startswith("refused")
 
+    @property
+    def is_failed(self) -> bool:
+        """Whether every try ended without an answer: in an error, over its time, or with the server's death."""
+        return self.finish_reason.startswith("failed")
+
 
 class AnswerStore:
     """SQLite table of answers by request id."""
@@ -49,10 +55,16 @@ class AnswerStore:
     @classmethod
     @contextlib.contextmanager
     def open(cls, path: Path) -> Iterator[AnswerStore]:
-        """Open or create the store; committed answers survive a killed process."""
+        """Open or create the store.
+
+        An added answer survives a killed process. It may not survive a power cut: then the last ones are asked again,
+        which is cheaper than to wait for the disk after every answer.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
+            connection.text_factory = lambda text: text.decode("utf-8", "surrogatepass")
             connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS answers (request_id TEXT PRIMARY KEY, text TEXT NOT NULL,"
                 " finish_reason TEXT NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,"
@@ -72,8 +84,15 @@ class AnswerStore:
             found.update((row[0], Answer(*row)) for row in self._connection.execute(query, chunk))
         return found
 
+    def tokens_of(self, run_id: str) -> int:
+        """Tokens in and out of the answers that a run got, whatever became of it."""
+        query = "SELECT COALESCE(SUM(prompt_tokens + completion_tokens), 0) FROM answers WHERE run_id = ?"
+        total: int = self._connection.execute(query, (run_id,)).fetchone()[0]
+        return total
+
     def add(self, answer: Answer, run_id: str) -> None:
-        """Store one answer durably."""
-        row = astuple(replace(answer, run_id=run_id))
+        """Store one answer as it came: JSON can spell half of a surrogate pair, and a model can write it."""
+        row_id, text, *rest = astuple(replace(answer, run_id=run_id))
+        row = (row_id, text.encode("utf-8", "surrogatepass"), *rest)
         with self._connection:
-            self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?)", row)
+            self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, CAST(? AS TEXT), ?, ?, ?, ?)", row)

@@ -55,13 +55,18 @@ class ArtifactRef:
 
 @dataclass
 class Summary:
-    """What a stage says about its work. ``rows_in`` = ``accepted`` + ``quarantined`` + ``duplicates``, always."""
+    """What a stage says about its work. ``rows_in`` = ``accepted`` + ``quarantined`` + ``duplicates``, always.
+
+    ``partial``: the work was cut short by a limit. The run goes on with what there is, and the next one goes on with
+    the work: :meth:`ArtifactStore.find` does not find it.
+    """
 
     rows_in: int = 0
     accepted: int = 0
     quarantined: int = 0
     duplicates: int = 0
     details: dict[str, Any] = field(default_factory=dict)
+    partial: bool = False
 
     def check_balance(self, stage: str) -> None:
         """Raise if a row was lost or counted twice: a defect of the stage, not of the data."""
@@ -117,7 +122,7 @@ class ArtifactStore:
         self.root = root
 
     def find(self, key: StageKey) -> ArtifactRef | None:
-        """The complete artifact of a key whose files all have their recorded digests, or None."""
+        """The whole artifact of a key, not cut short, whose files all have their recorded digests; or None."""
         folder = self.root / key.stage / key.hex
         if not (folder / MANIFEST).is_file():
             return None
@@ -125,6 +130,8 @@ class ArtifactStore:
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             if manifest["files"] != files or manifest["digest"] != _content_digest(files):
+                return None
+            if manifest["summary"].get("partial"):
                 return None
             return ArtifactRef(key.stage, key.hex, str(folder), manifest["digest"], manifest["summary"]["accepted"])
         except (ValueError, KeyError, TypeError):

@@ -21,8 +21,8 @@ def say(text: str) -> None:
 
 
 @contextlib.contextmanager
-def progress(what: str, total: int) -> Iterator[Advance]:
-    """Show how far a piece of work is.
+def progress(what: str, total: int | None) -> Iterator[Advance]:
+    """Show how far a piece of work is; ``total`` is None where nobody knows how much there is.
 
     Yields:
         a function ``(done, note)``: ``done`` units so far, and a short note such as the loss.
@@ -41,11 +41,27 @@ def progress(what: str, total: int) -> Iterator[Advance]:
             yield lambda done, note: bar.update(task, completed=done, note=note)
         return
     last = time.monotonic()
+    first: tuple[float, int] | None = None
 
     def line(done: int, note: str) -> None:
-        nonlocal last
-        if time.monotonic() - last >= LINE_EVERY_SECONDS:
-            last = time.monotonic()
-            say(f"  {what} {done}/{total} {note}".rstrip())
+        nonlocal last, first
+        now = time.monotonic()
+        # From the first news on: what came before it, such as the start of a server, does not come again.
+        first = first or (now, done)
+        if now - last >= LINE_EVERY_SECONDS:
+            last = now
+            far = f"{what} {done}" if total is None else f"{what} {done}/{total}"
+            left = "" if total is None else time_left(now - first[0], done - first[1], total - first[1])
+            say("  " + ", ".join(filter(None, [far, note, left])))
 
     yield line
+
+
+def time_left(seconds: float, done: int, total: int) -> str:
+    """How long the rest takes if it goes on as before, for people: ``2 min left``; empty while nothing is done."""
+    if not done:
+        return ""
+    left = seconds / done * max(0, total - done)
+    if left < 90:
+        return f"{left:.0f} s left"
+    return f"{left / 60:.0f} min left" if left < 5400 else f"{left / 3600:.1f} h left"

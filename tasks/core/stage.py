@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from tasks.core.artifacts import ArtifactRef, ArtifactStore, StageKey, Summary
 from tasks.core.home import Home
+
+OnProgress = Callable[[float, str], None]
+
+
+def _unseen(share: float, note: str) -> None:
+    """Nobody watches."""
 
 
 @dataclass(frozen=True)
@@ -19,11 +26,13 @@ class StageContext:
         home: where state lives.
         run_id: the run, for logs and lineage.
         key: the key of the artifact being written: the name of its work folder.
+        on_progress: told of progress: the share that is done, 0 to 1, and a line of text. May be called often.
     """
 
     home: Home
     run_id: str
     key: str
+    on_progress: OnProgress = _unseen
 
     def log(self, name: str) -> Path:
         """The run's log file of this name."""
@@ -61,11 +70,12 @@ class StageResult:
     seconds: float
 
 
-def run_stage(job: StageJob, home: Home, run_id: str) -> StageResult:
+def run_stage(job: StageJob, home: Home, run_id: str, on_progress: OnProgress = _unseen) -> StageResult:
     """Find the job's artifact, or make it."""
     started = time.monotonic()
     store = ArtifactStore(home.artifacts)
     key = job.key()
     found = store.find(key)
-    ref = found or store.write(key, lambda folder: job.fill(folder, StageContext(home, run_id, key.hex)))
+    context = StageContext(home, run_id, key.hex, on_progress)
+    ref = found or store.write(key, lambda folder: job.fill(folder, context))
     return StageResult(ref, found is not None, round(time.monotonic() - started, 3))

@@ -55,6 +55,13 @@ def stage_policy(stage: str) -> dict[str, Any]:
         "cache_key_fn": artifact_cache_key,
         "persist_result": True,
         "result_serializer": "json",
+        **retry_policy(),
+    }
+
+
+def retry_policy() -> dict[str, Any]:
+    """Arguments of ``@task``: retries by class of failure, with a growing, jittered delay."""
+    return {
         "retries": RETRIES,
         "retry_delay_seconds": exponential_backoff(FIRST_DELAY_SECONDS),
         "retry_jitter_factor": 0.5,

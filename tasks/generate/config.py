@@ -2,17 +2,71 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+import urllib.parse
+from typing import Annotated
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from tasks.core.config import ModelSource, Section, ServerSettings
 
 
+class Endpoint(Section):
+    """A remote server that speaks OpenAI's chat API."""
+
+    url: str = Field(description="base URL up to and including /v1")
+    model: str = Field(description="the model's name there")
+    api_key_env: str | None = Field(None, description="environment variable that holds the key; None: no key")
+
+    @field_validator("url")
+    @classmethod
+    def _no_secrets(cls, url: str) -> str:
+        """The URL is shown in messages and reports."""
+        parts = urllib.parse.urlsplit(url)
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError("a URL holds no user, password, query or fragment: name the key's variable in api_key_env")
+        return url
+
+
+class Limits(Section):
+    """What generation may spend; on reaching one, what there is goes on if it is enough."""
+
+    rows: int | None = Field(None, ge=1, description="rows written and accepted by the judges")
+    tokens: int | None = Field(None, ge=1, description="tokens in and out, of this run's requests")
+    minutes: float | None = Field(None, gt=0)
+    deadline: Annotated[str, StringConstraints(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] | None = Field(
+        None, description="local time of day, HH:MM, the next one after the stage starts"
+    )
+    minimum_rows: int = Field(1, ge=0, description="fewer rows than this stop the run when a limit was reached")
+
+
 class GenerateConfig(Section):
-    """Which prompts write rows, which one checks them, and the teacher that answers."""
+    """Which prompts write rows, which ones judge them, and the teacher that answers."""
 
     prompts: tuple[str, ...] = Field(min_length=1, description="names in prompts/, or paths beside the recipe")
-    check: str | None = Field(None, description="a prompt that must accept a row (its output.accept) for it to stay")
+    judges: tuple[str, ...] = Field((), description="prompts with a judge section that must all pass a row")
     teacher: ModelSource | None = Field(None, description="None: the recipe's model")
-    concurrency: int = Field(64, ge=1, le=4096, description="requests in flight")
+    adapter: str | None = Field(None, description="folder of a LoRA adapter that the teacher wears; PEFT's layout")
+    endpoints: tuple[Endpoint, ...] = Field((), description="remote servers to ask in place of starting vLLM")
+    concurrency: int = Field(64, ge=1, le=4096, description="most requests in flight; it adapts to the server below")
+    attempts: int = Field(2, ge=1, le=10, description="tries of a row whose answer was rejected, the first included")
+    failure_limit: float = Field(0.5, gt=0, le=1, description="share of failed rows past which generation stops early")
+    limits: Limits = Limits()
     server: ServerSettings = ServerSettings()
     timeout_minutes: float = Field(60, gt=0)
+
+    @model_validator(mode="after")
+    def _one_teacher(self) -> GenerateConfig:
+        if self.endpoints and self.teacher is not None:
+            raise ValueError("name a teacher to start, or endpoints to ask, and not both")
+        if self.endpoints and self.adapter is not None:
+            raise ValueError("an adapter is for the teacher that vLLM serves here; endpoints bring their own")
+        return self
+
+    @model_validator(mode="after")
+    def _limit_within_the_time(self) -> GenerateConfig:
+        if self.limits.minutes is not None and self.limits.minutes >= self.timeout_minutes:
+            raise ValueError(
+                f"limits.minutes {self.limits.minutes:g} must be below timeout_minutes {self.timeout_minutes:g},"
+                " which ends the stage without its rows"
+            )
+        return self

@@ -1,59 +1,175 @@
-"""An answer's text into fields of a row, or the rule it breaks."""
+"""An answer's text into rows, each either fields or the rule that it breaks."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
 
 from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+from jsonschema.validators import create
+from referencing import Registry
+from referencing.exceptions import Unresolvable
 
 from tasks.core.answers import Answer
-from tasks.core.files import canonical_json
+from tasks.core.files import canonical_json, storable
+from tasks.core.patterns import matches
 from tasks.core.prompts import Output
+from tasks.core.vllm.client import ROWS
 
-FENCE = re.compile(r"^```(?:json)?\s*\n(.*)\n```$", re.DOTALL)
+FENCE = re.compile(r"^```[ \t]*(?:json)?[ \t]*\r?\n(.*)\n[ \t]*```$", re.DOTALL | re.IGNORECASE)
+LIST_MARK = re.compile(r"^(?:[-*\u2022]|\(?\d{1,4}[.)])(?:\s+|$)")
+"""What begins an item of a list: "-", "*", a bullet, "1.", "1)" or "(1)", with white space behind it."""
+MESSAGE_CHARACTERS = 300
+"""Of a schema's complaint, which quotes the value it complains of."""
+CUT_OFF = {
+    "length": "ran into max_tokens",
+    "content_filter": "was cut off by the server's content filter",
+    "abort": "was broken off by the server",
+}
+"""Reasons for which an answer ended before it was complete."""
+NO_TEXT = "encoding: the answer spells half of a surrogate pair, which is no text"
+
+
+@dataclass(frozen=True)
+class Written:
+    """One row of an answer.
+
+    Attributes:
+        fields: text by column; empty where a rule is broken.
+        problem: ``rule: detail``, or None.
+    """
+
+    fields: Mapping[str, str] = field(default_factory=dict)
+    problem: str | None = None
+
+
+def parse(output: Output, answer: Answer) -> list[Written]:
+    """The rows of an answer, at least one: an answer that cannot be read is one row with the rule it breaks.
+
+    ``text`` is one row; ``lines`` a row for each line that is not blank, without its list mark (``-``, ``1.``);
+    ``json`` a row for an object, or for each item of an array, so that a bad item costs only itself. JSON is validated
+    again, whatever the server promised; values that are no text are kept as JSON.
+    """
+    if problem := rejection(answer):
+        return [Written(problem=problem)]
+    text = answer.text.strip()
+    if output.format == "json":
+        return _json_rows(text, output.json_schema or {})
+    if output.format == "text":
+        return [Written({output.field: text})]
+    lines = (LIST_MARK.sub("", line.strip()).strip() for line in text.splitlines())
+    return [Written({output.field: line}) for line in lines if line] or [Written(problem="empty: no line has text")]
 
 
 def rejection(answer: Answer) -> str | None:
     """Why an answer cannot be used at all, or None."""
-    if answer.is_refused:
+    if answer.is_refused or answer.is_failed:
         return answer.finish_reason
-    if answer.finish_reason == "length":
-        return "truncated: the answer ran into max_tokens"
+    if answer.finish_reason in CUT_OFF:
+        return f"truncated: the answer {CUT_OFF[answer.finish_reason]}"
     if not answer.text.strip():
         return "empty: the answer has no text"
-    return None
+    return None if is_storable(answer.text) else NO_TEXT
 
 
-def parse(output: Output, answer: Answer) -> tuple[dict[str, str], str | None]:
-    """The fields of an answer, and the rule it breaks (then there are none)."""
-    if problem := rejection(answer):
-        return {}, problem
-    text = answer.text.strip()
-    if output.format == "text":
-        return {output.field: text}, None
+def read_json(text: str) -> Any:
+    """The value of a JSON text, with or without a Markdown fence around it.
+
+    Raises:
+        ValueError, RecursionError: see :func:`plain_json`.
+    """
     fenced = FENCE.match(text)
-    assert output.json_schema is not None
+    return plain_json(fenced[1] if fenced else text)
+
+
+def plain_json(text: str) -> Any:
+    """The value of a JSON text, whose numbers are all finite.
+
+    Raises:
+        ValueError: it is no JSON, or holds NaN, Infinity, or a number that no float can hold (1e999).
+        RecursionError: it is nested too deeply.
+    """
+    return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+
+
+def is_storable(text: str) -> bool:
+    """Whether a text can be written as UTF-8."""
     try:
-        value = json.loads(fenced[1] if fenced else text, parse_constant=_refuse)
-        broken = next(Draft202012Validator(output.json_schema).iter_errors(value), None)
-        if broken is not None:
-            return {}, f"schema: {broken.message}"
-        if not isinstance(value, dict):
-            return {}, "schema: the answer is no object"
-        fields = {name: item if isinstance(item, str) else canonical_json(item) for name, item in value.items()}
-        canonical_json(fields).encode("utf-8")
+        text.encode("utf-8")
     except UnicodeEncodeError:
-        return {}, "encoding: the answer spells half of a surrogate pair, which is no text"
-    except (ValueError, RecursionError, OverflowError) as error:  # too deep, or 1e999, which no schema can measure
-        return {}, f"unparseable: no JSON ({error})"
-    return fields, None
+        return False
+    return True
 
 
-def _refuse(constant: str) -> None:
+def _json_rows(text: str, schema: Mapping[str, Any]) -> list[Written]:
+    try:
+        value = _unwrapped(read_json(text), schema)
+        broken = _broken(value, schema)
+        items = value if isinstance(value, list) and schema.get("type") == "array" else [value]
+        if None in broken:
+            return [Written(problem=broken[None])]
+        if not items:
+            return [Written(problem="empty: the answer is an array without items")]
+        return [
+            Written(problem=broken[number]) if number in broken else _json_row(item)
+            for number, item in enumerate(items)
+        ]
+    except (ValueError, RecursionError, OverflowError) as error:  # too deep, or 10**400, which no schema can measure
+        return [Written(problem=f"unparseable: no JSON ({error})")]
+    except (TimeoutError, Unresolvable) as error:
+        return [Written(problem=f"schema: the answer cannot be validated: {str(error)[:MESSAGE_CHARACTERS]}")]
+
+
+def _unwrapped(value: Any, schema: Mapping[str, Any]) -> Any:
+    """The array in an object ``{"rows": [...]}``, as servers give it whose schemas must be of objects."""
+    wrapped = schema.get("type") == "array" and isinstance(value, dict) and value.keys() == {ROWS}
+    return value[ROWS] if wrapped else value
+
+
+def _broken(value: Any, schema: Mapping[str, Any]) -> dict[int | None, str]:
+    """The first rule of the schema that each item of an array breaks, by its index; under None the whole answer's."""
+    found: dict[int | None, str] = {}
+    for error in AnswerValidator(schema, registry=Registry()).iter_errors(value):
+        at = _first(error.absolute_path) if isinstance(value, list) else None
+        found.setdefault(at, f"schema: {storable(error.message[:MESSAGE_CHARACTERS])}")
+    return found
+
+
+def _first(path: Sequence[str | int]) -> int | None:
+    return path[0] if path and isinstance(path[0], int) else None
+
+
+def _json_row(item: Any) -> Written:
+    if not isinstance(item, dict):
+        return Written(problem="schema: the answer is no object")
+    fields = {name: value if isinstance(value, str) else canonical_json(value) for name, value in item.items()}
+    if all(is_storable(name + value) for name, value in fields.items()):
+        return Written(fields)
+    return Written(problem=NO_TEXT)
+
+
+def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no number")
 
 
-def accepts(output: Output, answer: Answer) -> bool:
-    """Whether a check's answer matches its ``accept`` pattern."""
-    return rejection(answer) is None and re.search(output.accept or "", answer.text.strip(), re.IGNORECASE) is not None
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse(text)
+
+
+def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    """The keyword ``pattern``; jsonschema's own takes as long as it takes."""
+    if validator.is_type(instance, "string") and not matches(pattern, instance):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+AnswerValidator = create(
+    Draft202012Validator.META_SCHEMA,
+    {**Draft202012Validator.VALIDATORS, "pattern": _pattern},
+    type_checker=Draft202012Validator.TYPE_CHECKER,
+)

@@ -1,17 +1,30 @@
-"""What will be asked: a pure function of documents, prompts, teacher and seed."""
+"""What will be asked: a pure function of documents, prompts, teacher and seed.
+
+A row's id is made of its prompt's name, its document and its number: it outlives every edit. A request's id is made
+of everything that determines its answer, so that what was answered once is never asked again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tasks.core.errors import PromptError
-from tasks.core.files import digest_of
-from tasks.core.prompts import Prompt
+from tasks.core.errors import GenerationError
+from tasks.core.files import canonical_json, digest_of
+from tasks.core.prompts import DocumentField, FewShot, Prompt, Sampler
+from tasks.core.prompts.rendering import Rendered, Renderer
 from tasks.core.vllm.client import Request
+from tasks.generate.parse import plain_json
+from tasks.generate.sampling import ExamplePool, draw_value
 
 SEED_RANGE = 2**31
+TYPES: dict[str, tuple[type, ...]] = {"number": (int, float), "boolean": (bool,), "list": (list,), "object": (dict,)}
+
+Document = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -31,44 +44,206 @@ class Teacher:
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """One row to be written.
+    """One row to be written, or to be judged.
 
     Attributes:
         row_id: stable across nights and template edits: prompt's name, document and index.
-        values: the row's fields that the prompt may use.
+        prompt: the template that asks for it.
+        values: the fields it begins with: those of its document (or, for a judge, of the written row) and, over
+            them, the values that samplers drew.
         request: None where the template could not be rendered.
         problem: why not.
+        drawn: what was drawn for it, by variable: a sampler's value, or the ids of few-shot documents.
     """
 
     row_id: str
     prompt: Prompt
-    values: Mapping[str, Any]
+    values: Document
     request: Request | None
     problem: str = ""
+    drawn: Mapping[str, str | list[str]] = field(default_factory=dict)
 
 
 def plan_rows(
-    documents: Iterable[Mapping[str, Any]], prompts: Iterable[Prompt], teacher: Teacher, seed: int
+    documents: Iterable[Document],
+    prompts: Iterable[Prompt],
+    teacher: Teacher,
+    seed: int,
+    renderer: Renderer,
+    pool: ExamplePool | None = None,
 ) -> list[PlannedRow]:
-    """Every prompt on every document, ``rows_per_document`` times with different seeds; prompt by prompt."""
+    """Every prompt on every document, ``rows_per_document`` times with different draws and seeds; prompt by prompt.
+
+    Args:
+        documents: training documents, each with its ``document_id``.
+        prompts: templates that write rows.
+        teacher: who will be asked.
+        seed: the recipe's.
+        renderer: renders the templates.
+        pool: the training documents that few-shot examples are drawn from; None: ``documents`` alone.
+
+    Raises:
+        GenerationError: two rows would have the same id.
+    """
     documents = list(documents)
+    pool = pool or ExamplePool(documents)
+    planned = []
+    for prompt in prompts:
+        drafts = [
+            _draft(prompt, document, f"{prompt.name}:{document['document_id']}:{index}", seed, pool)
+            for document in documents
+            for index in range(prompt.head.rows_per_document)
+        ]
+        planned += _render(prompt, drafts, teacher, seed, renderer)
+    twice = [row_id for row_id, count in Counter(row.row_id for row in planned).items() if count > 1]
+    if twice:
+        row = next(row for row in planned if row.row_id == twice[0])
+        raise GenerationError(
+            f"Two rows of the prompt {row.prompt.name!r} have the same id, {twice[0]}",
+            where=f"document {row.values['document_id']}",
+            remedy="name each prompt once; document ids must differ",
+        )
+    return planned
+
+
+def plan_judging(
+    judge: Prompt, rows: Sequence[Mapping[str, Any]], teacher: Teacher, seed: int, renderer: Renderer
+) -> list[PlannedRow]:
+    """One request to a judge for each row, in the rows' order; ``row_id`` is the judgement's own.
+
+    Args:
+        judge: a prompt with a judge section.
+        rows: written rows, with ``row_id`` and ``raw``, the answer that is judged.
+        teacher: who will be asked.
+        seed: the recipe's.
+        renderer: renders the template.
+    """
+    pool = ExamplePool([])
+    drafts = [_draft(judge, row, f"{judge.name}:{row['row_id']}:{row['raw']}", seed, pool) for row in rows]
+    return _render(judge, drafts, teacher, seed, renderer)
+
+
+def retry(row: PlannedRow, attempt: int) -> PlannedRow:
+    """The same row, asked again with another seed: the same ``row_id``, another ``request_id``.
+
+    Args:
+        row: as it was planned.
+        attempt: 1 is the first try, which is the row itself.
+    """
+    if row.request is None or attempt == 1:
+        return row
+    digest = digest_of([row.request.request_id, row.request.seed, attempt])
+    again = replace(row.request, request_id=digest, seed=int(digest[:12], 16) % SEED_RANGE)
+    return replace(row, request=again)
+
+
+def in_prefix_order(requests: Iterable[Request]) -> list[Request]:
+    """The requests in an order that brings those with a common beginning together, for the server's prefix cache."""
+
+    def beginning(request: Request) -> tuple[list[tuple[str, str]], str]:
+        return [(turn["role"], turn["content"]) for turn in request.messages], request.request_id
+
+    return sorted(requests, key=beginning)
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A row whose values are drawn, and whose template is not rendered yet.
+
+    Attributes:
+        name: what its id and seed are made of.
+        values, drawn, problem: see :class:`PlannedRow`.
+        given: what the template gets.
+    """
+
+    name: str
+    values: Document
+    given: Mapping[str, Any]
+    drawn: Mapping[str, str | list[str]]
+    problem: str = ""
+
+
+class _Unfit(Exception):
+    """A row lacks what its template needs; the message says what."""
+
+
+def _draft(prompt: Prompt, document: Document, name: str, seed: int, pool: ExamplePool) -> _Draft:
+    """Draw a row's values. Each draw has a key of its own, so that no variable moves another's."""
+    variables = prompt.head.variables
+    keys = {variable: canonical_json([seed, name, variable]) for variable in variables}
+    samplers = {variable: spec for variable, spec in variables.items() if isinstance(spec, Sampler)}
+    sampled = {variable: draw_value(spec.values, keys[variable]) for variable, spec in samplers.items()}
+    values = {**document, **sampled}
+    drawn: dict[str, str | list[str]] = {**sampled}
+    given: dict[str, Any] = {**sampled}
+    try:
+        for variable, spec in variables.items():
+            if isinstance(spec, DocumentField):
+                given[variable] = _typed(_field(document, spec.field or variable), spec)
+            elif isinstance(spec, FewShot):
+                examples = _examples(spec, values, pool, keys[variable])
+                given[variable] = [{field: _text(_field(one, field)) for field in spec.fields} for one in examples]
+                drawn[variable] = [str(one["document_id"]) for one in examples]
+    except _Unfit as unfit:
+        return _Draft(name, values, {}, drawn, f"variable {variable!r}: {unfit}")
+    return _Draft(name, values, given, drawn)
+
+
+def _examples(spec: FewShot, row: Document, pool: ExamplePool, key: str) -> list[Document]:
+    """The documents shown to a row; at least one."""
+    found = pool.draw(row, spec.count, key, spec.same, spec.fields)
+    if not found:
+        group = f" with the {spec.same} {row.get(spec.same)!r}" if spec.same else ""
+        raise _Unfit(f"there is no other training document{group} to take as an example")
+    return found
+
+
+def _field(document: Document, name: str) -> Any:
+    if name not in document:
+        raise _Unfit(f"the document has no field {name!r}")
+    return document[name]
+
+
+def _text(value: Any) -> str:
+    """A field as text; a null is no text, as in a table that shows it."""
+    return "" if value is None else str(value)
+
+
+def _typed(value: Any, spec: DocumentField) -> Any:
+    """What the template gets for a field: text as it is, everything else read as JSON and checked."""
+    if spec.type == "text":
+        return _text(value)
+    try:
+        read = plain_json(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        read = None
+    is_odd = isinstance(read, bool) or (isinstance(read, float) and not math.isfinite(read))
+    # To Python, True and infinity are numbers.
+    if not isinstance(read, TYPES[spec.type]) or (spec.type == "number" and is_odd):
+        raise _Unfit(f"{str(value)[:80]!r} is no {spec.type}")
+    return read
+
+
+def _render(
+    prompt: Prompt, drafts: Sequence[_Draft], teacher: Teacher, seed: int, renderer: Renderer
+) -> list[PlannedRow]:
+    rendered = iter(renderer.render(prompt, [draft.given for draft in drafts if not draft.problem]))
     return [
-        plan_row(prompt, f"{prompt.name}:{document['document_id']}:{index}", document, teacher, seed)
-        for prompt in prompts
-        for document in documents
-        for index in range(prompt.head.rows_per_document)
+        _planned(prompt, draft, Rendered(None, draft.problem) if draft.problem else next(rendered), teacher, seed)
+        for draft in drafts
     ]
 
 
-def plan_row(prompt: Prompt, name: str, values: Mapping[str, Any], teacher: Teacher, seed: int) -> PlannedRow:
-    """One request with a stable seed and an id made of everything that determines its answer."""
-    row_id = digest_of(name)[:16]
-    try:
-        messages = prompt.render(values)
-    except PromptError as error:
-        return PlannedRow(row_id, prompt, values, None, error.what)
-    row_seed = int(digest_of([seed, name])[:12], 16) % SEED_RANGE
-    schema = prompt.head.output.json_schema if prompt.head.output.format == "json" else None
-    sampling = prompt.head.sampling
-    request_id = digest_of([teacher.digest, teacher.engine, messages, sampling.model_dump(), row_seed, schema])
-    return PlannedRow(row_id, prompt, values, Request(request_id, messages, sampling, row_seed, schema))
+def _planned(prompt: Prompt, draft: _Draft, rendered: Rendered, teacher: Teacher, seed: int) -> PlannedRow:
+    """A row with its request, whose id is made of everything that determines the answer."""
+    row_id = digest_of(draft.name)[:16]
+    if rendered.messages is None:
+        return PlannedRow(row_id, prompt, draft.values, None, rendered.problem, draft.drawn)
+    sampling, output = prompt.head.sampling, prompt.head.output
+    row_seed = int(digest_of([seed, draft.name])[:12], 16) % SEED_RANGE
+    schema = output.json_schema if output.format == "json" else None
+    # As text: the order of a schema's properties is the order that the teacher writes them in.
+    shaping = [sampling.model_dump(), row_seed, schema and json.dumps(schema)]
+    request_id = digest_of([teacher.digest, teacher.engine, rendered.messages, *shaping])
+    request = Request(request_id, rendered.messages, sampling, row_seed, schema)
+    return PlannedRow(row_id, prompt, draft.values, request, "", draft.drawn)

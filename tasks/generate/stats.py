@@ -1,0 +1,137 @@
+"""What asking the teacher took: counts, speed, latency, and what the server tells about itself."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from tasks.core.answers import Answer
+from tasks.core.vllm.metrics import ServerMetrics, percentile_name
+
+PERCENTILES = (0.5, 0.9, 0.99)
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """Numbers for the report; ``dataclasses.asdict`` makes them JSON-like.
+
+    Attributes:
+        asked: requests that were sent and answered, refused or given up.
+        reused: requests that the store had answers to.
+        retried: tries beyond the first of a request.
+        refused: requests that the server would not answer.
+        failed: requests given up after all their tries.
+        prompt_tokens: tokens in, of this run's requests.
+        completion_tokens: tokens out, of this run's requests.
+        seconds: time spent asking; starting the server is not part of it.
+        tokens_per_second: tokens out per second of asking.
+        rows_per_second: answers per second of asking.
+        prefix_cache_hit_rate: share of the prompts' tokens that vLLM had in its prefix cache; None: not known.
+        latency_seconds: p50, p90, p99 of the answers, from sending to the last token; None: nothing was asked.
+        first_token_seconds: p50, p90, p99 until the first token; only vLLM's own metrics tell.
+        restarts: how often a vLLM that died was started again.
+        by_endpoint: answers by endpoint; ``vLLM`` is the one that the stage started.
+        concurrency: the most requests that may be in flight as it stood at the end, all endpoints together.
+    """
+
+    asked: int
+    reused: int
+    retried: int
+    refused: int
+    failed: int
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    tokens_per_second: float
+    rows_per_second: float
+    prefix_cache_hit_rate: float | None
+    latency_seconds: dict[str, float] | None
+    first_token_seconds: dict[str, float] | None
+    restarts: int
+    by_endpoint: dict[str, int]
+    concurrency: int
+
+
+@dataclass
+class Meter:
+    """Counts as the engine works. ``slowest_token``: the most seconds per token of an answer so far."""
+
+    asked: int = 0
+    reused: int = 0
+    retried: int = 0
+    refused: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    asked_for: float = 0.0
+    asking_since: float | None = None
+    restarts: int = 0
+    concurrency: int = 0
+    by_endpoint: Counter[str] = field(default_factory=Counter)
+    latencies: list[float] = field(default_factory=list)
+    slowest_token: float = 0.0
+    server: ServerMetrics = field(default_factory=ServerMetrics)
+
+    @property
+    def seconds(self) -> float:
+        """Time spent asking."""
+        return self.asked_for + (time.monotonic() - self.asking_since if self.asking_since is not None else 0.0)
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[None]:
+        """Count the time of the block."""
+        self.asking_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self.asked_for, self.asking_since = self.seconds, None
+
+    def count(self, answer: Answer, endpoint: str, latency_s: float) -> None:
+        """Count an answer that came, refusals included."""
+        self.asked += 1
+        self.refused += answer.is_refused
+        self.prompt_tokens += answer.prompt_tokens
+        self.completion_tokens += answer.completion_tokens
+        self.by_endpoint[endpoint] += 1
+        if not answer.is_refused:
+            self.latencies.append(latency_s)
+        if answer.completion_tokens:
+            self.slowest_token = max(self.slowest_token, latency_s / answer.completion_tokens)
+
+    def count_failed(self) -> None:
+        """Count a request that was given up."""
+        self.asked += 1
+        self.failed += 1
+
+    def stats(self) -> EngineStats:
+        """The numbers so far. vLLM's own latencies are preferred: the client's contain its waiting for a connection."""
+        seconds = max(self.seconds, 1e-9)
+        return EngineStats(
+            asked=self.asked,
+            reused=self.reused,
+            retried=self.retried,
+            refused=self.refused,
+            failed=self.failed,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            seconds=round(self.seconds, 3),
+            tokens_per_second=round(self.completion_tokens / seconds, 2) if self.asked else 0.0,
+            rows_per_second=round((self.asked - self.failed) / seconds, 3) if self.asked else 0.0,
+            prefix_cache_hit_rate=self.server.prefix_cache_hit_rate,
+            latency_seconds=self.server.latency.percentiles(PERCENTILES) or percentiles(self.latencies),
+            first_token_seconds=self.server.first_token.percentiles(PERCENTILES),
+            restarts=self.restarts,
+            by_endpoint=dict(self.by_endpoint),
+            concurrency=self.concurrency,
+        )
+
+
+def percentiles(values: Sequence[float]) -> dict[str, float] | None:
+    """Nearest-rank percentiles by name (``p50``), or None of nothing."""
+    ordered = sorted(values)
+    if not ordered:
+        return None
+    return {percentile_name(q): round(ordered[min(len(ordered) - 1, int(q * len(ordered)))], 4) for q in PERCENTILES}

@@ -1,0 +1,169 @@
+"""Planned rows into written ones: ask, parse, and give a row whose answer was rejected a second chance."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tasks.core.answers import Answer
+from tasks.core.config import ChatTask
+from tasks.core.control_tokens import TokenGuard
+from tasks.core.files import canonical_json, storable
+from tasks.core.messages import to_messages
+from tasks.core.vllm.client import Request
+from tasks.generate.engine import Engine
+from tasks.generate.parse import Written, parse
+from tasks.generate.plan import PlannedRow, Teacher, in_prefix_order, retry
+from tasks.generate.rows import Row, rejected
+
+WRITING = "writing rows"
+Completed = tuple[dict[str, str | None], str | None]
+"""A row's columns, or the rule that it breaks."""
+
+
+@dataclass
+class Outcome:
+    """What became of some planned rows.
+
+    Attributes:
+        rows: fit to be judged.
+        rejected: for the quarantine; a row is there once, with the rule that its last answer broke.
+        asked: planned rows by prompt that were asked, or could not be rendered; a limit leaves others unasked.
+        asked_by_attempt: answers by attempt; 1 is the first.
+        no_second_chance: rows that a limit kept from being tried again.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    rejected: list[Row] = field(default_factory=list)
+    asked: Counter[str] = field(default_factory=Counter)
+    asked_by_attempt: Counter[int] = field(default_factory=Counter)
+    no_second_chance: int = 0
+
+
+@dataclass(frozen=True)
+class RowWriter:
+    """Writes rows with the teacher.
+
+    Attributes:
+        engine: answers requests.
+        teacher: whom it asks, for the lineage.
+        task: what makes a conversation of a row.
+        columns: of a row beside its lineage.
+        attempts: how often a row is tried, the first time included.
+        guard: finds control tokens, which no answer may write: they would be read as such by judges and in training.
+    """
+
+    engine: Engine
+    teacher: Teacher
+    task: ChatTask
+    columns: tuple[str, ...]
+    attempts: int
+    guard: TokenGuard
+
+    def write(self, planned: Sequence[PlannedRow]) -> Outcome:
+        """Ask for all planned rows, and again for those whose answer gave none, with other seeds.
+
+        A request that the server refused or gave up has no second chance: it would fail the same way.
+        """
+        outcome = Outcome()
+        for plan in planned:
+            if plan.request is None:
+                outcome.asked[plan.prompt.name] += 1
+                outcome.rejected.append(rejected(self._lineage(plan, None, 0), f"render: {plan.problem}"))
+        pending = [plan for plan in planned if plan.request is not None]
+        losses: dict[str, Row] = {}
+        for attempt in range(1, self.attempts + 1):
+            if not pending:
+                break
+            pending = self._try(pending, attempt, outcome, losses)
+        outcome.rejected += losses.values()
+        return outcome
+
+    def _try(
+        self, pending: Sequence[PlannedRow], attempt: int, outcome: Outcome, losses: dict[str, Row]
+    ) -> list[PlannedRow]:
+        """One attempt at each; returns what has another one coming. ``losses``: the last loss of each row so far."""
+        found = self._ask(pending, attempt)
+        again: list[PlannedRow] = []
+        for plan in pending:
+            assert plan.request is not None
+            if plan.request.request_id not in found:
+                outcome.no_second_chance += attempt > 1
+                continue
+            outcome.asked[plan.prompt.name] += attempt == 1
+            outcome.asked_by_attempt[attempt] += 1
+            answer, written = found[plan.request.request_id]
+            lineage = self._lineage(plan, answer, attempt)
+            if problem := _problem_of(written):
+                losses[plan.row_id] = rejected(lineage, problem)
+                if not (answer.is_refused or answer.is_failed):
+                    again.append(retry(plan, attempt + 1))
+                continue
+            losses.pop(plan.row_id, None)
+            for number, (fields, problem) in enumerate(written):
+                row = {**lineage, "row_id": _row_id(plan, number)}
+                if problem is not None:
+                    outcome.rejected.append(rejected(row, problem))
+                else:
+                    outcome.rows.append({**row, **fields, "messages": to_messages(self.task, fields)})
+        return again
+
+    def _ask(self, pending: Sequence[PlannedRow], attempt: int) -> dict[str, tuple[Answer, list[Completed]]]:
+        """Answers and their rows by request id."""
+        plans = {plan.request.request_id: plan for plan in pending if plan.request is not None}
+        read: dict[str, list[Completed]] = {}
+
+        def verdict(request: Request, answer: Answer) -> str | None:
+            plan = plans[request.request_id]
+            rows = [self._completed(plan, one) for one in parse(plan.prompt.head.output, answer)]
+            read[request.request_id] = rows
+            return _problem_of(rows)
+
+        requests = [plan.request for plan in pending if plan.request is not None]
+        answers = self.engine.answer(in_prefix_order(requests), WRITING, verdict, attempt)
+        return {request_id: (answer, read[request_id]) for request_id, answer in answers.items()}
+
+    def _completed(self, plan: PlannedRow, written: Written) -> Completed:
+        """A row with all its columns: what its prompt's output fills is the answer's alone, then comes what was drawn,
+        and the rest is the document's. Without the task's input or output it is none."""
+        if written.problem is not None:
+            return {}, written.problem
+        if tokens := {token for text in written.fields.values() for token in self.guard.find(text or "")}:
+            return {}, f"control_token: the answer writes {', '.join(sorted(tokens))}"
+        own = set(plan.prompt.head.output.fields)
+        fields = {name: (written.fields if name in own else plan.values).get(name) for name in self.columns}
+        if empty := [name for name in (self.task.input, self.task.output) if not (fields.get(name) or "").strip()]:
+            return {}, f"missing: the answer has no {' and no '.join(empty)}"
+        return fields, None
+
+    def _lineage(self, plan: PlannedRow, answer: Answer | None, attempt: int) -> Row:
+        request = plan.request
+        return {
+            "row_id": plan.row_id,
+            "document_id": plan.values["document_id"],
+            "prompt": plan.prompt.name,
+            "prompt_digest": plan.prompt.digest,
+            "request_id": request.request_id if request else None,
+            "raw": storable(answer.text) if answer else "",
+            "teacher": self.teacher.name,
+            "teacher_revision": self.teacher.digest,
+            "sampling": canonical_json(plan.prompt.head.sampling.model_dump()),
+            "drawn": canonical_json(plan.drawn),
+            "judgements": "[]",
+            "run_id": answer.run_id if answer else None,
+            "seed": request.seed if request else None,
+            "attempts": attempt,
+        }
+
+
+def _problem_of(written: Sequence[Completed]) -> str | None:
+    """The rule that an answer broke as a whole: it gave no row."""
+    return written[0][1] if all(problem for _, problem in written) else None
+
+
+def _row_id(plan: PlannedRow, number: int) -> str:
+    """Of a row of an answer that may give several, its request's with its number."""
+    output = plan.prompt.head.output
+    several = output.format == "lines" or (output.json_schema or {}).get("type") == "array"
+    return f"{plan.row_id}-{number}" if several else plan.row_id
