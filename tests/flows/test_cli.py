@@ -93,5 +93,5 @@ def test_a_report_before_the_first_run_fails_clearly(tmp_path: Path) -> None:
 def test_help_names_every_command(tmp_path: Path) -> None:
     done = retune(tmp_path, "--help")
     assert done.returncode == 0
-    for command in ("run", "report", "doctor", "up", "rollback"):
+    for command in ("run", "report", "doctor", "up", "rollback", "prompts", "serve-teacher"):
         assert command in done.stdout

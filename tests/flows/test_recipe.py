@@ -185,14 +185,38 @@ def test_a_missing_source_and_a_missing_column_are_told(write_recipe: WriteRecip
 def test_an_unknown_prompt_and_one_whose_variable_no_row_has_are_told(write_recipe: WriteRecipe) -> None:
     with pytest.raises(PromptError, match="does not exist"):
         checked(write_recipe, change("generate", "prompts", to=["write_massage"]))
-    with pytest.raises(PromptError, match="'topic' is no field") as caught:
+    with pytest.raises(PromptError, match="reads 'topic', which is no field") as caught:
         checked(write_recipe, change("collect", "columns", to={"message": "message", "queue": "queue"}))
     assert "message, queue" in caught.value.remedy
 
 
-def test_a_check_needs_something_to_accept(write_recipe: WriteRecipe) -> None:
-    with pytest.raises(PromptError, match=r"needs output\.accept"):
-        checked(write_recipe, change("generate", "check", to="write_message"))
+def test_a_key_that_stands_twice_is_refused_with_its_line(write_recipe: WriteRecipe, tmp_path: Path) -> None:
+    path = Path(write_recipe(lambda recipe: None))
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text + "seed: 8\n", encoding="utf-8")
+    with pytest.raises(RecipeError, match="'seed' stands twice") as caught:
+        read_recipe(str(path))
+    assert caught.value.where == f"{path}:{text.count(chr(10)) + 1}"
+
+
+def test_a_judge_needs_something_to_judge_by(write_recipe: WriteRecipe) -> None:
+    with pytest.raises(PromptError, match="judge"):
+        checked(write_recipe, change("generate", "judges", to=["write_message"]))
+
+
+def test_a_judge_among_the_prompts_that_write_rows_is_told(write_recipe: WriteRecipe) -> None:
+    with pytest.raises(PromptError, match="judges rows") as caught:
+        checked(write_recipe, change("generate", "prompts", to=["write_message", "check_message"]))
+    assert "generate.judges: [check_message]" in caught.value.remedy
+
+
+def test_a_sampler_with_the_name_of_a_column_that_every_row_has_is_told(
+    write_recipe: WriteRecipe, tmp_path: Path
+) -> None:
+    head = "name: ask\nversion: 1\npurpose: x\nvariables: {drawn: {from: sampler, values: [a, b]}}\n"
+    (tmp_path / "ask.md").write_text(f"---\n{head}---\nuser:\nAsk {{{{ drawn }}}}.\n", encoding="utf-8")
+    with pytest.raises(RecipeError, match="'drawn' has the name of a column"):
+        checked(write_recipe, change("generate", "prompts", to=["ask.md"]))
 
 
 def test_a_prompt_named_twice_is_told(write_recipe: WriteRecipe) -> None:
@@ -218,6 +242,8 @@ def test_a_task_that_names_no_field_is_told(write_recipe: WriteRecipe) -> None:
     with pytest.raises(RecipeError, match=r"task\.output names the field 'label'") as caught:
         checked(write_recipe, change("task", "output", to="label"))
     assert "message, queue, topic" in caught.value.remedy
+    with pytest.raises(RecipeError, match=r"task\.context names the field 'input'"):
+        checked(write_recipe, change("task", "context", to="input"))
 
 
 def test_a_task_that_generated_conversations_lack_is_told(write_recipe: WriteRecipe, tmp_path: Path) -> None:
@@ -226,8 +252,8 @@ def test_a_task_that_generated_conversations_lack_is_told(write_recipe: WriteRec
     (tmp_path / "talks.jsonl").write_text('{"conversations": []}\n', encoding="utf-8")
 
     def talks(recipe: Data) -> None:
-        recipe["collect"] = {"sources": [{"path": "talks.jsonl"}], "conversations": {}}
-        recipe["generate"] |= {"prompts": ["ask.md"], "check": None}
+        recipe["collect"] = {"sources": [{"path": "talks.jsonl", "form": "sharegpt"}]}
+        recipe["generate"] |= {"prompts": ["ask.md"], "judges": []}
         recipe["validate"]["contract"] = "chat_examples"
 
     with pytest.raises(RecipeError, match=r"task\.input names the field 'message'"):

@@ -10,16 +10,8 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from flows.report import (
-    PAGE,
-    RECORD,
-    RunRecord,
-    evaluation_markdown,
-    percent,
-    read_record,
-    rows_table,
-    samples_markdown,
-)
+from flows.morning import PAGE, evaluation_markdown, percent, samples_markdown, write_page
+from flows.report import RECORD, RunRecord, read_record, rows_table
 from tasks.core.artifacts import Summary
 from tasks.core.errors import RecipeError
 from tasks.core.home import Home
@@ -32,6 +24,7 @@ def home(tmp_path: Path) -> Home:
 
 
 def page(record: RunRecord) -> str:
+    write_page(record)
     return (Path(record.folder) / PAGE).read_text(encoding="utf-8")
 
 

@@ -1,0 +1,178 @@
+"""The ``retune`` command."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flows.cli.export import export
+from flows.cli.prompts import prompts_app
+from flows.cli.teacher import serve_teacher
+from flows.environment import prepare_environment
+from flows.morning import collect_lines, evaluation_rows, generate_lines, percent
+from flows.report import COUNTS, RunRecord, read_record, rows_table
+from tasks.core.errors import RetuneError
+from tasks.core.home import Home
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+out = Console(highlight=False)
+app.add_typer(prompts_app, name="prompts")
+app.command("serve-teacher")(serve_teacher)
+app.command()(export)
+RecipeOption = Annotated[str, typer.Option(help="A name in deployments/recipes, or a recipe file's path.")]
+INTERRUPTED = 130
+
+
+@app.callback()
+def _root(
+    verbose: Annotated[bool, typer.Option(help="Show tracebacks and Prefect's own log.")] = False,
+) -> None:
+    """Retrain a language-model adapter every night."""
+
+
+@app.command()
+def run(recipe: RecipeOption = "embedded") -> None:
+    """Run the whole night now, and end with its report."""
+    from flows.recipe import read_recipe
+
+    home = Home.from_environment()
+    read_recipe(recipe).check()
+    from flows.server import prefect_api
+
+    with prefect_api(home):
+        from flows.nightly import nightly_retraining
+
+        ended: dict[str, Any] = nightly_retraining(recipe)
+    print_report(read_record(home, ended["run_id"]))
+
+
+@app.command()
+def report(
+    json_: Annotated[bool, typer.Option("--json", help="One JSON object; rates as fractions.")] = False,
+    run_id: Annotated[str | None, typer.Option("--run", help="Which run; the latest by default.")] = None,
+) -> None:
+    """Say what the latest run did, and why."""
+    record = read_record(Home.from_environment(), run_id)
+    if json_:
+        print(json.dumps(asdict(record), ensure_ascii=False))
+    else:
+        print_report(record)
+
+
+@app.command()
+def doctor(
+    vllm: Annotated[bool, typer.Option(help="Also start vLLM on the seedling.")] = True,
+) -> None:
+    """Check what a night needs, and say how to mend what is missing."""
+    from flows.doctor import examine
+
+    findings = examine(Home.from_environment(), vllm)
+    table = Table("", "what", "state", "remedy")
+    for finding in findings:
+        mark = "[green]ok[/]" if finding.ok else "[red]bad[/]"
+        table.add_row(mark, finding.what, escape(finding.state), "" if finding.ok else escape(finding.remedy))
+    out.print(table)
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def up(port: Annotated[int, typer.Option(help="Of the Prefect server, on 127.0.0.1.")] = 4200) -> None:
+    """Prefect server, work pool, deployments and worker in one; Ctrl-C ends them all."""
+    from flows.up import up as serve
+
+    serve(Home.from_environment(), port)
+
+
+@app.command()
+def rollback(
+    recipe: RecipeOption = "embedded",
+    to: Annotated[str | None, typer.Option(help="A version, or 'none'; the champion before by default.")] = None,
+) -> None:
+    """Move the alias 'champion' back, and say what was done."""
+    from flows.rollback import roll_back
+
+    out.print(roll_back(recipe, to), soft_wrap=True, markup=False)
+
+
+def print_report(record: RunRecord) -> None:
+    """The report as text: rows per stage, base against tuned, the decision, where the champion lies."""
+    recipe = escape(record.recipe)
+    out.print(f"\n{recipe}: [bold]{record.status}[/] in {record.seconds:.0f} s (run {record.run_id})", soft_wrap=True)
+    if record.stages:
+        table = Table("stage", *(count.replace("_", " ") for count in COUNTS), "seconds", "")
+        for row in rows_table(record):
+            counts = (str(row[count]) for count in COUNTS)
+            table.add_row(row["stage"], *counts, f"{row['seconds']:.1f}", "cached" if row["cached"] else "")
+        out.print(table)
+    stages = record.stages
+    for line in (*collect_lines(stages.get("collect", {})), *generate_lines(stages.get("generate", {}))):
+        out.print(line, soft_wrap=True, markup=False)
+    if record.evaluation:
+        found = record.evaluation
+        table = Table("model", str(found["metric"]), f"{found['confidence']:.0%} interval")
+        for reading in evaluation_rows(found):
+            table.add_row(*reading)
+        difference = (percent(found[name]) for name in ("difference", "ci_low", "ci_high"))
+        table.add_row("tuned less base", next(difference), " to ".join(difference), style="bold")
+        out.print(table)
+        out.print(f"on {found['n']} held-out documents; decision: {found['decision']}", soft_wrap=True)
+    out.print(record.reason, soft_wrap=True, markup=False)
+    if record.changes and record.changes not in record.reason:
+        out.print(record.changes, soft_wrap=True, markup=False)
+    if record.error and record.error != record.reason:
+        out.print(record.error, soft_wrap=True, markup=False)
+    if record.champion:
+        place = record.champion
+        said = f"champion: {place['name']} version {place['version']}, in {place['path']}"
+        out.print(said, soft_wrap=True, markup=False)
+
+
+def main() -> None:
+    """Run the command: errors are one clear message, and a traceback only with ``--verbose``."""
+    verbose = "--verbose" in sys.argv
+    sys.argv = [word for word in sys.argv if word != "--verbose"]  # it may stand before or after the command
+    home = Home.from_environment()
+    prepare_environment(home, verbose=verbose)
+    # A shell starts background jobs with SIGINT ignored; either signal ends the run and its children in good order.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        # Typer hands back the status of an early exit, and of an interruption, which it catches.
+        status = app(standalone_mode=False) or 0
+    except RetuneError as error:
+        _explain(error, str(error), verbose)
+        sys.exit(1)
+    except OSError as error:
+        _explain(error, f"{error}\n  remedy: see that {home.root} (RETUNE_HOME) can be written", verbose)
+        sys.exit(1)
+    except Exception as error:
+        if hasattr(error, "format_message"):
+            _explain(error, f"{error.format_message()}\n  remedy: see retune --help", verbose)
+            sys.exit(2)
+        _explain(error, f"{type(error).__name__}: {error}\n  remedy: --verbose shows the traceback", verbose)
+        sys.exit(1)
+    if status == INTERRUPTED:
+        Console(stderr=True).print("interrupted; the next run goes on from here")
+    sys.exit(status)
+
+
+def _explain(error: BaseException, text: str, verbose: bool) -> None:
+    errors = Console(stderr=True, highlight=False)
+    if verbose:
+        import traceback
+
+        errors.print("".join(traceback.format_exception(error)), markup=False, soft_wrap=True)
+    errors.print(f"error: {text}", markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()
