@@ -12,14 +12,19 @@ from prefect import Task, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
+from flows.changes import document_changes
+from flows.morning import evaluation_markdown, samples_markdown, write_page
 from flows.recipe import Recipe, read_recipe
-from flows.report import RunRecord, evaluation_markdown, rows_table, samples_markdown
+from flows.report import RunRecord, rows_table
+from flows.tracking import log_generation
+from tasks.collect.collect import CollectJob
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.errors import BusyError, ContractViolation, StageTimeout
 from tasks.core.home import Home
 from tasks.core.progress import say
 from tasks.core.stage import StageResult
 from tasks.evaluate.evaluate import Rival
+from tasks.generate.generate import GenerateJob
 from tasks.publish.publish import PublishJob
 from tasks.publish.registry import Registry
 from tasks.publish.task import PublishResult, publish_candidate
@@ -33,6 +38,15 @@ class Night:
     def __init__(self, recipe: Recipe, home: Home, record: RunRecord) -> None:
         self.recipe, self.home, self.record = recipe, home, record
         self.artifacts: dict[str, ArtifactRef] = {}
+
+    def fetch(self, task: Task[Any, None], job: CollectJob) -> None:
+        """Bring the snapshots of remote sources up to date; a recipe without any has nothing to fetch."""
+        if job.is_remote:
+            say(f"{task.name}")
+            timeout = job.config.timeout_minutes
+            limited = task.with_options(timeout_seconds=timeout * SECONDS_A_MINUTE)
+            state: Any = limited(job, self.record.run_id, return_state=True)
+            _result_of(state, "collect", timeout)
 
     def stage(self, task: Task[Any, StageResult], job: Any) -> ArtifactRef:
         """Run a stage's task under the recipe's timeout and record its rows, seconds and whether it was cached."""
@@ -62,11 +76,11 @@ class Night:
         Raises:
             ContractViolation: with the numbers.
         """
-        rows = collected.manifest()["summary"]["details"]["splits"]["holdout"]
+        rows = collected.manifest()["summary"]["details"]["conversations"]["holdout"]
         needed = self.recipe.evaluate.gate.minimum_rows
         if rows < needed:
             raise ContractViolation(
-                f"The holdout has {rows} documents, and the gate wants {needed}",
+                f"The holdout has {rows} conversations, and the gate wants {needed}",
                 where="evaluate.gate.minimum_rows",
                 remedy="collect more documents, or raise collect.holdout_fraction before the first night",
             )
@@ -85,6 +99,26 @@ class Night:
         if champion is None:
             return None
         return Rival(champion.name, champion.version, f"{champion.path}/adapter", champion.adapter)
+
+    def collect(self, task: Task[Any, StageResult], job: CollectJob) -> ArtifactRef:
+        """Run the collect stage, and record what is new since the run before."""
+        collected = self.stage(task, job)
+        changes = document_changes(self.home, self.recipe.name, self.record.run_id, collected.folder)
+        if changes is not None:
+            self.record.changes = changes.said
+            say(f"  {changes.said}")
+        return collected
+
+    def generate(self, task: Task[Any, StageResult], job: GenerateJob) -> ArtifactRef:
+        """Run the generate stage, and log what it took to MLflow."""
+        generated = self.stage(task, job)
+        stage = self.record.stages["generate"]
+        if not stage["cached"] and stage.get("stats"):
+            try:
+                log_generation(self.home, self.record.run_id, self.recipe.name, stage["stats"])
+            except Exception as error:  # the rows are there, whatever the tracking store says
+                say(f"  the numbers of generation could not be logged: {type(error).__name__}: {error}")
+        return generated
 
     def _note(self, stage: str, ref: ArtifactRef, seconds: float, cached: bool) -> None:
         self.artifacts[stage] = ref
@@ -113,6 +147,8 @@ def night(recipe_name: str) -> Iterator[Night]:
         except BaseException as error:
             record.fail(error)
             raise
+        finally:
+            write_page(record)
     try:
         _show(one)
     except Exception as error:  # what the night did stands, whatever Prefect's server says to its artifacts

@@ -10,7 +10,7 @@ from typing import Any
 from prefect import flow
 
 from flows.night import night
-from tasks.collect.task import collect_documents
+from tasks.collect.task import collect_documents, fetch_sources
 from tasks.evaluate.task import evaluate_candidate
 from tasks.generate.task import generate_rows
 from tasks.train.task import train_adapter
@@ -29,9 +29,10 @@ def nightly_retraining(recipe: str = "embedded") -> dict[str, Any]:
     """
     with night(recipe) as tonight:
         plan = tonight.recipe
-        collected = tonight.stage(collect_documents, plan.collect_job())
+        tonight.fetch(fetch_sources, plan.collect_job(tonight.home))
+        collected = tonight.collect(collect_documents, plan.collect_job(tonight.home))
         tonight.require_holdout(collected)
-        generated = tonight.stage(generate_rows, plan.generate_job(collected)) if plan.generate else None
+        generated = tonight.generate(generate_rows, plan.generate_job(collected)) if plan.generate else None
         validated = tonight.stage(validate_rows, plan.validate_job(collected, generated))
         trained = tonight.stage(train_adapter, plan.train_job(validated))
         rival = tonight.rival(trained)

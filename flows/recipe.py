@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError, field_validator
 
+from flows.recipe_checks import check_recipe
 from tasks.collect.collect import CollectJob
-from tasks.collect.config import CollectConfig, FileSource, HubSource
-from tasks.collect.readers import check_columns
+from tasks.collect.config import (
+    SOURCE_KINDS,
+    CollectConfig,
+    DatasetInfoSource,
+    FileSource,
+    HubSource,
+    Source,
+    SqlSource,
+)  # fmt: skip
+from tasks.collect.documents import fields_in
+from tasks.collect.sources import resolved
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.config import ChatTask, ModelSource, Name, Section
-from tasks.core.errors import PromptError, RecipeError
-from tasks.core.home import PROJECT_ROOT
-from tasks.core.models import check_model
+from tasks.core.control_tokens import control_tokens
+from tasks.core.errors import RecipeError
+from tasks.core.home import PROJECT_ROOT, Home
 from tasks.core.prompts import SUFFIX, Prompt, read_prompt
-from tasks.core.vllm.server import vllm_python
+from tasks.core.yaml_tree import doubled_keys
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.evaluate import EvaluateJob, Rival
 from tasks.generate.config import GenerateConfig
 from tasks.generate.generate import GenerateJob
+from tasks.generate.rows import columns_of_rows
 from tasks.publish.config import PublishConfig
 from tasks.publish.publish import PublishJob
+from tasks.train.chatml import CHATML_TOKENS
 from tasks.train.config import TrainConfig
 from tasks.train.train import TrainJob
 from tasks.validate.config import ValidateConfig
-from tasks.validate.contract import check_contract, contract_columns
 from tasks.validate.validate import ValidateJob
 
 RECIPES = PROJECT_ROOT / "deployments" / "recipes"
@@ -61,14 +72,21 @@ class Recipe(Section):
     @property
     def fields(self) -> tuple[str, ...]:
         """The columns of a document, as prompts and contracts name them."""
-        return tuple(self.collect.columns)
+        return fields_in(self.collect)
 
-    def collect_job(self) -> CollectJob:
-        return CollectJob(self.collect, self.task)
+    @property
+    def control_tokens(self) -> tuple[str, ...]:
+        """What must not be written in data: the special tokens of base, teacher and chat template."""
+        teacher = self.generate.teacher if self.generate else None
+        found = {token for model in (self.model, teacher) if model for token in control_tokens(model)}
+        return tuple(sorted(found | set(CHATML_TOKENS if self.train.chat_template == "chatml" else ())))
+
+    def collect_job(self, home: Home) -> CollectJob:
+        return CollectJob(self.collect, self.task, self.control_tokens, self.name, home)
 
     def generate_job(self, collected: ArtifactRef) -> GenerateJob:
         assert self.generate is not None
-        return GenerateJob(self.generate, self.model, self.task, collected, self.fields, self.seed)
+        return GenerateJob(self.generate, self.model, self.task, collected, self.fields, self.seed, self.control_tokens)
 
     def validate_job(self, collected: ArtifactRef, generated: ArtifactRef | None) -> ValidateJob:
         return ValidateJob(self.validate_, collected, generated, self.row_fields)
@@ -99,10 +117,14 @@ class Recipe(Section):
         return [read_prompt(Path(path)) for path in self.generate.prompts] if self.generate else []
 
     @property
+    def judges(self) -> list[Prompt]:
+        """The prompts that judge rows."""
+        return [read_prompt(Path(path)) for path in self.generate.judges] if self.generate else []
+
+    @property
     def row_fields(self) -> tuple[str, ...]:
         """The columns of a generated row."""
-        written = (name for prompt in self.prompts for name in prompt.head.output.fields)
-        return tuple(dict.fromkeys([*self.fields, *written]))
+        return columns_of_rows(self.fields, self.prompts)
 
     def check(self) -> None:
         """Find what is wrong with the files a recipe names before anything is started.
@@ -110,50 +132,7 @@ class Recipe(Section):
         Raises:
             RetuneError: a missing source or column, a broken prompt or contract, an incomplete model, no vLLM.
         """
-        check_columns(self.collect)
-        check_model(self.model)
-        if self.generate and self.generate.teacher:
-            check_model(self.generate.teacher)
-        names = [prompt.name for prompt in self.prompts]
-        if twice := next((name for name in names if names.count(name) > 1), None):
-            raise RecipeError(
-                f"Two of generate.prompts have the name {twice!r}: their rows would have the same ids",
-                where=self.name,
-                remedy="name each once; rows_per_document in the prompt's file asks for more rows",
-            )
-        for prompt in self.prompts:
-            _check_prompt(prompt, self.fields)
-        if self.generate and self.generate.check:
-            check = read_prompt(Path(self.generate.check))
-            _check_prompt(check, (*self.row_fields, "raw"))
-            if check.head.output.accept is None:
-                raise PromptError(
-                    "A prompt used as generate.check needs output.accept",
-                    where=str(check.path),
-                    remedy="add the regular expression that a passing answer matches, such as accept: '^yes'",
-                )
-        check_contract(Path(self.validate_.contract), contract_columns(self.row_fields))
-        for role, field in (("input", self.task.input), ("output", self.task.output)):
-            fields = self.fields or self.row_fields
-            if (self.collect.columns or self.generate) and field not in fields:
-                raise RecipeError(
-                    f"task.{role} names the field {field!r}, which no document has",
-                    where=self.name,
-                    remedy=f"map a column to it in collect.columns; fields are: {', '.join(fields) or 'none'}",
-                )
-        vllm_python()
-
-
-def _check_prompt(prompt: Prompt, known: tuple[str, ...]) -> None:
-    for variable in prompt.head.variables:
-        if variable not in (*known, "document_id"):
-            near = difflib.get_close_matches(variable, known, 1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise PromptError(
-                f"The prompt's variable {variable!r} is no field of the recipe's rows",
-                where=str(prompt.path),
-                remedy=f"{hint}fields are: {', '.join(known)}",
-            )
+        check_recipe(self)
 
 
 def recipe_path(name: str) -> Path:
@@ -194,6 +173,12 @@ def read_recipe(name: str) -> Recipe:
         raise RecipeError(
             "The recipe is empty or no mapping", where=str(path), remedy="copy one from deployments/recipes"
         )
+    for key in doubled_keys(node):
+        raise RecipeError(
+            f"The key {key.value!r} stands twice",
+            where=f"{path}:{key.start_mark.line + 1}",
+            remedy="remove one of the two",
+        )
     if "validate" in data:
         data["validate_"] = data.pop("validate")
     try:
@@ -206,8 +191,7 @@ def read_recipe(name: str) -> Recipe:
 def _readable(error: ValidationError, path: Path, node: Any) -> RecipeError:
     """The first problem of a recipe in a reader's words, with the line of its key."""
     first = error.errors()[0]
-    branches = {kind.__name__ for kind in (FileSource, HubSource)}  # pydantic's place of a source names its kind
-    keys = ["validate" if key == "validate_" else key for key in first["loc"] if key not in branches]
+    keys = _keys(first["loc"])
     line = _line_of(node, keys)
     name = ".".join(str(key) for key in keys) or "the recipe"
     others = f" ({error.error_count() - 1} more problems follow)" if error.error_count() > 1 else ""
@@ -216,7 +200,18 @@ def _readable(error: ValidationError, path: Path, node: Any) -> RecipeError:
         near = difflib.get_close_matches(str(keys[-1]), known, 1)
         remedy = (f"did you mean {near[0]!r}? " if near else "") + f"keys here are: {', '.join(known)}"
         return RecipeError(f"Unknown key {name!r}{others}", where=f"{path}:{line}", remedy=remedy)
-    return RecipeError(f"{name}: {first['msg']}{others}", where=f"{path}:{line}")
+    message = first["msg"].removeprefix("Value error, ")
+    return RecipeError(
+        f"{name}: {message}{others}", where=f"{path}:{line}", remedy="docs/recipes.md says what each key takes"
+    )
+
+
+def _keys(place: Sequence[int | str]) -> list[int | str]:
+    """The keys of a recipe that lead to a place; pydantic's own names the kind of a source behind its number."""
+    keys: list[int | str] = ["validate" if key == "validate_" else key for key in place]
+    if keys[:2] == ["collect", "sources"] and len(keys) > 3 and keys[3] in SOURCE_KINDS:
+        del keys[3]
+    return keys
 
 
 def _known_keys(keys: list[Any]) -> list[str]:
@@ -264,9 +259,22 @@ def _resolved(recipe: Recipe, folder: Path) -> Recipe:
     def model(source: ModelSource) -> ModelSource:
         return source.model_copy(update={"path": local(source.path)})
 
-    def documents(source: FileSource | HubSource) -> FileSource | HubSource:
-        update = {"hub": local(source.hub)} if isinstance(source, HubSource) else {"path": absolute(source.path)}
-        return source.model_copy(update=update)
+    def documents(source: Source) -> Source:
+        if isinstance(source, FileSource):
+            return source.model_copy(update={"path": absolute(source.path)})
+        if isinstance(source, HubSource):
+            return source.model_copy(update={"hub": local(source.hub)})
+        if isinstance(source, DatasetInfoSource):
+            return resolved(source.model_copy(update={"dataset_info": absolute(source.dataset_info)}))
+        if isinstance(source, SqlSource):
+            return source.model_copy(update={"sql": local_database(source.sql)})
+        return source
+
+    def local_database(url: str) -> str:
+        """A SQLite file is found relative to the recipe, like every other file."""
+        scheme, mark, path = url.partition(":///")
+        is_relative = scheme.startswith("sqlite") and mark and path and not path.startswith(("/", "$", "file:"))
+        return f"{scheme}:///{absolute(path)}" if is_relative else url
 
     def named(name: str, home: Path, suffix: str) -> str:
         return absolute(name) if name.endswith(suffix) else str(home / f"{name}{suffix}")
@@ -283,8 +291,9 @@ def _resolved(recipe: Recipe, folder: Path) -> Recipe:
         update["generate"] = recipe.generate.model_copy(
             update={
                 "prompts": tuple(named(name, PROMPTS, SUFFIX) for name in recipe.generate.prompts),
-                "check": named(recipe.generate.check, PROMPTS, SUFFIX) if recipe.generate.check else None,
+                "judges": tuple(named(name, PROMPTS, SUFFIX) for name in recipe.generate.judges),
                 "teacher": model(recipe.generate.teacher) if recipe.generate.teacher else None,
+                "adapter": absolute(recipe.generate.adapter) if recipe.generate.adapter else None,
             }
         )
     return recipe.model_copy(update=update)

@@ -1,25 +1,29 @@
-"""The record of a run and its report: on one page what the night did, and why."""
+"""The record of a run: what every stage did, kept as JSON and written after each."""
 
 from __future__ import annotations
 
 import json
 import time
 import uuid
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.errors import RecipeError, RetuneError
-from tasks.core.files import write_json, write_text
+from tasks.core.files import write_json
 from tasks.core.home import Home
 
 if TYPE_CHECKING:
     from tasks.publish.registry import Published
     from tasks.publish.task import PublishResult
 
-RECORD, PAGE = "report.json", "report.md"
+RECORD = "report.json"
+SHOWN = (
+    "asked", "reused", "by_prompt", "rules", "splits", "found", "notes", "labels", "merge", "quantised_layers",
+    "stats", "judges", "unasked", "not_applicable", "stopped", "failed",
+)  # fmt: skip
+"""Details of a stage that its record repeats."""
 COUNTS = ("rows_in", "accepted", "quarantined", "duplicates")
 
 
@@ -42,6 +46,7 @@ class RunRecord:
     champion: dict[str, Any] | None = None
     candidate: dict[str, Any] | None = None
     reason: str = ""
+    changes: str = ""
     error: str | None = None
 
     @classmethod
@@ -61,7 +66,7 @@ class RunRecord:
         counts = {count: summary[count] for count in COUNTS}
         self.stages[name] = {"seconds": round(seconds, 2), **counts, "cached": cached, "path": ref.path}
         details = summary["details"]
-        for extra in ("asked", "reused", "by_prompt", "rules", "splits", "labels", "merge", "quantised_layers"):
+        for extra in SHOWN:
             if details.get(extra) not in (None, {}, []):
                 self.stages[name][extra] = details[extra]
         if cached and "asked" in details:
@@ -85,20 +90,20 @@ class RunRecord:
         elif all(stage["cached"] for stage in self.stages.values()):
             self.status, self.reason = (
                 "no-op",
-                "Nothing that determines the result has changed: every stage was found done.",
+                f"Nothing that determines the result has changed: every stage was found done. {self.changes}".strip(),
             )
         elif result.known is not None:
             self.status = "no-op"
-            self.reason = f"This very adapter was published before, as version {result.known.version}."
+            self.reason = f"This very adapter was published before, as version {result.known.version}. {self.changes}"
+            self.reason = self.reason.strip()
         else:
             self.status = "rejected"
         self.write()
 
     def finish(self) -> None:
-        """Write the final record and its page."""
+        """Write the final record."""
         self.seconds = round(time.time() - self.started, 2)
         self.write()
-        write_text(Path(self.folder) / PAGE, report_markdown(self))
 
     def fail(self, error: BaseException) -> None:
         """Record how the run failed."""
@@ -163,88 +168,3 @@ def rows_table(record: RunRecord) -> list[dict[str, Any]]:
         }
         for name, stage in record.stages.items()
     ]
-
-
-def percent(rate: float | None) -> str:
-    """A fraction as a percentage."""
-    return "-" if rate is None else f"{rate:.1%}"
-
-
-def evaluation_rows(evaluation: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Reading, rate and interval, in the order a reader wants them."""
-    names = {
-        "base": "base, free answer",
-        "base_restricted": "base, labels by likelihood",
-        "candidate": "tuned (candidate)",
-        "champion": "champion before",
-    }
-    rows = []
-    for key, name in names.items():
-        if evaluation.get(key) is not None:
-            low, high = evaluation["intervals"][key]
-            rows.append((name, percent(evaluation[key]), f"{percent(low)} to {percent(high)}"))
-    return rows
-
-
-def evaluation_markdown(record: RunRecord) -> str:
-    """The evaluation as Markdown, or why there is none."""
-    if record.evaluation is None:
-        return "No evaluation in this run."
-    found = record.evaluation
-    level = f"{found['confidence']:.0%}"
-    lines = [
-        f"**{found['metric']}** on {found['n']} held-out documents; decision: **{found['decision']}**",
-        "",
-        f"| model | {found['metric']} | {level} interval |",
-        "|---|---|---|",
-        *(f"| {name} | {rate} | {interval} |" for name, rate, interval in evaluation_rows(found)),
-        "",
-        f"Tuned less base: {percent(found['difference'])} ({level} interval {percent(found['ci_low'])} to"
-        f" {percent(found['ci_high'])}, p = {found['p_value']:.2g}). {found['reason']}",
-        "",
-        "| probe | base | tuned |",
-        "|---|---|---|",
-        *(f"| {_cell(p['prompt'])} | {_cell(p['base'])} | {_cell(p['candidate'])} |" for p in found["probes"]),
-    ]
-    return "\n".join(lines)
-
-
-def samples_markdown(artifacts: Mapping[str, ArtifactRef]) -> str:
-    """Some of the rows that the teacher wrote, as a Markdown table."""
-    if "generate" not in artifacts:
-        return "This recipe generates nothing."
-    samples = artifacts["generate"].manifest()["summary"]["details"]["samples"]
-    rows = [f"| {_cell(s['prompt'])} | {_cell(s['input'])} | {_cell(s['output'])} |" for s in samples]
-    return "\n".join(["| prompt | input | output |", "|---|---|---|", *rows])
-
-
-def _cell(text: str | None) -> str:
-    return (text or "-").replace("|", "\\|").replace("\n", " ")
-
-
-def report_markdown(record: RunRecord) -> str:
-    """The morning report, one page."""
-    lines = [f"# {record.recipe}: {record.status}", "", record.reason, ""]
-    if record.error:
-        lines += ["```", record.error, "```", ""]
-    lines += [f"Run {record.run_id}, {record.seconds:.0f} s.", ""]
-    if record.stages:
-        lines += ["| stage | in | accepted | quarantined | duplicates | seconds | |", "|---|---|---|---|---|---|---|"]
-        for row in rows_table(record):
-            counts = " | ".join(str(row[count]) for count in COUNTS)
-            lines.append(f"| {row['stage']} | {counts} | {row['seconds']} | {'cached' if row['cached'] else ''} |")
-        lines.append("")
-    if "generate" in record.stages:
-        lines += [_prompt_lines(record), ""]
-    if record.evaluation:
-        lines += [evaluation_markdown(record), ""]
-    if record.champion:
-        lines.append(f"Champion: {record.champion['name']} version {record.champion['version']}")
-        lines.append(f"in {record.champion['path']}")
-    return "\n".join(lines) + "\n"
-
-
-def _prompt_lines(record: RunRecord) -> str:
-    stage = record.stages["generate"]
-    prompts = "; ".join(f"{name} {kept['kept']} of {kept['requests']}" for name, kept in stage["by_prompt"].items())
-    return f"Rows kept by prompt: {prompts}. Requests: {stage.get('asked', 0)} asked, {stage.get('reused', 0)} reused."

@@ -1,0 +1,105 @@
+"""What is wrong with the files that a recipe names, found before anything is started."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.collect.records import ReaderSettings
+from tasks.collect.sources import check_columns
+from tasks.core.errors import PromptError, RecipeError
+from tasks.core.home import Home
+from tasks.core.models import check_model
+from tasks.core.prompts import Prompt
+from tasks.core.vllm.server import vllm_python
+from tasks.generate.rows import LINEAGE
+from tasks.validate.contract import check_contract, contract_columns
+
+if TYPE_CHECKING:
+    from flows.recipe import Recipe
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Check sources, models, prompts, judges, the contract and the task's fields.
+
+    Raises:
+        RetuneError: a missing source or column, a broken prompt or contract, an incomplete model, no vLLM.
+    """
+    _check_sources(recipe)
+    _check_prompts(recipe)
+    check_contract(Path(recipe.validate_.contract), contract_columns(recipe.row_fields))
+    _check_task(recipe)
+    vllm_python()
+
+
+def _check_sources(recipe: Recipe) -> None:
+    collect = recipe.collect
+    check_columns(collect, ReaderSettings(Home.from_environment().snapshots, collect.max_field_bytes))
+    check_model(recipe.model)
+    if recipe.generate and recipe.generate.teacher:
+        check_model(recipe.generate.teacher)
+
+
+def _check_prompts(recipe: Recipe) -> None:
+    names = [prompt.name for prompt in recipe.prompts]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise RecipeError(
+            f"Two of generate.prompts have the name {twice!r}: their rows would have the same ids",
+            where=recipe.name,
+            remedy="name each once; rows_per_document in the prompt's file asks for more rows",
+        )
+    for prompt in recipe.prompts:
+        _check_prompt(prompt, recipe.fields)
+    for judge in recipe.judges:
+        _check_judge(judge, recipe.row_fields)
+    if taken := [name for name in recipe.row_fields if name in LINEAGE.names]:
+        raise RecipeError(
+            f"The field {taken[0]!r} has the name of a column that every generated row has",
+            where=recipe.name,
+            remedy="give the field, the sampler or the output's property another name",
+        )
+
+
+def _check_task(recipe: Recipe) -> None:
+    fields = recipe.row_fields if recipe.generate else recipe.fields
+    roles = {"input": recipe.task.input, "output": recipe.task.output, "context": recipe.task.context}
+    for role, field in roles.items():
+        if field is not None and (recipe.collect.columns or recipe.generate) and field not in fields:
+            raise RecipeError(
+                f"task.{role} names the field {field!r}, which no document has",
+                where=recipe.name,
+                remedy=f"map a column to it in collect.columns; fields are: {', '.join(fields) or 'none'}",
+            )
+
+
+def _check_prompt(prompt: Prompt, known: tuple[str, ...]) -> None:
+    if prompt.head.judge is not None:
+        raise PromptError(
+            "A prompt with a judge section judges rows; generate.prompts write them",
+            where=str(prompt.path),
+            remedy=f"name it under generate.judges: [{prompt.name}]",
+        )
+    _check_fields(prompt, known)
+
+
+def _check_judge(judge: Prompt, row_fields: tuple[str, ...]) -> None:
+    if judge.head.judge is None:
+        raise PromptError(
+            "A prompt named in generate.judges has no judge section",
+            where=str(judge.path),
+            remedy="add what passes, such as judge: {accept: '^yes'} with sampling.temperature 0",
+        )
+    _check_fields(judge, (*row_fields, "raw"))
+
+
+def _check_fields(prompt: Prompt, known: tuple[str, ...]) -> None:
+    for field in prompt.head.document_fields:
+        if field not in (*known, "document_id"):
+            near = difflib.get_close_matches(field, known, 1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise PromptError(
+                f"The prompt reads {field!r}, which is no field of the recipe's rows",
+                where=str(prompt.path),
+                remedy=f"{hint}fields are: {', '.join(known)}",
+            )
