@@ -84,18 +84,25 @@ def test_columns_of_ids_filters_and_nested_values_are_needed_too(tmp_path: Path,
 def test_of_a_nested_column_the_first_part_must_exist(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"turns": [{"text": "x"}]}\n', encoding="utf-8")
     check_columns(config(tmp_path / "a.jsonl", columns={"message": "turns.0.text"}), SETTINGS)
+    with pytest.raises(SourceError, match=r"no column 'talk\.0\.text'"):
+        check_columns(config(tmp_path / "a.jsonl", columns={"message": "talk.0.text"}), SETTINGS)
 
 
 def test_a_column_that_only_a_later_object_has_is_found(tmp_path: Path) -> None:
     rows = [{"text": "a"}] * 50 + [{"text": "b", "label": "c"}]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     check_columns(config(tmp_path / "a.jsonl"), SETTINGS)
+    with pytest.raises(SourceError, match="no column 'topic'"):
+        check_columns(config(tmp_path / "a.jsonl", columns={"text": "text", "topic": "topic"}), SETTINGS)
 
 
 def test_an_empty_file_and_one_of_unreadable_rows_have_no_columns_to_check(tmp_path: Path) -> None:
     (tmp_path / "a.csv").touch()
     (tmp_path / "b.jsonl").write_text("half {\n", encoding="utf-8")
     check_columns(config(tmp_path / "a.csv", tmp_path / "b.jsonl"), SETTINGS)
+    (tmp_path / "c.csv").write_text("other\nx\n", encoding="utf-8")
+    with pytest.raises(SourceError, match=r"c\.csv"):
+        check_columns(config(tmp_path / "a.csv", tmp_path / "b.jsonl", tmp_path / "c.csv"), SETTINGS)
 
 
 def test_the_columns_of_a_folder_in_the_hubs_layout_are_checked(tmp_path: Path) -> None:
