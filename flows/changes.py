@@ -32,13 +32,13 @@ class Changes:
         if not (self.new or self.changed or self.gone):
             return f"The sources gave the same {self.unchanged} documents as in run {self.since}."
         return (
-            f"Since run {self.since}: {self.new} documents new, {self.changed} changed, {self.gone} gone,"
-            f" {self.unchanged} as before."
+            f"Since run {self.since}: documents new {self.new}, changed {self.changed}, gone {self.gone},"
+            f" as before {self.unchanged}."
         )
 
 
 def document_changes(home: Home, recipe: str, run_id: str, collected: Path) -> Changes | None:
-    """Compare a run's documents with those of the latest earlier run of the recipe that still has them.
+    """Compare a run's documents with those of the latest earlier run of the recipe that ended well and has them still.
 
     Args:
         run_id: the run that collected ``collected``, an artifact's folder.
@@ -54,7 +54,7 @@ def document_changes(home: Home, recipe: str, run_id: str, collected: Path) -> C
         except (OSError, ValueError):  # half written when the machine went down: the run before it will do
             continue
         path = Path(record.get("stages", {}).get("collect", {}).get("path", "")) / INDEX
-        if record.get("recipe") == recipe and path.is_file():
+        if record.get("recipe") == recipe and record.get("status") != "failed" and path.is_file():
             return _compare(report.parent.name, _contents(path), _contents(collected / INDEX))
     return None
 

@@ -105,7 +105,7 @@ def collect_lines(stage: Mapping[str, Any]) -> list[str]:
     if stage.get("found"):
         lines.append("Found in the documents: " + _counts(stage["found"]) + ".")
     if stage.get("rules"):
-        lines.append("Collect quarantined: " + _counts(stage["rules"]) + ".")
+        lines.append("Collect quarantined: " + _counts(stage["rules"]) + f"; see {stage['path']}/quarantine.parquet.")
     notes = stage.get("notes", [])
     more = [f"and {len(notes) - SHOWN_NOTES} more"] if len(notes) > SHOWN_NOTES else []
     return lines + ["; ".join([*notes[:SHOWN_NOTES], *more]) + "."] * bool(notes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -76,13 +76,15 @@ class Night:
         Raises:
             ContractViolation: with the numbers.
         """
-        rows = collected.manifest()["summary"]["details"]["conversations"]["holdout"]
+        summary = collected.manifest()["summary"]
+        rows = summary["details"]["conversations"]["holdout"]
         needed = self.recipe.evaluate.gate.minimum_rows
         if rows < needed:
             raise ContractViolation(
                 f"The holdout has {rows} conversations, and the gate wants {needed}",
                 where="evaluate.gate.minimum_rows",
-                remedy="collect more documents, or raise collect.holdout_fraction before the first night",
+                remedy="collect more documents, or raise collect.holdout_fraction before the first night"
+                + _what_collect_lost(summary, collected),
             )
 
     def rival(self, trained: ArtifactRef) -> Rival | None:
@@ -125,6 +127,15 @@ class Night:
         line = self.record.stage(stage, ref, seconds, cached)
         say(f"  {line}")
         get_run_logger().info("%s: %s", stage, line)
+
+
+def _what_collect_lost(summary: Mapping[str, Any], collected: ArtifactRef) -> str:
+    """Where most rows went, if most of them went to quarantine: then that is what has to be mended."""
+    if summary["quarantined"] * 2 < summary["rows_in"] or not summary["quarantined"]:
+        return ""
+    rules = ", ".join(f"{rule} {count}" for rule, count in summary["details"]["rules"].items())
+    lost = f"{summary['quarantined']} of {summary['rows_in']} rows were quarantined ({rules})"
+    return f"; but first: {lost}, see {collected.folder / 'quarantine.parquet'}"
 
 
 @contextlib.contextmanager

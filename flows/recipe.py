@@ -222,7 +222,8 @@ def _known_keys(keys: list[Any]) -> list[str]:
             name = "validate_" if key == "validate" else key
             fields = [section.model_fields[name] for section in sections if name in section.model_fields]
             sections = [section for field in fields for section in _sections(field.annotation)]
-    return ["validate" if name == "validate_" else name for section in sections for name in section.model_fields]
+    names = (name for section in sections for name in section.model_fields)
+    return list(dict.fromkeys("validate" if name == "validate_" else name for name in names))
 
 
 def _sections(annotation: Any) -> list[type[Section]]:

@@ -63,13 +63,16 @@ def _check_prompts(recipe: Recipe) -> None:
 
 def _check_task(recipe: Recipe) -> None:
     fields = recipe.row_fields if recipe.generate else recipe.fields
+    mapped = any(recipe.collect.columns_of(source) for source in recipe.collect.sources)
     roles = {"input": recipe.task.input, "output": recipe.task.output, "context": recipe.task.context}
     for role, field in roles.items():
-        if field is not None and (recipe.collect.columns or recipe.generate) and field not in fields:
+        if field is not None and (mapped or recipe.generate) and field not in fields:
+            near = difflib.get_close_matches(field, fields, 1)
             raise RecipeError(
                 f"task.{role} names the field {field!r}, which no document has",
                 where=recipe.name,
-                remedy=f"map a column to it in collect.columns; fields are: {', '.join(fields) or 'none'}",
+                remedy=(f"did you mean {near[0]!r}? " if near else "")
+                + f"map a column to it in collect.columns; fields are: {', '.join(fields) or 'none'}",
             )
 
 

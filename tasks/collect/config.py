@@ -199,7 +199,10 @@ class CollectConfig(Section):
         return {} if source.form not in (None, "columns") else dict(self.columns)
 
     def id_column_of(self, source: SourceSection) -> str | None:
-        return source.id_column or self.id_column
+        """A passage has no columns beside its text: a source of form text is asked for an id only where it says so."""
+        return source.id_column or (None if source.form == "text" else self.id_column)
 
     def where_of(self, source: SourceSection) -> dict[str, tuple[str, ...]]:
-        return dict(self.where if source.where is None else source.where)
+        if source.where is not None:
+            return dict(source.where)
+        return {} if source.form == "text" else dict(self.where)

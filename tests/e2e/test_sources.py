@@ -160,6 +160,6 @@ def test_a_night_runs_from_every_source_and_the_next_one_reads_only_what_is_new(
     done = retune.call("run", "--recipe", recipe)
     assert done.returncode == 0, done.stderr
     second = retune.report()
-    assert "1 documents new, 1 changed, 0 gone" in second["changes"]
+    assert "documents new 1, changed 1, gone 0" in second["changes"]
     faq = {row["document_id"]: row for row in documents(second) if str(row["instruction"]).startswith("Double of")}
     assert len(faq) == 41 and faq["2"]["output"] == "It is four" and faq["41"]["output"] == "It is 82"

@@ -21,9 +21,9 @@ def collected(folder: Path, documents: dict[str, bytes]) -> Path:
     return folder
 
 
-def record_run(home: Home, run_id: str, recipe: str, folder: Path) -> None:
+def record_run(home: Home, run_id: str, recipe: str, folder: Path, status: str = "published") -> None:
     (home.runs / run_id).mkdir(parents=True)
-    record = {"recipe": recipe, "stages": {"collect": {"path": str(folder)}}}
+    record = {"recipe": recipe, "status": status, "stages": {"collect": {"path": str(folder)}}}
     (home.runs / run_id / "report.json").write_text(json.dumps(record), encoding="utf-8")
 
 
@@ -32,12 +32,13 @@ def test_new_changed_and_gone_documents_are_counted_against_the_recipes_last_run
     before = collected(tmp_path / "a", {"1": b"one", "2": b"two", "3": b"three"})
     record_run(home, "20260101", "mine", before)
     record_run(home, "20260102", "another", collected(tmp_path / "b", {"9": b"nine"}))
+    record_run(home, "20260102b", "mine", collected(tmp_path / "failed", {}), status="failed")
     tonight = collected(tmp_path / "c", {"1": b"one", "2": b"TWO", "4": b"four", "5": b"five"})
     record_run(home, "20260103", "mine", tonight)
     changes = document_changes(home, "mine", "20260103", tonight)
     assert changes is not None
     assert (changes.since, changes.new, changes.changed, changes.gone, changes.unchanged) == ("20260101", 2, 1, 1, 1)
-    assert changes.said == "Since run 20260101: 2 documents new, 1 changed, 1 gone, 1 as before."
+    assert changes.said == "Since run 20260101: documents new 2, changed 1, gone 1, as before 1."
 
 
 def test_a_first_run_is_compared_with_nothing_and_the_same_sources_are_said_to_be_so(tmp_path: Path) -> None:

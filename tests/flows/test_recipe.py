@@ -199,6 +199,17 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(write_recipe: WriteRec
     assert caught.value.where == f"{path}:{text.count(chr(10)) + 1}"
 
 
+def test_a_misspelt_field_of_the_task_is_told_where_a_source_maps_the_columns(write_recipe: WriteRecipe) -> None:
+    def misspelt(recipe: Data) -> None:
+        recipe.pop("generate")
+        recipe["collect"]["sources"][0]["columns"] = recipe["collect"].pop("columns")
+        recipe["task"]["input"] = "mesage"
+
+    with pytest.raises(RecipeError, match=r"task\.input names the field 'mesage'") as caught:
+        checked(write_recipe, misspelt)
+    assert "did you mean 'message'" in caught.value.remedy
+
+
 def test_a_judge_needs_something_to_judge_by(write_recipe: WriteRecipe) -> None:
     with pytest.raises(PromptError, match="judge"):
         checked(write_recipe, change("generate", "judges", to=["write_message"]))

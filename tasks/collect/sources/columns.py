@@ -35,5 +35,6 @@ def _require(columns: Sequence[str], existing: Sequence[str], where: str) -> Non
             raise SourceError(
                 f"The source has no column {column!r}",
                 where=where,
-                remedy=f"correct collect.columns in the recipe; its columns are: {', '.join(existing)}",
+                remedy=f"its columns are: {', '.join(existing)}; correct columns, id_column or where in the recipe,"
+                " or name a file of another shape in a source of its own (form: text for passages)",
             )

@@ -123,3 +123,15 @@ print(sorted({"sqlalchemy", "httpx", "fsspec", "s3fs", "datasets", "huggingface_
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_source_of_passages_is_not_asked_for_the_recipes_columns(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,text,label\n1,x,y\n", encoding="utf-8")
+    (tmp_path / "b.md").write_text("A passage.\n", encoding="utf-8")
+    passages = {"path": str(tmp_path / "b.md"), "form": "text"}
+    both = config(tmp_path / "a.csv", passages, id_column="id", where={"label": ["y"]})
+    check_columns(both, SETTINGS)
+    assert both.id_column_of(both.sources[1]) is None and both.where_of(both.sources[1]) == {}
+    with pytest.raises(SourceError, match="no column") as caught:
+        check_columns(config(tmp_path / "a.csv", tmp_path / "b.md", id_column="id"), SETTINGS)
+    assert "form: text" in str(caught.value)
