@@ -16,10 +16,10 @@ from flows.prompts.lint_examples import example_path, is_shots, read_examples
 from flows.prompts.lint_template import open_template
 from flows.recipe import Recipe
 from tasks.core.errors import PromptError, SourceError
+from tasks.core.findings import first_error
 from tasks.core.home import Home
 from tasks.core.progress import say
 from tasks.core.prompts import DocumentField, FewShot, Prompt
-from tasks.core.prompts.findings import first_error
 from tasks.core.stage import run_stage
 from tasks.generate.documents import TrainingDocuments, applies, needed_fields
 from tasks.generate.parse import is_storable
@@ -77,17 +77,22 @@ def _chosen(documents: Iterable[Document], prompt: Prompt, most: int, said: str)
         SourceError: it applies to none.
     """
     chosen: list[Document] = []
+    passed_over = 0
     for document in documents:
         if len(chosen) == most:
             break
         if applies(prompt, document):
             chosen.append(document)
+        else:
+            passed_over += 1
     if not chosen:
         raise SourceError(
             f"None of the documents has all fields that the template reads: {', '.join(needed_fields(prompt))}",
             where=said,
             remedy="name others with --documents, or correct the template's variables",
         )
+    if passed_over:
+        say(f"{passed_over} of {said} lack a field that the template reads, and were passed over")
     return chosen
 
 
@@ -203,7 +208,13 @@ def _json(path: Path) -> list[Any]:
 
 
 def _jsonl(path: Path) -> list[Any]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
+        try:
+            rows += [json.loads(line)] if line.strip() else []
+        except ValueError as error:
+            raise ValueError(f"line {number} is no JSON: {error}") from error
+    return rows
 
 
 def _csv(path: Path) -> list[Any]:

@@ -19,6 +19,7 @@ from tasks.collect.sources.addresses import CheckedTransport
 from tasks.collect.sources.allowance import Allowance, Exceeded, TooLong, TooMuch
 from tasks.collect.sources.environment import Environment
 from tasks.core.errors import SourceError, SourceUnavailable
+from tasks.core.progress import say
 
 ATTEMPTS = 6
 LONGEST_WAIT = 300.0
@@ -84,6 +85,7 @@ class Client:
             wait=_wait,
             retry=retry_if_exception_type(_Again),
             sleep=sleep,
+            before_sleep=_tell,
             reraise=True,
         )
         self._client = httpx.Client(
@@ -261,6 +263,13 @@ def _wait(state: RetryCallState) -> float:
     if isinstance(error, _Again) and error.after is not None:
         return error.after
     return wait_exponential_jitter(initial=1, max=60)(state)
+
+
+def _tell(state: RetryCallState) -> None:
+    """Say why nothing seems to happen: six attempts can take minutes."""
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, _Again):
+        say(f"  {error.error.what}; attempt {state.attempt_number + 1} of {ATTEMPTS} in {state.upcoming_sleep:.0f} s")
 
 
 def _port(url: httpx.URL) -> int | None:

@@ -361,12 +361,15 @@ def test_a_server_that_keeps_failing_is_named_with_its_answer(site: Site, tmp_pa
     assert "500" in error.what and "<h1>Out of order</h1>" in error.what and error.where == f"{site.url}/rows?page=7"
 
 
-def test_the_wait_that_a_server_asks_for_is_kept(site: Site, tmp_path: Path) -> None:
+def test_the_wait_that_a_server_asks_for_is_kept_and_said(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     site.answer = lambda asked: (
         Sent(status=429, headers={"Retry-After": "17"}) if len(site.asked) < 2 else as_json([{"text": "a"}])
     )
     one = Reading(tmp_path, f"{site.url}/rows")
     assert one.texts() == ["a"] and one.waits == [17]
+    assert "429" in (said := capsys.readouterr().err) and "attempt 2 of 6 in 17 s" in said
 
 
 def test_a_server_that_asks_for_an_hour_is_left_for_the_next_run(site: Site, tmp_path: Path) -> None:
