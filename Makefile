@@ -33,7 +33,7 @@ format: setup  ## format, and mend what lint can mend
 pins: setup  ## resolve the pinned requirements anew
 	@deployments/environments/compile
 
-bench-setup: setup  ## build the environments of the peers in benchmarks/generate.py
+bench-setup: setup  ## build the environments of the peers that the benchmarks compare with
 	@deployments/environments/install-peers
 
 clean:  ## remove environments and all state
