@@ -13,9 +13,9 @@ from flows.prompts.documents import Material, find_documents
 from flows.prompts.measure import compare
 from flows.prompts.preview import template_path
 from flows.prompts.report import DiffReport, FileChange, Sample, changed_lines
-from flows.prompts.revisions import Committed, committed
 from flows.prompts.trials import Trial
 from flows.recipe import Recipe, read_recipe
+from flows.revisions import TEMPLATE, Committed, committed
 from tasks.core.errors import PromptError
 from tasks.core.home import Home
 from tasks.core.prompts import DocumentField, Prompt, read_prompt
@@ -57,7 +57,13 @@ def diff(name: str, recipe_name: str, home: Home, *, against: str, rows: int, do
     """
     edited = read_prompt(template_path(name))
     recipe = read_recipe(recipe_name)
-    with committed(edited.path, against) as revision:
+    with committed(edited.path, against, TEMPLATE) as revision:
+        if not revision.path.is_file():
+            raise PromptError(
+                f"The template is not in {against!r} ({revision.revision})",
+                where=str(edited.path),
+                remedy=f"a new template has nothing to compare with: try retune prompts preview {edited.name} --run",
+            )
         before = _read_committed(revision)
         if before.digest == edited.digest:
             return Unchanged(edited.name, revision.revision)

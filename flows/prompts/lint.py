@@ -3,54 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
+from flows.lint_report import LintReport, as_shown
+from flows.project import Project, ProjectRecipe, read_project_recipe, read_recipes
 from flows.prompts.lint_budget import budget_findings
 from flows.prompts.lint_examples import read_examples, render_examples
 from flows.prompts.lint_output import output_findings
-from flows.prompts.lint_recipes import Project, TemplateRecipe, read_recipe_of_templates, recipes_of
 from flows.prompts.lint_rows import contract_findings, recipe_contract_findings, role_findings, unknown_fields
 from flows.prompts.lint_template import LintedTemplate, open_template
 from flows.prompts.lint_text import control_tokens, control_tokens_of, stray_braces, without_consequences
 from tasks.core.prompts import SUFFIX, Finding
 from tasks.core.prompts.rendering import Renderer
-
-
-@dataclass(frozen=True)
-class LintReport:
-    """What was found.
-
-    Attributes:
-        findings: by file, line and column.
-        checked: how many templates were looked at.
-    """
-
-    findings: tuple[Finding, ...]
-    checked: int
-
-    @property
-    def errors(self) -> int:
-        """How many findings are errors."""
-        return sum(finding.severity == "error" for finding in self.findings)
-
-    def as_json(self) -> dict[str, Any]:
-        """For machines: ``{findings: [{code, what, path, line, column, remedy, severity}], checked}``."""
-        return {"findings": [asdict(finding) for finding in self.findings], "checked": self.checked}
-
-    def as_text(self) -> str:
-        """For people and editors: ``path:line:column: code: what``, the remedy below it, and a summary."""
-        lines: list[str] = []
-        for finding in self.findings:
-            mark = "" if finding.severity == "error" else "warning: "
-            lines.append(f"{finding.where}: {mark}{finding.code}: {finding.what}")
-            lines += [f"  remedy: {finding.remedy}"] if finding.remedy else []
-        warnings = len(self.findings) - self.errors
-        counted = (_counted(self.checked, "template"), _counted(self.errors, "error"), _counted(warnings, "warning"))
-        return "\n".join([*lines, f"{counted[0]} checked: {counted[1]}, {counted[2]}"])
 
 
 def lint_prompts(names: Sequence[str], recipe: str | None = None, project: Project | None = None) -> LintReport:
@@ -69,14 +35,14 @@ def lint_prompts(names: Sequence[str], recipe: str | None = None, project: Proje
     paths = list(dict.fromkeys(named)) or sorted(project.prompts.glob(f"*{SUFFIX}"))
     findings: list[Finding] = []
     if recipe is None:
-        recipes, findings = recipes_of(paths, project)
+        known, findings = read_recipes(project)
+        recipes = [one for one in known if any(one.names(path) for path in paths)]
     else:
-        recipes = [read_recipe_of_templates(recipe, project)]
+        recipes = [read_project_recipe(recipe, project)]
         paths = paths if names else [*recipes[0].writers, *recipes[0].judges]
     with Renderer() as renderer:
         findings += _Linter(project, paths, recipes, recipe is not None, renderer).findings()
-    shown = sorted({_shown(finding) for finding in findings}, key=attrgetter("path", "line", "column", "code", "what"))
-    return LintReport(tuple(shown), len(paths))
+    return LintReport(as_shown(findings), len(paths))
 
 
 @dataclass(frozen=True)
@@ -93,7 +59,7 @@ class _Linter:
 
     project: Project
     paths: Sequence[Path]
-    recipes: Sequence[TemplateRecipe]
+    recipes: Sequence[ProjectRecipe]
     adopting: bool
     renderer: Renderer
 
@@ -128,7 +94,7 @@ class _Linter:
             yield from unknown_fields(template, recipe, self._row_fields(recipe))
         yield from self._of_examples(template, recipes)
 
-    def _of_examples(self, template: LintedTemplate, recipes: Sequence[TemplateRecipe]) -> Iterator[Finding]:
+    def _of_examples(self, template: LintedTemplate, recipes: Sequence[ProjectRecipe]) -> Iterator[Finding]:
         examples, findings = read_examples(template)
         yield from findings
         if template.prompt is None or not examples:
@@ -142,14 +108,14 @@ class _Linter:
         for recipe in self.recipes:
             fields = self._row_fields(recipe)
             says_itself = [template.head.contract for template in self._writers(recipe) if template]
-            if recipe.writers and fields is not None and recipe.contract_name not in says_itself:
+            if recipe.writers and fields is not None and recipe.contract_name("rows") not in says_itself:
                 yield from recipe_contract_findings(recipe, fields)
 
-    def _writers(self, recipe: TemplateRecipe) -> list[LintedTemplate | None]:
+    def _writers(self, recipe: ProjectRecipe) -> list[LintedTemplate | None]:
         paths = [*recipe.writers, *(path.resolve() for path in self.paths if self.adopting)]
         return [self._opened[path][0] for path in dict.fromkeys(paths)]
 
-    def _row_fields(self, recipe: TemplateRecipe) -> list[str] | None:
+    def _row_fields(self, recipe: ProjectRecipe) -> list[str] | None:
         """The columns of a recipe's rows; None where one of its templates cannot be read."""
         columns = list(recipe.fields)
         for template in self._writers(recipe):
@@ -175,13 +141,3 @@ class _Linter:
 
 def _template_path(name: str, project: Project) -> Path:
     return Path(name) if name.endswith(SUFFIX) or "/" in name else project.prompts / f"{name}{SUFFIX}"
-
-
-def _shown(finding: Finding) -> Finding:
-    """The same, with its path from here where it lies below."""
-    path = Path(finding.path).absolute()
-    return replace(finding, path=str(path.relative_to(Path.cwd()))) if path.is_relative_to(Path.cwd()) else finding
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

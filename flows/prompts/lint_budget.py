@@ -8,10 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.prompts.lint_recipes import TemplateRecipe
+from flows.project import ProjectRecipe
 from flows.prompts.lint_template import LintedTemplate
 from tasks.core.config import ModelSource
-from tasks.core.prompts.findings import Finding
+from tasks.core.findings import Finding
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,7 +24,7 @@ CHAT_RESERVE = 128
 
 
 def budget_findings(
-    template: LintedTemplate, recipe: TemplateRecipe, conversations: Sequence[Messages]
+    template: LintedTemplate, recipe: ProjectRecipe, conversations: Sequence[Messages]
 ) -> Iterator[Finding]:
     """A finding where an example's request and its answer are longer than the teacher's context, or cannot be counted.
 

@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 
 import yaml
 
-from flows.prompts.lint_recipes import nearest
+from flows.project import nearest
 from flows.prompts.lint_template import LintedTemplate
 from tasks.core.prompts import FewShot, Finding, Prompt
 from tasks.core.prompts.rendering import Renderer

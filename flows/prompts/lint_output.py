@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from flows.prompts.lint_recipes import nearest
+from flows.project import nearest
 from flows.prompts.lint_template import LintedTemplate
-from tasks.core.prompts.findings import Finding
+from tasks.core.findings import Finding
 from tasks.core.prompts.head import Place
-from tasks.validate.contract import CONVERSATION, LINEAGE
+from tasks.validate.columns import CONVERSATION, LINEAGE
 
 CHARACTERS_PER_TOKEN = 5
 """More than tokenizers reach on JSON, so that fewer tokens than this gives are certain to be too few."""

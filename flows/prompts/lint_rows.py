@@ -7,18 +7,18 @@ from pathlib import Path
 
 import yaml
 
-from flows.prompts.lint_recipes import CONTRACT_SUFFIX, Project, TemplateRecipe, nearest
+from flows.project import CONTRACT_SUFFIX, Project, ProjectRecipe, nearest
 from flows.prompts.lint_template import LintedTemplate
-from tasks.core.prompts.findings import Finding
+from tasks.core.findings import Finding
 from tasks.core.prompts.front_matter import DocumentField, FewShot
 from tasks.core.prompts.head import Place
-from tasks.validate.contract import CONVERSATION, LINEAGE
+from tasks.validate.columns import CONVERSATION, LINEAGE
 
 IDENTITY = "document_id"
 RAW_ANSWER = "raw"
 
 
-def role_findings(template: LintedTemplate, recipe: TemplateRecipe) -> Iterator[Finding]:
+def role_findings(template: LintedTemplate, recipe: ProjectRecipe) -> Iterator[Finding]:
     """A judge that a recipe has write rows, or a writer that it has judge them."""
     path, judges = template.path.resolve(), template.head.judge is not None
     if judges and path in recipe.writers:
@@ -32,7 +32,7 @@ def role_findings(template: LintedTemplate, recipe: TemplateRecipe) -> Iterator[
 
 
 def unknown_fields(
-    template: LintedTemplate, recipe: TemplateRecipe, row_fields: Sequence[str] | None
+    template: LintedTemplate, recipe: ProjectRecipe, row_fields: Sequence[str] | None
 ) -> Iterator[Finding]:
     """The fields that a template reads and the recipe's rows do not have.
 
@@ -57,7 +57,7 @@ def unknown_fields(
 
 
 def contract_findings(
-    template: LintedTemplate, recipes: Sequence[TemplateRecipe], project: Project
+    template: LintedTemplate, recipes: Sequence[ProjectRecipe], project: Project
 ) -> Iterator[Finding]:
     """What is wrong with the contract that a template says its rows feed.
 
@@ -91,24 +91,24 @@ def contract_findings(
             )
 
 
-def recipe_contract_findings(recipe: TemplateRecipe, row_fields: Sequence[str]) -> Iterator[Finding]:
-    """The columns of a recipe's contract that neither its documents nor any of its templates give."""
-    known = [*row_fields, *LINEAGE, *CONVERSATION]
-    for column, place in contract_columns_of(recipe.contract).items():
+def recipe_contract_findings(recipe: ProjectRecipe, row_fields: Sequence[str]) -> Iterator[Finding]:
+    """The columns of the contract of a recipe's rows that neither its documents nor any of its templates give."""
+    known, path = [*row_fields, *LINEAGE, *CONVERSATION], recipe.contract("rows")
+    for column, place in contract_columns_of(path).items():
         if column not in known:
             what = f"Neither a template nor a document of the recipe {recipe.name!r} gives the column {column!r}"
             remedy = f"{nearest(column, known)}add it to a template's output, or take it out of the contract"
-            yield Finding("contract-column", what, str(recipe.contract), *place, remedy)
+            yield Finding("contract-column", what, str(path), *place, remedy)
 
 
 def contract_columns_of(path: Path) -> dict[str, Place]:
-    """The columns that a contract names, and where; none where it cannot be read, which a run reports."""
+    """The columns that a contract's first table names, and where; none where it cannot be read, which a run reports."""
     try:
         root = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}
     columns: dict[str, Place] = {}
-    for table in _items(_value(root, "schema")):
+    for table in _items(_value(root, "schema"))[:1]:
         for column in _items(_value(table, "properties")):
             name = _value(column, "name")
             if isinstance(name, yaml.ScalarNode):

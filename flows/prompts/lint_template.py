@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from flows.prompts.lint_recipes import nearest
+from flows.project import nearest
 from tasks.core.prompts import SUFFIX, Finding, FrontMatter, Prompt, parse_prompt
 from tasks.core.prompts.body import read_parts, split_file
 from tasks.core.prompts.head import HeadPlaces, read_head

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from flows.prompts.lint_template import LintedTemplate
 from tasks.core.config import ModelSource
-from tasks.core.prompts.findings import Finding
+from tasks.core.findings import Finding
 from tasks.core.prompts.syntax import Source, Token
 
 SINGLE = re.compile(r"\{\s*([^\W\d]\w*)\s*\}+")

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flows.prompts.diversity import distinct, self_similarity, words
 from flows.prompts.trials import Trial
 from tasks.evaluate.statistics import Difference, Interval, paired_accuracy, wilson
 from tasks.validate.config import NearDuplicates
+from tasks.validate.diversity import distinct, self_similarity, words
 from tasks.validate.duplicates import find_duplicates
 
 CONFIDENCE = 0.95

@@ -8,12 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from flows.lint_report import LintReport
 from flows.prompts.asking import Try, bench, plan_tries, unasked
 from flows.prompts.documents import EXAMPLE, find_documents
-from flows.prompts.lint import LintReport, lint_prompts
+from flows.prompts.lint import lint_prompts
 from flows.prompts.tokens import text_tokens
 from flows.prompts.trials import Trial
-from flows.recipe import PROMPTS, Recipe, read_recipe
+from flows.recipe import Recipe, read_recipe
+from flows.recipe_paths import PROMPTS
 from flows.teacher import served_model
 from tasks.core.home import Home
 from tasks.core.prompts import SUFFIX, read_prompt

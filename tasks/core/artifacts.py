@@ -55,7 +55,9 @@ class ArtifactRef:
 
 @dataclass
 class Summary:
-    """What a stage says about its work. ``rows_in`` = ``accepted`` + ``quarantined`` + ``duplicates``, always.
+    """What a stage says about its work.
+
+    ``rows_in`` = ``accepted`` + ``quarantined`` + ``duplicates`` + ``contaminated``, always.
 
     ``partial``: the work was cut short by a limit. The run goes on with what there is, and the next one goes on with
     the work: :meth:`ArtifactStore.find` does not find it.
@@ -65,12 +67,13 @@ class Summary:
     accepted: int = 0
     quarantined: int = 0
     duplicates: int = 0
+    contaminated: int = 0
     details: dict[str, Any] = field(default_factory=dict)
     partial: bool = False
 
     def check_balance(self, stage: str) -> None:
         """Raise if a row was lost or counted twice: a defect of the stage, not of the data."""
-        if self.rows_in != self.accepted + self.quarantined + self.duplicates:
+        if self.rows_in != self.accepted + self.quarantined + self.duplicates + self.contaminated:
             raise AssertionError(f"{stage}: row counts do not balance: {asdict(self)}")
 
 

@@ -63,7 +63,7 @@ class Tally:
             },
             "samples": self.samples,
         }
-        return Summary(self.kept + self.lost, self.kept, self.lost, 0, {**mine, **details}, partial=partial)
+        return Summary(self.kept + self.lost, self.kept, self.lost, details={**mine, **details}, partial=partial)
 
 
 def _samples(rows: Sequence[Row], count: int) -> list[dict[str, str]]:

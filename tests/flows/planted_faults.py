@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from flows.prompts.lint_recipes import Project
+from flows.project import Project
 from tasks.core.home import PROJECT_ROOT
 
 HERE = "▮"
@@ -98,7 +98,7 @@ Is "{{ message }}" about {{ topic }}, and {{ tone }}? {{ criteria | join("; ") }
                 "columns": {"message": "text", "topic": "topic"},
             },
             "generate": {"prompts": ["write", "show"], "judges": ["judge"], "server": {"max_model_len": 512}},
-            "validate": {"contract": "rows"},
+            "validate": {"contracts": {"rows": "rows"}},
         }
     ),
 }

@@ -13,8 +13,8 @@ from rich.console import Console
 from flows.prompts.diff import Unchanged, diff
 from flows.prompts.page import MOST_SAMPLES, diff_page
 from flows.prompts.report import DiffReport
-from flows.prompts.revisions import committed
 from flows.prompts.terminal import print_diff
+from flows.revisions import TEMPLATE, committed
 from tasks.core.errors import PromptError
 from tests.flows.test_cli import retune
 from tests.flows.trials import HOSTILE, kept, refused, report, truncated
@@ -120,14 +120,17 @@ def test_a_template_that_the_revision_does_not_have_is_named(workshop: Workshop)
 def test_a_template_outside_of_git_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     (tmp_path / "write_message.md").write_text(WRITE, encoding="utf-8")
-    with pytest.raises(PromptError, match="no Git repository"), committed(tmp_path / "write_message.md", "HEAD"):
+    with (
+        pytest.raises(PromptError, match="no Git repository"),
+        committed(tmp_path / "write_message.md", "HEAD", TEMPLATE),
+    ):
         pass
 
 
 def test_a_link_that_leads_out_of_the_committed_folder_is_refused(workshop: Workshop) -> None:
     (workshop.prompts / "partials").symlink_to("/etc")
     workshop.commit("A link")
-    with pytest.raises(PromptError, match="cannot be unpacked"), committed(workshop.template, "HEAD"):
+    with pytest.raises(PromptError, match="cannot be unpacked"), committed(workshop.template, "HEAD", TEMPLATE):
         pass
 
 

@@ -15,7 +15,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.prompts.lint import LintReport, lint_prompts
+from flows.lint_report import LintReport
+from flows.prompts.lint import lint_prompts
 from flows.prompts.lint_output import shortest_answer
 from flows.prompts.lint_text import stray_braces
 from tasks.core.errors import RecipeError
@@ -111,7 +112,7 @@ def test_the_fields_of_a_dataset_info_are_those_of_the_form_it_states(tmp_path: 
     recipe = yaml.safe_load(FILES[RECIPE])
     recipe["collect"] = {"sources": [{"dataset_info": "dataset_info.json", "dataset": "seeds"}]}
     recipe["generate"] = {"prompts": ["vary"]}
-    recipe["validate"] = {"contract": "none"}
+    recipe["validate"] = {"contracts": {"rows": "none"}}
     text = (
         "---\nname: vary\nversion: 1\npurpose: Vary.\nvariables: [instruction, outptu]\n---\n"
         "user:\n{{ instruction }} {{ outptu }}\n"

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.prompts.diversity import distinct, self_similarity
 from flows.prompts.measure import compare, measure
 from flows.prompts.readings import readings, reasons, sentence
 from flows.prompts.wording import Piece, shortened, visible, word_changes
@@ -73,23 +72,6 @@ def test_diversity_is_measured_on_as_many_rows_of_either() -> None:
     assert found.before.compared == found.after.compared == 2
     assert found.after.near_duplicates == 0.5 and found.after.self_similarity == 1.0
     assert found.before.distinct_1 == pytest.approx(4 / 6)
-
-
-def test_distinct_counts_pairs_of_neighbouring_words_in_one_text_only() -> None:
-    assert distinct(["My card my CARD", "my card"], 1) == pytest.approx(2 / 6)
-    assert distinct(["my card my card", "my card"], 2) == pytest.approx(2 / 4)
-    assert distinct(["word"], 2) is None
-
-
-def test_self_similarity_is_that_to_the_nearest_other_text() -> None:
-    assert self_similarity(["a long sentence", "A long sentence!", "zzzzzzz"]) == pytest.approx(2 / 3)
-    assert self_similarity(["alone"]) is None
-
-
-@given(TEXTS)
-def test_diversity_lies_between_nothing_and_all(texts: list[str]) -> None:
-    for value in (distinct(texts, 1), distinct(texts, 2), self_similarity(texts)):
-        assert value is None or 0 <= value <= 1
 
 
 def test_words_that_differ_are_marked_on_their_own_side() -> None:

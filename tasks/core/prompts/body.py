@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from tasks.core.prompts.findings import Finding
+from tasks.core.findings import Finding
 from tasks.core.prompts.syntax import Source
 
 PART = re.compile(r"(system|user|assistant):[ \t]*")

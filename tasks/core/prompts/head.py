@@ -14,8 +14,8 @@ from jsonschema.exceptions import SchemaError
 from pydantic import ValidationError
 
 from tasks.core.config import Section
+from tasks.core.findings import Finding
 from tasks.core.patterns import check_pattern
-from tasks.core.prompts.findings import Finding
 from tasks.core.prompts.front_matter import (
     JUDGING,
     DocumentField,

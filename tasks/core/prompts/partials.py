@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from jinja2 import nodes
 
-from tasks.core.prompts.findings import Finding
+from tasks.core.findings import Finding
 from tasks.core.prompts.syntax import Reference, Source, Template, parse_source, unix_lines
 
 FOLDER = "partials"

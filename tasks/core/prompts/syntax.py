@@ -14,8 +14,8 @@ from jinja2.lexer import ignored_tokens
 from jinja2.meta import TrackingCodeGenerator
 from jinja2.parser import Parser
 
+from tasks.core.findings import Finding
 from tasks.core.prompts.environment import TemplateEnvironment, UnfoldedCode
-from tasks.core.prompts.findings import Finding
 
 ENVIRONMENT = TemplateEnvironment()
 INHERITANCE = (nodes.Extends, nodes.Block, nodes.ScopedEvalContextModifier)

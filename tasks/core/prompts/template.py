@@ -14,8 +14,8 @@ from typing import Any
 
 from tasks.core.errors import PromptError
 from tasks.core.files import digest_of
+from tasks.core.findings import Finding, first_error
 from tasks.core.prompts.body import Part, read_parts, split_file
-from tasks.core.prompts.findings import Finding, first_error
 from tasks.core.prompts.front_matter import FrontMatter
 from tasks.core.prompts.head import HeadPlaces, read_head
 from tasks.core.prompts.partials import Partials, Reader, Use, partials_beside
@@ -68,7 +68,7 @@ def read_prompt(path: Path) -> Prompt:
     """
     prompt, findings = check_prompt(path)
     if error := first_error(findings):
-        raise error.as_error()
+        raise PromptError(error.what, where=error.where, remedy=error.remedy)
     if prompt is None:
         raise PromptError("The prompt cannot be read", where=str(path))
     return prompt

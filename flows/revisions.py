@@ -1,4 +1,4 @@
-"""A template as a Git revision has it, with everything beside it that it may include."""
+"""A file as a Git revision has it, with everything beside it that it may refer to."""
 
 from __future__ import annotations
 
@@ -11,17 +11,33 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.core.errors import MachineError, PromptError
+from tasks.core.errors import ContractError, MachineError, PromptError, RetuneError
 
 SHORT = 10
 
 
 @dataclass(frozen=True)
-class Committed:
-    """A template's file at a revision.
+class Kind:
+    """What a file is.
 
     Attributes:
-        path: a copy of the file, in a copy of its folder.
+        noun: for messages.
+        error: what is raised where it cannot be had.
+    """
+
+    noun: str
+    error: type[RetuneError]
+
+
+TEMPLATE, CONTRACT = Kind("template", PromptError), Kind("contract", ContractError)
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A file at a revision.
+
+    Attributes:
+        path: a copy of the file, in a copy of its folder; it is not there where the revision does not have it.
         revision: the commit's hash, shortened.
         subject: the first line of its message.
         date: when it was committed, ISO 8601 with its time zone.
@@ -38,23 +54,26 @@ class Committed:
 
 
 @contextlib.contextmanager
-def committed(path: Path, revision: str) -> Iterator[Committed]:
-    """The template of a working tree's file as a revision has it, for as long as the block runs.
+def committed(path: Path, revision: str, kind: Kind) -> Iterator[Committed]:
+    """A working tree's file as a revision has it, for as long as the block runs.
 
     Args:
         path: the file; it need not be there any more.
         revision: whatever Git takes for a commit: ``HEAD``, ``main~3``, a tag, a hash.
+        kind: what the file is.
 
     Raises:
-        PromptError: the file lies in no Git repository, there is no such revision, or the file is not in it.
+        RetuneError: the kind's own: the file lies in no Git repository, or there is no such revision.
         MachineError: Git is not installed.
     """
     folder = path.resolve().parent
+    if not folder.is_dir():
+        raise kind.error("The folder does not exist", where=str(folder))
     try:
         top = Path(_git(folder, "rev-parse", "--show-toplevel").decode().strip())
     except subprocess.CalledProcessError as error:
-        raise PromptError(
-            "The template lies in no Git repository that can be read, so there is no committed one to compare it with"
+        raise kind.error(
+            f"The {kind.noun} lies in no Git repository that can be read, so no committed one can be compared with it"
             f" ({error.stderr.decode(errors='replace').strip()})",
             where=str(path),
             remedy="commit it first: git init, git add, git commit",
@@ -62,26 +81,29 @@ def committed(path: Path, revision: str) -> Iterator[Committed]:
     try:
         commit = _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     except subprocess.CalledProcessError as error:
-        raise PromptError(
+        raise kind.error(
             f"There is no revision {revision!r}",
             where=str(folder),
-            remedy="name a commit, branch or tag with --against; git log shows those that touched the template",
+            remedy=f"name a commit, branch or tag with --against; git log shows those that touched the {kind.noun}",
         ) from error
     found = commit.decode().strip()
-    with tempfile.TemporaryDirectory(prefix="retune-prompts-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="retune-revision-") as scratch:
         inside = "" if folder == top.resolve() else folder.relative_to(top.resolve()).as_posix()
-        copy = _unpacked(top, f"{found}:{inside}", Path(scratch).resolve()) / path.name
-        if not copy.is_file():
-            raise PromptError(
-                f"The template is not in {revision!r} ({found[:SHORT]})",
-                where=str(path),
-                remedy=f"a new template has nothing to compare with: try retune prompts preview {path.stem} --run",
-            )
+        copy = _unpacked(top, f"{found}:{inside}", Path(scratch).resolve(), kind) / path.name
         date, subject = _git(folder, "log", "-1", "--format=%cI%n%s", found).decode(errors="replace").split("\n")[:2]
         yield Committed(copy, found[:SHORT], subject, date)
 
 
-def _unpacked(top: Path, tree: str, scratch: Path) -> Path:
+def revisions_of(folder: Path, most: int) -> list[str]:
+    """The latest commits that changed something in a folder, newest first; none where Git knows nothing of it."""
+    try:
+        found = _git(folder, "log", f"--max-count={most}", "--format=%H", "--", ".")
+    except (subprocess.CalledProcessError, RetuneError):
+        return []
+    return found.decode().split()
+
+
+def _unpacked(top: Path, tree: str, scratch: Path, kind: Kind) -> Path:
     """The files of a tree, in a folder of their own; empty where the revision has no such folder."""
     try:
         packed = _git(top, "archive", "--format=tar", tree)
@@ -91,7 +113,8 @@ def _unpacked(top: Path, tree: str, scratch: Path) -> Path:
         with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
             archive.extractall(scratch, filter="data")
     except tarfile.FilterError as error:
-        raise PromptError(f"The revision's folder of templates cannot be unpacked: {error}", where=tree) from error
+        what = f"The revision's folder of {kind.noun}s cannot be unpacked: {error}"
+        raise kind.error(what, where=tree) from error
     return scratch
 
 
@@ -99,6 +122,4 @@ def _git(folder: Path, *arguments: str) -> bytes:
     try:
         return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=True).stdout
     except FileNotFoundError as error:
-        if not folder.is_dir():
-            raise PromptError("The folder does not exist", where=str(folder)) from error
         raise MachineError("Git is not installed, and diff needs it", remedy="install git") from error

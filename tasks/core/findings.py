@@ -1,4 +1,4 @@
-"""What is wrong in a prompt file, and where: found one after the other, so that a linter can show them all."""
+"""What is wrong in a file that people write, and where: found one after the other, so that a linter can show it all."""
 
 from __future__ import annotations
 
@@ -6,19 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from tasks.core.errors import PromptError
-
 Severity = Literal["error", "warning"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault of a prompt file.
+    """One fault of a file.
 
     Attributes:
         code: names the kind of fault, in kebab case; stable, for CI.
         what: one sentence.
-        path: the file that it stands in, which is a partial's where the partial is at fault.
+        path: the file that it stands in, which is a partial's where a prompt's partial is at fault.
         line: from 1.
         column: from 1, in characters.
         remedy: what to do about it.
@@ -37,10 +35,6 @@ class Finding:
     def where(self) -> str:
         """``path:line:column``, as editors and compilers write it."""
         return f"{self.path}:{self.line}:{self.column}"
-
-    def as_error(self) -> PromptError:
-        """The same as an exception."""
-        return PromptError(self.what, where=self.where, remedy=self.remedy)
 
 
 def first_error(findings: Iterable[Finding]) -> Finding | None:

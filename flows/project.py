@@ -1,7 +1,7 @@
-"""What a template's recipes know of it: the fields of its rows, the teacher that it is sent to, the contract it feeds.
+"""The files of a project, and what its recipes say of templates and contracts, read quickly.
 
-Only the sections that templates depend on are read, by the models that a run reads them with: importing everything that
-a whole recipe needs takes seconds, which is too long for a check before each commit.
+Only the sections that templates and contracts depend on are read, by the models that a run reads them with: importing
+everything that a whole recipe needs takes seconds, which is too long for a check before each commit.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.collect.config import CollectConfig, DatasetInfoSource, Source
-from tasks.core.config import ModelSource
+from tasks.core.config import ChatTask, ModelSource
 from tasks.core.errors import RecipeError
+from tasks.core.findings import Finding
 from tasks.core.home import PROJECT_ROOT
 from tasks.core.prompts import SUFFIX
-from tasks.core.prompts.findings import Finding
 from tasks.generate.config import GenerateConfig
 from tasks.validate.config import ValidateConfig
 
 CONTRACT_SUFFIX = ".odcs.yaml"
+BOUNDARIES = ("documents", "evaluations", "rows", "training_set")
+"""Where a night checks a contract, in its order; the keys of a recipe's ``validate.contracts``."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +49,21 @@ class Project:
 
 
 class _Sections(BaseModel):
-    """The sections of a recipe that templates depend on; the others are left to the run."""
+    """The sections of a recipe that templates and contracts depend on; the others are left to the run."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     name: str
     model: ModelSource
+    task: ChatTask = ChatTask()
     collect: CollectConfig
     generate: GenerateConfig | None = None
     validate_: ValidateConfig = Field(alias="validate")
 
 
 @dataclass(frozen=True)
-class TemplateRecipe:
-    """A recipe as its templates see it."""
+class ProjectRecipe:
+    """A recipe as its templates and contracts see it."""
 
     path: Path
     project: Project
@@ -95,9 +98,7 @@ class TemplateRecipe:
         generate = self.sections.generate
         if generate is None or generate.endpoints:
             return None
-        model = generate.teacher or self.sections.model
-        folder = (self.path.parent / model.path).resolve()
-        return model.model_copy(update={"path": str(folder)}) if folder.is_dir() else model
+        return self._found(generate.teacher or self.sections.model)
 
     @property
     def context_limit(self) -> int | None:
@@ -106,37 +107,59 @@ class TemplateRecipe:
         return generate.server.max_model_len if generate else None
 
     @property
-    def contract_name(self) -> str:
-        """As the recipe writes it: a name, or a path."""
-        return self.sections.validate_.contract
+    def model(self) -> ModelSource:
+        """The model that is trained."""
+        return self._found(self.sections.model)
 
     @property
-    def contract(self) -> Path:
+    def labels(self) -> tuple[str, ...]:
+        """The closed set of answers, where the task has one."""
+        return self.sections.task.labels
+
+    def contract_name(self, boundary: str) -> str:
+        """The contract at a boundary as the recipe writes it: a name, or a path."""
+        name: str = getattr(self.sections.validate_.contracts, boundary)
+        return name
+
+    def contract(self, boundary: str) -> Path:
         """Its file."""
-        name = self.contract_name
-        if name.endswith(CONTRACT_SUFFIX):
-            return (self.path.parent / name).resolve()
-        return self.project.contracts / f"{name}{CONTRACT_SUFFIX}"
+        return contract_path(self.contract_name(boundary), self.project, self.path.parent)
+
+    def place_of(self, boundary: str) -> tuple[int, int]:
+        """Line and column of a contract's name in the recipe, or of the section that leaves it out."""
+        place, node = (1, 1), yaml.compose(self.path.read_text(encoding="utf-8"), yaml.SafeLoader)
+        for key in ("validate", "contracts", boundary):
+            pairs = node.value if isinstance(node, yaml.MappingNode) else []
+            found = next(((name, value) for name, value in pairs if name.value == key), None)
+            if found is None:
+                return place
+            mark, node = found[0].start_mark, found[1]
+            place = (mark.line + 1, mark.column + 1)
+        return place
 
     def names(self, template: Path) -> bool:
         """Whether it uses a template."""
         return template.resolve() in {*self.writers, *self.judges}
+
+    def _found(self, model: ModelSource) -> ModelSource:
+        folder = (self.path.parent / model.path).resolve()
+        return model.model_copy(update={"path": str(folder)}) if folder.is_dir() else model
 
     def _template(self, name: str) -> Path:
         path = self.path.parent / name if name.endswith(SUFFIX) else self.project.prompts / f"{name}{SUFFIX}"
         return path.resolve()
 
 
-def read_recipe_of_templates(name: str, project: Project) -> TemplateRecipe:
+def read_project_recipe(name: str, project: Project) -> ProjectRecipe:
     """Read a recipe by name or path.
 
     Raises:
-        RecipeError: there is none, or a section that templates depend on is malformed.
+        RecipeError: there is none, or a section that templates and contracts depend on is malformed.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else project.recipes / f"{name}.yaml"
     try:
         sections = _Sections.model_validate(yaml.safe_load(path.read_bytes()))
-        return TemplateRecipe(path.resolve(), project, _with_forms(sections, path.resolve().parent))
+        return ProjectRecipe(path.resolve(), project, _with_forms(sections, path.resolve().parent))
     except FileNotFoundError as error:
         known = sorted(file.stem for file in project.recipes.glob("*.yaml"))
         remedy = f"{nearest(name, known)}recipes are: {', '.join(known)}"
@@ -161,21 +184,24 @@ def _with_forms(sections: _Sections, folder: Path) -> _Sections:
     return sections.model_copy(update={"collect": sections.collect.model_copy(update={"sources": sources})})
 
 
-def recipes_of(templates: Iterable[Path], project: Project) -> tuple[list[TemplateRecipe], list[Finding]]:
-    """The project's recipes that use one of the templates, and what is wrong with those that cannot be read."""
-    wanted = {path.resolve() for path in templates}
-    found: list[TemplateRecipe] = []
+def read_recipes(project: Project) -> tuple[list[ProjectRecipe], list[Finding]]:
+    """The project's recipes, and a warning for each that cannot be read."""
+    found: list[ProjectRecipe] = []
     unreadable: list[Finding] = []
     for path in sorted(project.recipes.glob("*.yaml")):
         try:
-            recipe = read_recipe_of_templates(str(path), project)
+            found.append(read_project_recipe(str(path), project))
         except RecipeError as error:
-            remedy = f"{error.remedy}; until then its templates are not checked for it"
+            remedy = f"{error.remedy}; until then its templates and contracts are not checked for it"
             unreadable.append(Finding("recipe", error.what, str(path), 1, 1, remedy, "warning"))
-            continue
-        if wanted & {*recipe.writers, *recipe.judges}:
-            found.append(recipe)
     return found, unreadable
+
+
+def contract_path(name: str, project: Project, folder: Path) -> Path:
+    """The file of a contract: one of the project's by name, or by its path from a folder."""
+    if name.endswith(CONTRACT_SUFFIX):
+        return (folder / name).resolve()
+    return project.contracts / f"{name}{CONTRACT_SUFFIX}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

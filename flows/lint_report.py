@@ -1,0 +1,63 @@
+"""What a linter found, for people, editors and machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from tasks.core.findings import Finding
+
+
+@dataclass(frozen=True)
+class LintReport:
+    """What was found.
+
+    Attributes:
+        findings: by file, line and column.
+        checked: how many files were looked at.
+        noun: what they are.
+    """
+
+    findings: tuple[Finding, ...]
+    checked: int
+    noun: str = "template"
+
+    @property
+    def errors(self) -> int:
+        """How many findings are errors."""
+        return sum(finding.severity == "error" for finding in self.findings)
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines: ``{findings: [{code, what, path, line, column, remedy, severity}], checked}``."""
+        return {"findings": [asdict(finding) for finding in self.findings], "checked": self.checked}
+
+    def as_text(self) -> str:
+        """For people and editors: ``path:line:column: code: what``, the remedy below it, and a summary."""
+        lines: list[str] = []
+        for finding in self.findings:
+            mark = "" if finding.severity == "error" else "warning: "
+            lines.append(f"{finding.where}: {mark}{finding.code}: {finding.what}")
+            lines += [f"  remedy: {finding.remedy}"] if finding.remedy else []
+        warnings = len(self.findings) - self.errors
+        found = (counted(self.checked, self.noun), counted(self.errors, "error"), counted(warnings, "warning"))
+        return "\n".join([*lines, f"{found[0]} checked: {found[1]}, {found[2]}"])
+
+
+def as_shown(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Each finding once, by file, line and column; paths from here where they lie below."""
+    shown = {replace(finding, path=from_here(finding.path)) for finding in findings}
+    return tuple(sorted(shown, key=attrgetter("path", "line", "column", "code", "what")))
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 error``, ``2 errors``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def from_here(path: str | Path) -> str:
+    """A path, or a place in a file, as seen from the working directory, where it lies below."""
+    absolute = Path(path).absolute()
+    return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(path)
