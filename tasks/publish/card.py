@@ -67,6 +67,7 @@ def model_card(
         "## Files",
         "",
         "- `adapter/`: PEFT adapter with its tokenizer and chat template.",
+        "- `training_profile.json`: what the training set looked like, for comparison with the next one.",
     ]
     if merge is not None:
         lines.append(

@@ -20,9 +20,10 @@ from tasks.core.progress import say
 from tasks.core.stage import StageContext
 from tasks.publish.card import model_card
 from tasks.publish.config import PublishConfig
+from tasks.publish.history import TRAINING_PROFILE
 from tasks.publish.registry import Published, Registry
 
-VERSION = 1
+VERSION = 2
 COMPARED_CONVERSATIONS = 8
 ROOM_FACTOR = 5
 PUBLISH = "publish"
@@ -38,6 +39,7 @@ class PublishJob:
         model: the base.
         training: how the adapter was trained: ``method``, ``quant_type``, ``double_quantisation``.
         collected, generated, validated, trained, evaluated: the night's artifacts.
+        checks: the artifacts of the checks of documents and training set, for the lineage.
     """
 
     config: PublishConfig
@@ -49,6 +51,7 @@ class PublishJob:
     validated: ArtifactRef
     trained: ArtifactRef
     evaluated: ArtifactRef
+    checks: tuple[ArtifactRef, ...] = ()
 
     @property
     def evaluation(self) -> dict[str, Any]:
@@ -68,10 +71,15 @@ class PublishJob:
         )
 
     def fill(self, folder: Path, context: StageContext) -> Summary:
-        """Write ``adapter/``, ``evaluation.json``, ``lineage.json``, ``README.md`` and, if it passed, ``merged/``."""
+        """Write the adapter, evaluation, lineage, the training set's profile, the card and, if it passed, ``merged/``.
+
+        The profile lies beside the adapter so that later training sets can be compared with this one even when the
+        artifact that held it is gone.
+        """
         evaluation = self.evaluation
         shutil.copytree(self.trained.folder / "adapter", folder / "adapter")
         write_json(folder / "evaluation.json", evaluation)
+        shutil.copyfile(self.validated.folder / "profile.json", folder / TRAINING_PROFILE)
         lineage = self.lineage()
         write_json(folder / "lineage.json", lineage)
         merge: dict[str, Any] | None = None
@@ -116,7 +124,7 @@ class PublishJob:
         rows = pq.read_table(self.validated.folder / "training_set.parquet", columns=columns).to_pandas()
         prompts = rows[rows["prompt"] != ""].groupby(["prompt", "prompt_digest"]).size()
         teachers = rows[rows["teacher"] != ""].groupby(["teacher", "teacher_revision"]).size()
-        refs = (self.collected, self.generated, self.validated, self.trained, self.evaluated)
+        refs = (self.collected, self.generated, self.validated, *self.checks, self.trained, self.evaluated)
         return {
             "recipe": self.recipe,
             "base": {

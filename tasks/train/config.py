@@ -18,6 +18,9 @@ class TrainConfig(Section):
     (arXiv 2106.09685), rsLoRA Kalajdzievski 2023 (arXiv 2312.03732).
     """
 
+    rows: Literal["training_set", "control"] = Field(
+        "training_set", description="control: the random subset of the same size that validate.control keeps"
+    )
     method: Literal["qlora", "lora"] = Field("qlora", description="qlora: the frozen base in 4 bit; lora: in 16/32 bit")
     backend: Literal["unsloth", "transformers"] = "unsloth"
     chat_template: Literal["model", "chatml"] = Field(

@@ -12,7 +12,7 @@ from typing import Any
 
 from tasks.core.artifacts import ArtifactRef, StageKey, Summary
 from tasks.core.config import ModelSource
-from tasks.core.errors import MemoryShortage
+from tasks.core.errors import MemoryShortage, RecipeError
 from tasks.core.files import require_free_space, write_json
 from tasks.core.models import check_model, model_digest
 from tasks.core.processes import run_worker
@@ -21,7 +21,6 @@ from tasks.core.stage import StageContext
 from tasks.train.config import TrainConfig
 
 VERSION = 2
-TRAINING_SET = "training_set.parquet"
 EXPERIMENT = "retune"
 LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes")
 ROOM = 300 * 2**20
@@ -52,6 +51,11 @@ class TrainJob:
             libraries=LIBRARIES + (("unsloth", "unsloth_zoo") if self.config.backend == "unsloth" else ()),
         )
 
+    @property
+    def rows(self) -> Path:
+        """The table that is trained on."""
+        return self.training_set.folder / f"{self.config.rows}.parquet"
+
     def fill(self, folder: Path, context: StageContext) -> Summary:
         """Train in a child process and write ``adapter/``, ``loss.csv``, ``masking.json``, ``quarantine.parquet``.
 
@@ -59,9 +63,16 @@ class TrainJob:
         the adapter is written. Where memory is too small, the batch is halved and the steps accumulated instead.
 
         Raises:
+            RecipeError: the recipe wants the control, and the validate stage kept none.
             ModelError, TrainingError, MemoryShortage, MachineError, ChildError: see their docstrings.
         """
         check_model(self.model)
+        if not self.rows.is_file():
+            raise RecipeError(
+                f"The validate stage kept no {self.rows.name}",
+                where="train.rows",
+                remedy="set validate.control: true, or train.rows: training_set",
+            )
         work = context.work_folder("train")
         require_free_space(work, _room_for(self.model), "checkpoints")
         (work / "tmp").mkdir(parents=True, exist_ok=True)
@@ -94,7 +105,7 @@ class TrainJob:
             "config": config.model_dump(mode="json"),
             "model": self.model.model_dump(mode="json"),
             "seed": self.seed,
-            "training_set": str(self.training_set.folder / TRAINING_SET),
+            "training_set": str(self.rows),
             "out": str(folder.resolve()),
             "work": str(work.resolve()),
             "mlflow": {"uri": context.home.tracking_uri, "experiment": EXPERIMENT, "name": context.run_id},

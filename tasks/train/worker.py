@@ -94,7 +94,7 @@ def prepare_rows(
     from datasets import Dataset, disable_progress_bars
 
     disable_progress_bars()
-    frame = pd.read_parquet(training_set)
+    frame = pd.read_parquet(training_set, columns=["example_id", "messages", "tools", "prompt", "document_id"])
     tokenise = row_tokeniser(tokenizer, max_length)
     tokenised = [
         tokenise(for_template(messages), json.loads(tools) if tools else None)

@@ -6,22 +6,26 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from tasks.core.errors import ContractError
 from tasks.validate.contract import Contract, Rule
 from tasks.validate.expectations import expectation_class, load_great_expectations
+from tasks.validate.rows import contract_view
 
 SITE = Path("gx", "uncommitted", "data_docs", "local_site")
 EVERY_ROW_KEYS = ("unexpected_list", "unexpected_index_list", "partial_unexpected_index_list", "unexpected_index_query")
-
-
+SHOWN_CHARACTERS, SHOWN_ITEMS = 300, 20
+"""Of a value, and of a list of values, in Data Docs and messages."""
+COMPLETE = {"result_format": "COMPLETE", "return_unexpected_index_query": False}
 OBSERVED = {
     "observed_value": "observed",
     "partial_unexpected_list": "unexpected",
@@ -48,34 +52,35 @@ class Finding:
     exception: str | None
 
 
-def run_checkpoint(contract: Contract, rows: pd.DataFrame, data_docs: Path) -> list[Finding]:
+def run_checkpoint(contract: Contract, rows: pa.Table | pd.DataFrame, data_docs: Path) -> list[Finding]:
     """Check every rule on every row.
+
+    What Great Expectations judges is what quarantines: the failing rows come from the results of that one checkpoint.
 
     Args:
         contract: the rules.
-        rows: the table, any index; only the contract's columns are read.
+        rows: the table; only the contract's columns are read. Of a data frame the index does not matter.
         data_docs: the folder that Data Docs are written to; its ``index.html`` is the entrance.
 
     Returns:
-        one finding a rule, in the contract's order.
+        one finding a rule, in the contract's order; of a rule on a column that the table lacks, that it could not run.
+
+    Raises:
+        ContractError: a data frame has two columns of a name that a rule reads.
     """
     gx = load_great_expectations()
     data_docs.parent.mkdir(parents=True, exist_ok=True)
+    findings: dict[int, Finding] = {}
     with tempfile.TemporaryDirectory(prefix=".gx-", dir=data_docs.parent) as project:
         context = gx.get_context(mode="file", project_root_dir=project)
         _be_quiet(context)
+        frame = _frame(rows, contract.reads)
+        _read_results(context.validation_results_store, contract, tuple(frame.columns), findings)
         checkpoint = _checkpoint(gx, context, contract)
         # Python's strings, not Arrow's: Arrow's regular expressions know neither look-around nor Unicode classes.
         with warnings.catch_warnings(), pd.option_context("mode.string_storage", "python"):
             warnings.filterwarnings("ignore", "This pattern is interpreted as a regular expression", UserWarning)
-            outcome = checkpoint.run(batch_parameters={"dataframe": _plain_frame(rows)})
-        findings: dict[int, Finding] = {}
-        for identifier, validation in outcome.run_results.items():
-            for result in validation.results:
-                number = result.expectation_config.meta["rule"]
-                findings[number] = _finding(contract.rules[number], result)
-                _keep_samples_only(result.result)
-            context.validation_results_store.set(identifier, validation)
+            checkpoint.run(batch_parameters={"dataframe": frame})
         context.build_data_docs()
         shutil.move(Path(project) / SITE, data_docs)
     return [findings[number] for number in range(len(contract.rules))]
@@ -106,44 +111,91 @@ def _checkpoint(gx: Any, context: Any, contract: Contract) -> Any:
         gx.ValidationDefinition(name="rows", data=asset.add_batch_definition_whole_dataframe("all"), suite=suite)
     )
     return context.checkpoints.add(
-        gx.Checkpoint(name="contract", validation_definitions=[validation], result_format={"result_format": "COMPLETE"})
+        gx.Checkpoint(name="contract", validation_definitions=[validation], result_format=COMPLETE)
     )
 
 
-def _plain_frame(rows: pd.DataFrame) -> pd.DataFrame:
-    """The same values as Python objects, missing ones as None, on an index of positions."""
-    plain = rows.reset_index(drop=True)
-    texts = [name for name in plain.columns if not pd.api.types.is_numeric_dtype(plain[name])]
-    objects = {name: plain[name].astype(object).where(plain[name].notna(), None) for name in texts}
-    return plain.assign(**objects)
+def _read_results(store: Any, contract: Contract, columns: Sequence[str], findings: dict[int, Finding]) -> None:
+    """Read each result before it is stored, and let the store have samples only.
+
+    The store copies and serialises whatever it is given. A list of a million failing rows takes it minutes, everything
+    else about COMPLETE results next to nothing.
+    """
+    keep: Callable[..., Any] = store.set
+
+    def read_and_keep(key: Any, value: Any, **options: Any) -> Any:
+        for result in value.results:
+            number = result.expectation_config.meta["rule"]
+            findings[number] = _finding(contract.rules[number], result, columns)
+            result.result = _fit_to_show(result.result or {})
+            result.exception_info = _shortened(result.exception_info)
+        return keep(key, value, **options)
+
+    store.set = read_and_keep
 
 
-def _finding(rule: Rule, result: Any) -> Finding:
+def _frame(rows: pa.Table | pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
+    """These columns as Python objects, missing ones as None, numbers as numbers, on an index of positions."""
+    if isinstance(rows, pa.Table):
+        view = contract_view(rows, columns)
+        arrays = {name: view[name].to_numpy() for name in view.column_names}
+        return pd.DataFrame({name: _series(values) for name, values in arrays.items()}, index=range(rows.num_rows))
+    there = [name for name in columns if name in rows.columns]
+    if twice := [name for name in there if list(rows.columns).count(name) > 1]:
+        raise ContractError(f"Two columns have the name {twice[0]!r}", where="the table", remedy="rename one of them")
+    return pd.DataFrame({name: _series(rows[name]) for name in there}, index=range(len(rows)))
+
+
+def _series(values: pd.Series | NDArray[Any]) -> pd.Series:
+    if pd.api.types.is_numeric_dtype(values.dtype) and isinstance(values.dtype, np.dtype):
+        return pd.Series(np.asarray(values))
+    objects = np.asarray(values, dtype=object)
+    is_missing = pd.isna(objects)
+    if is_missing.any():
+        objects = objects.copy()
+        objects[is_missing] = None
+    return pd.Series(objects, dtype=object)
+
+
+def _finding(rule: Rule, result: Any, columns: Sequence[str]) -> Finding:
     found: dict[str, Any] = result.result or {}
     positions = found.get("unexpected_index_list")
     is_row_level = positions is not None or "element_count" in found
     failing = np.unique(np.asarray(positions or [], dtype=np.int64)) if is_row_level else None
-    return Finding(rule, bool(result.success), failing, _observed(found), _exception(result.exception_info))
+    lacking = [name for name in rule.reads if name not in columns]
+    exception = _exception(result.exception_info)
+    if exception and lacking:
+        exception = f"there is no column {lacking[0]!r}"
+    return Finding(rule, bool(result.success), failing, _observed(found), exception)
 
 
 def _observed(found: Mapping[str, Any]) -> str:
     if "element_count" in found and "unexpected_count" in found:
         return f"{found['unexpected_count']} of {found['element_count']} rows break it"
-    seen = [f"{words}: {found[key]}" for key, words in OBSERVED.items() if found.get(key) is not None]
-    return ", ".join(seen) or "it does not hold"
+    seen = [f"{words}: {_shortened(found[key])}" for key, words in OBSERVED.items() if found.get(key) is not None]
+    return ", ".join(seen) or ("there is nothing to observe" if "observed_value" in found else "it does not hold")
 
 
 def _exception(info: Mapping[str, Any] | None) -> str | None:
     """What an expectation raised: GX gives one record, or one for every metric that failed."""
     records = [info or {}, *(value for value in (info or {}).values() if isinstance(value, Mapping))]
     messages = [record.get("exception_message") or "raised" for record in records if record.get("raised_exception")]
-    return str(messages[0]) if messages else None
+    return _shortened(str(messages[0])) if messages else None
 
 
-def _keep_samples_only(found: dict[str, Any]) -> None:
-    """Make a result fit to show: a page with a million row numbers helps nobody."""
-    for key in EVERY_ROW_KEYS:
-        found.pop(key, None)
+def _fit_to_show(found: Mapping[str, Any]) -> dict[str, Any]:
+    """A result as it can be shown: a page with a million row numbers, or of a million characters, helps nobody."""
+    left_out = set(EVERY_ROW_KEYS)
     if "unexpected_percent" not in found:  # a rule on the table: Data Docs would take it for one on rows, and fail
-        found.pop("unexpected_count", None)
-        found.pop("partial_unexpected_list", None)
+        left_out |= {"unexpected_count", "partial_unexpected_list"}
+    return {name: _shortened(value) for name, value in found.items() if name not in left_out}
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > SHOWN_CHARACTERS:
+        return f"{value[:SHOWN_CHARACTERS]}…"
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list | tuple):
+        return [_shortened(item) for item in value[:SHOWN_ITEMS]]
+    return {name: _shortened(item) for name, item in value.items()} if isinstance(value, dict) else value

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks.core.errors import ContractViolation
 from tasks.validate.checkpoint import Finding
@@ -12,6 +13,7 @@ from tasks.validate.config import ValidateConfig
 from tasks.validate.contract import Contract
 
 SHOWN = 12
+KEPT, IN_ALL = "kept", "minimum_rows"
 
 
 def check_findings(contract: Contract, findings: Sequence[Finding]) -> None:
@@ -47,49 +49,75 @@ def _what_happened(finding: Finding) -> str:
     return f"{finding.observed}, expected {finding.rule.expectation}({wanted})"
 
 
-def check_floors(
-    config: ValidateConfig, labels: Mapping[str, int], expected: Iterable[str], losses: pd.DataFrame, accepted: int
-) -> None:
+def check_floors(config: ValidateConfig, fates: pa.Table, expected: Iterable[str]) -> dict[str, tuple[int, int]]:
     """Stop where too few rows are left.
 
     Args:
         config: the floors.
-        labels: accepted rows by the assistant's answer.
-        expected: answers that must be there: those the evaluation will ask for.
-        losses: as :func:`describe_losses` takes them.
-        accepted: accepted rows.
+        fates: every row that came in: its ``prompt``, its document's ``source``, its ``label`` (what the assistant
+            answers) and its ``fate``: :data:`KEPT`, or what took it.
+        expected: answers that must be there: those that the task names and the evaluation asks for.
+
+    Returns:
+        how many rows there are and how many are wanted: in all (:data:`IN_ALL`), and by label where that has a floor.
 
     Raises:
-        ContractViolation: saying what fell short by how much, and per prompt what the rows were lost to.
+        ContractViolation: saying what fell short by how much, and by prompt, by source and for each label that fell
+            short how many rows came in, how many were kept, and what took the others.
     """
+    kept = fates.filter(pc.equal(fates["fate"], KEPT))
     floor = config.minimum_rows_per_label
-    counts = {label: labels.get(label, 0) for label in sorted({*labels, *expected})}
-    short = [f"{label!r}: {count} of {floor} ({floor - count} short)" for label, count in counts.items()
-             if count < floor]  # fmt: skip
-    problems = []
-    if accepted < config.minimum_rows:
-        missing = config.minimum_rows - accepted
-        problems.append(("minimum_rows", f"{accepted} of {config.minimum_rows} rows ({missing} short)"))
-    if short:
-        more = f" and {len(short) - SHOWN} more" if len(short) > SHOWN else ""
-        problems.append(("minimum_rows_per_label", "; ".join(short[:SHOWN]) + more))
+    counted = counts_of(kept["label"]) if floor else {}
+    by_label = {label: (counted.get(label, 0), floor) for label in sorted({*counted, *expected})} if floor else {}
+    short = {label: have for label, (have, _) in by_label.items() if have < floor}
+    problems = [f"rows in all: {_short_by(kept.num_rows, config.minimum_rows)}"] * (kept.num_rows < config.minimum_rows)
+    keys = ["minimum_rows"] * len(problems) + ["minimum_rows_per_label"] * bool(short)
+    problems += [f"{label!r}: {_short_by(have, floor)}" for label, have in short.items()]
     if problems:
+        more = [f"{len(problems) - SHOWN} more"] * (len(problems) > SHOWN)
+        told = "\n".join(f"  {line}" for line in _where_they_went(fates, list(short)[:SHOWN]))
         raise ContractViolation(
-            f"Too little is left to train on: {'; '.join(text for _, text in problems)}\n{describe_losses(losses)}",
-            where=", ".join(f"validate.{key}" for key, _ in problems),
+            f"Too little is left to train on: {'; '.join([*problems[:SHOWN], *more])}\n{told}",
+            where=", ".join(f"validate.{key}" for key in keys),
             remedy="mend what loses most rows, write more rows per document, or lower the floor",
         )
+    return {IN_ALL: (kept.num_rows, config.minimum_rows), **by_label}
 
 
-def describe_losses(losses: pd.DataFrame) -> str:
-    """Per prompt, how many rows came in, and how many each rule took.
+def _where_they_went(fates: pa.Table, labels: Iterable[str]) -> list[str]:
+    """What took rows, by prompt and by source; of each of some labels by prompt."""
+    lines = [*describe_losses(fates, "prompt"), *describe_losses(fates, "source")]
+    for label in labels:
+        rows = fates.filter(pc.equal(fates["label"], label))
+        told = describe_losses(rows, "prompt") if rows.num_rows else ["no row came in with this answer"]
+        lines += [f"label {label!r}, {line}" for line in told]
+    return lines or ["there were no rows"]
 
-    Args:
-        losses: one row for every rule that a row broke (``rule`` None for an accepted row), with ``prompt`` and
-            ``row`` (its position).
-    """
-    lines = []
-    for prompt, group in losses.groupby("prompt", sort=True):
-        taken = ", ".join(f"{rule}: {count}" for rule, count in group["rule"].value_counts().items())
-        lines.append(f"  {prompt}: {group['row'].nunique()} rows in; lost to {taken or 'nothing'}")
-    return "\n".join(lines) or "  there were no rows"
+
+def describe_losses(fates: pa.Table, by: str) -> list[str]:
+    """By prompt or source, those that lost most first: how many rows came in and were kept, what took the others."""
+    counted = fates.group_by([by, "fate"]).aggregate([([], "count_all")])
+    groups: dict[str, dict[str, int]] = {}
+    for name, fate, count in zip(*(counted[key].to_pylist() for key in (by, "fate", "count_all")), strict=True):
+        groups.setdefault(str(name), {})[fate] = count
+    ordered = sorted(groups.items(), key=lambda item: (item[1].get(KEPT, 0) - sum(item[1].values()), item[0]))
+    lines = [f"{by} {name}: {_losses(counts)}" for name, counts in ordered[:SHOWN]]
+    return [*lines, f"and {len(ordered) - SHOWN} more"] if len(ordered) > SHOWN else lines
+
+
+def counts_of(values: pa.ChunkedArray | pa.Array) -> dict[str, int]:
+    """How often each text is there, in the order of the alphabet; missing ones are not counted."""
+    counted = pc.value_counts(values).to_pylist()
+    return dict(sorted((pair["values"], pair["counts"]) for pair in counted if pair["values"] is not None))
+
+
+def _short_by(have: int, wanted: int) -> str:
+    return f"{have} of {wanted} ({wanted - have} short)"
+
+
+def _losses(counts: Mapping[str, int]) -> str:
+    taken = sorted(
+        ((fate, count) for fate, count in counts.items() if fate != KEPT), key=lambda item: (-item[1], item[0])
+    )
+    lost = f", lost {', '.join(f'{count} to {fate}' for fate, count in taken)}" if taken else ""
+    return f"{sum(counts.values())} rows in, {counts.get(KEPT, 0)} kept{lost}"

@@ -1,22 +1,27 @@
-"""A contract file of the Open Data Contract Standard (ODCS v3, https://bitol.io): read, checked, and known by line."""
+"""A contract file of the Open Data Contract Standard (ODCS v3, https://bitol.io): read, checked, and known by place."""
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from jsonschema.exceptions import best_match
+from jsonschema.exceptions import ValidationError, best_match
 from jsonschema.validators import validator_for
 
-from tasks.core.errors import ContractError
+from tasks.core.findings import Finding
+from tasks.core.yaml_tree import broken_texts, doubled_keys, odd_keys
 
 if TYPE_CHECKING:
-    from open_data_contract_standard.model import OpenDataContractStandard
+    from open_data_contract_standard.model import DataQuality, OpenDataContractStandard
 
+SEE = "see https://bitol-io.github.io/open-data-contract-standard, or data_contracts/ for examples"
 Place = Sequence[str | int]
 
 
@@ -44,34 +49,114 @@ class ContractFile:
     document: OpenDataContractStandard
     tree: yaml.Node
 
-    @classmethod
-    def read(cls, path: Path) -> ContractFile:
-        """Read a contract and hold it against the standard's JSON schema.
-
-        Raises:
-            ContractError: the file is missing, no YAML, or no ODCS v3; with the line.
-        """
-        from open_data_contract_standard.model import OpenDataContractStandard
-
-        tree, data = _read_yaml(path)
-        schema = _mended(json.loads(OpenDataContractStandard.json_schema()))
-        error = best_match(validator_for(schema)(schema).iter_errors(data))
-        if error is not None:
-            place = ".".join(str(part) for part in error.absolute_path) or "the contract"
-            raise ContractError(
-                f"Not an Open Data Contract (ODCS v3): {place}: {error.message}",
-                where=_where(path, tree, list(error.absolute_path)),
-                remedy="see https://bitol-io.github.io/open-data-contract-standard, or data_contracts/ for examples",
-            )
-        return cls(path, OpenDataContractStandard.model_validate(data), tree)
+    def place(self, at: Place) -> tuple[int, int]:
+        """Line and column of the deepest part of a path through the document that exists."""
+        return _place(self.tree, at)
 
     def where(self, at: Place) -> str:
-        """File and line of the deepest part of a path through the document that exists."""
-        return _where(self.path, self.tree, at)
+        """The same as ``file:line``."""
+        return f"{self.path}:{self.place(at)[0]}"
 
-    def error(self, what: str, at: Place, remedy: str) -> ContractError:
-        """An error at a place in this file."""
-        return ContractError(what, where=self.where(at), remedy=remedy)
+    def finding(self, code: str, what: str, at: Place, remedy: str, *, is_error: bool = True) -> Finding:
+        """A fault at a place in this file."""
+        return Finding(code, what, str(self.path), *self.place(at), remedy, "error" if is_error else "warning")
+
+
+def read_file(path: Path) -> tuple[ContractFile | None, list[Finding]]:
+    """Read a contract and hold it against the standard's JSON schema.
+
+    Returns:
+        the contract, or None where the file is no contract at all; and what is wrong with it as a file of the standard.
+    """
+    from open_data_contract_standard.model import OpenDataContractStandard
+    from pydantic import ValidationError as Invalid
+
+    tree, data = _read_yaml(path)
+    if isinstance(data, Finding):
+        return None, [data]
+    findings = list(_faults_of_yaml(path, tree))
+    if not findings:
+        findings = _faults(path, tree, data)
+    try:
+        return ContractFile(path, OpenDataContractStandard.model_validate(data), tree), findings
+    except Invalid:
+        return None, findings
+
+
+def implementation_of(rule: DataQuality) -> dict[str, Any] | None:
+    """The expectation that a quality rule names and its ``kwargs``; None where they are not written as they must be."""
+    written = rule.implementation
+    try:
+        wanted = yaml.safe_load(written) if isinstance(written, str) else written
+    except yaml.YAMLError:
+        return None
+    is_sound = isinstance(wanted, dict) and isinstance(wanted.get("type"), str) and not set(wanted) - {"type", "kwargs"}
+    return wanted if is_sound else None
+
+
+def is_great_expectations(engine: str | None) -> bool:
+    """Whether an engine's name means Great Expectations, however it is spelled."""
+    return re.sub(r"[_\- ]", "", engine or "").lower() == "greatexpectations"
+
+
+def _faults(path: Path, tree: yaml.Node, data: dict[str, Any]) -> list[Finding]:
+    """What the standard's JSON schema finds, the first at each place, in the order of lines."""
+    schema = _schema()
+    found: dict[tuple[int, int], Finding] = {}
+    for error in validator_for(schema)(schema).iter_errors(data):
+        for fault in _as_findings(path, tree, best_match([error]) or error):
+            found.setdefault((fault.line, fault.column), fault)
+    return [found[place] for place in sorted(found)]
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    from open_data_contract_standard.model import OpenDataContractStandard
+
+    schema: dict[str, Any] = _mended(json.loads(OpenDataContractStandard.json_schema()))
+    return schema
+
+
+def _as_findings(path: Path, tree: yaml.Node, error: ValidationError) -> Iterator[Finding]:
+    at = list(error.absolute_path)
+    name = ".".join(str(part) for part in at) or "the contract"
+    if error.validator not in ("additionalProperties", "unevaluatedProperties") or not isinstance(error.instance, dict):
+        what = f"Not an Open Data Contract (ODCS v3): {name}: {error.message}"
+        yield Finding("not-odcs", what, str(path), *_place(tree, at), SEE)
+        return
+    for key in error.instance:
+        if repr(key) in error.message:  # the keys that are too many are quoted there
+            near = difflib.get_close_matches(key, _known_keys(), 1)
+            remedy = f"did you mean {near[0]!r}? {SEE}" if near else SEE
+            what = f"Not an Open Data Contract (ODCS v3): {name} has no key {key!r}"
+            yield Finding("unknown-key", what, str(path), *_place(tree, [*at, key]), remedy)
+
+
+@cache
+def _known_keys() -> tuple[str, ...]:
+    """Every key that the standard has somewhere."""
+
+    def keys(part: Any) -> Iterator[str]:
+        if isinstance(part, list):
+            for item in part:
+                yield from keys(item)
+        elif isinstance(part, dict):
+            named = part.get("properties")
+            yield from named if isinstance(named, dict) else ()
+            for value in part.values():
+                yield from keys(value)
+
+    return tuple(dict.fromkeys(keys(_schema())))
+
+
+def _faults_of_yaml(path: Path, tree: yaml.Node) -> Iterator[Finding]:
+    for text in broken_texts(tree):
+        yield Finding("yaml", "Half of a surrogate pair, which is no character", str(path), *_of(text), "remove it")
+    for odd in odd_keys(tree):
+        yield Finding("yaml", "A key that is no text", str(path), *_of(odd), "put templates and braces in quotes")
+    for key in doubled_keys(tree):
+        what = f"The key {key.value!r} stands twice, and YAML takes the last"
+        yield Finding("duplicate-key", what, str(path), *_of(key), "remove one of the two")
 
 
 def _mended(schema: Any) -> Any:
@@ -88,42 +173,49 @@ def _mended(schema: Any) -> Any:
     return {**mended, "required": ["logicalType"]} if is_condition else mended
 
 
-def _read_yaml(path: Path) -> tuple[yaml.Node, dict[str, Any]]:
+def _read_yaml(path: Path) -> tuple[yaml.Node, dict[str, Any] | Finding]:
+    """The nodes and the data of a file, or why it has none."""
+    nothing = yaml.ScalarNode("tag:yaml.org,2002:null", "")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         tree, data = yaml.compose(text, _TextLoader), yaml.load(text, _TextLoader)
-    except FileNotFoundError as error:
+    except FileNotFoundError:
         known = ", ".join(sorted(other.name for other in path.parent.glob("*.y*ml"))) or "none"
-        raise ContractError(
-            "The data contract does not exist", where=str(path), remedy=f"contracts in that folder: {known}"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ContractError(
-            f"The data contract cannot be read: {error}", where=str(path), remedy="name a readable UTF-8 file"
-        ) from error
-    except yaml.YAMLError as error:
+        remedy = f"contracts in that folder: {known}"
+        return nothing, Finding("no-file", "The data contract does not exist", str(path), 1, 1, remedy)
+    except UnicodeDecodeError as error:
+        before = error.object[: error.start].decode("utf-8")
+        place = before.count("\n") + 1, len(before) - before.rfind("\n")
+        what = f"The data contract is not UTF-8: {error.reason}"
+        return nothing, Finding("encoding", what, str(path), *place, "save it as UTF-8")
+    except OSError as error:
+        what = f"The data contract cannot be read: {error.strerror}"
+        return nothing, Finding("no-file", what, str(path), 1, 1, "name a readable file")
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
-        raise ContractError(
-            f"The data contract is no YAML: {getattr(error, 'problem', None) or error}",
-            where=f"{path}:{mark.line + 1 if mark else 1}",
-            remedy="correct the YAML at that line",
-        ) from error
+        place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        what = f"The data contract is no YAML: {getattr(error, 'problem', None) or error or 'nested too deeply'}"
+        return nothing, Finding("yaml", what, str(path), *place, "correct the YAML at that line")
     if tree is None or not isinstance(data, dict):
-        raise ContractError(
-            "The data contract is no mapping", where=f"{path}:1", remedy="begin with apiVersion: v3.0.2"
-        )
+        remedy = "begin with apiVersion: v3.1.0"
+        return nothing, Finding("yaml", "The data contract is no mapping", str(path), 1, 1, remedy)
     return tree, data
 
 
-def _where(path: Path, tree: yaml.Node, at: Place) -> str:
-    node, line = tree, tree.start_mark.line
+def _place(tree: yaml.Node, at: Place) -> tuple[int, int]:
+    node, place = tree, _of(tree)
     for part in at:
         if isinstance(node, yaml.MappingNode):
             pair = next(((key, value) for key, value in node.value if key.value == part), None)
             if pair is None:
                 break
-            line, node = pair[0].start_mark.line, pair[1]
+            place, node = _of(pair[0]), pair[1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
-            line = node.start_mark.line
-    return f"{path}:{line + 1}"
+            place = _of(node)
+    return place
+
+
+def _of(node: yaml.Node) -> tuple[int, int]:
+    """Line and column of a node, both from 1."""
+    return node.start_mark.line + 1, node.start_mark.column + 1

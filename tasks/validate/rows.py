@@ -1,128 +1,229 @@
-"""The stage's tables: reading rows of both origins into one, and writing what became of them."""
+"""The stage's tables: reading rows of both origins into one, what a contract sees of them, and the training set."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.core.files import canonical_json
-from tasks.core.messages import MESSAGES, Message, plain, turn_text, user_text
-from tasks.validate.contract import LINEAGE
+from tasks.core.messages import MESSAGES
+from tasks.validate.columns import DOCUMENT, LINEAGE
+from tasks.validate.conversations import (
+    BATCH_ROWS,
+    CONVERSATION,
+    as_conversations,
+    as_json,
+    by_batches,
+    said_by,
+)
+from tasks.validate.json_texts import TEXT
 
 COLLECTED, GENERATED = "collected", "generated"
-WRITTEN_BY = ("prompt", "prompt_digest", "request_id", "teacher", "teacher_revision", "sampling", "run_id")
-"""Lineage that only generated rows have."""
-TRAINING_SET = pa.schema(
-    [
-        ("example_id", pa.string()),
-        ("messages", MESSAGES),
-        ("tools", pa.string()),
-        *((name, pa.string()) for name in ("document_id", "origin", "prompt", "prompt_digest", "teacher")),
-        *((name, pa.string()) for name in ("teacher_revision", "sampling")),
-        ("seed", pa.int64()),
-        ("run_id", pa.string()),
-    ]
-)
-QUARANTINE = pa.schema(
-    [(name, pa.string()) for name in ("row_id", "rule", "value", "raw", "prompt", "document_id")]
-)  # fmt: skip
-DUPLICATES = pa.schema([(name, pa.string()) for name in ("row_id", "kind", "duplicate_of", "text")])
+COLLECTED_ROWS, UNKNOWN = "(collected)", "(unknown)"
+NUMBERS = ("seed", "line")
+BATCH_BYTES = 2**30
+SAID = ("user_text", "assistant_text")
 
 
-def read_rows(collected: Path | None, generated: Path | None, fields: Sequence[str]) -> pd.DataFrame:
-    """All rows that want to train, collected before generated, each in the order of their ids.
+def read_rows(
+    documents: Path, generated: Path | None, fields: Sequence[str], include_collected: bool = True
+) -> pa.Table:
+    """All rows that want to train: collected ones before generated ones, each in the order of their ids.
 
     Args:
-        collected: Parquet of collected documents, or None to leave them out.
+        documents: Parquet of the training documents.
         generated: Parquet of generated rows, or None where there are none.
-        fields: the recipe's fields; one that a table lacks is missing (None) in its rows.
+        fields: the recipe's fields; one that a table lacks is null in its rows.
+        include_collected: whether documents that are conversations are rows as well.
 
     Returns:
-        the lineage, the fields, ``messages`` (list of turns), ``tools``, ``user_text`` and ``assistant_text``, on a
-        fresh index. Of a collected row the id is its document's, and the raw text its conversation as JSON; a document
-        that is no conversation is no row.
+        ``LINEAGE``, the fields and ``tools`` as text (``seed`` as int64), ``messages`` (:data:`CONVERSATION`),
+        ``user_text`` and ``assistant_text``; what is missing is null. A collected row's id is its document's, its
+        ``raw`` is null: its conversation is all there is of it. A generated row's source is its document's.
     """
-    tables = [
-        _as_rows(table, origin, fields)
-        for table, origin in (
-            (pd.DataFrame() if collected is None else _conversations(_read(collected)), COLLECTED),
-            (pd.DataFrame() if generated is None else _read(generated), GENERATED),
-        )
-    ]
-    return pd.concat(tables, ignore_index=True)
+    tables = [_sorted(_collected_rows(documents, fields))] if include_collected else []
+    if generated is not None:
+        tables.append(_sorted(_generated_rows(generated, documents, fields)))
+    return pa.concat_tables(tables) if tables else _collected_rows(documents, fields).slice(0, 0)
 
 
-def read_user_texts(path: Path) -> pd.Series:
-    """What the users said in a table of documents, by document id."""
-    table = _conversations(_read(path))
-    return pd.Series([user_text(turns(row)) for row in table["messages"]], index=table["document_id"], dtype=object)
+def read_documents(path: Path, fields: Sequence[str]) -> pa.Table:
+    """All documents of a table, in its order.
+
+    Returns:
+        ``DOCUMENT``, the fields and ``tools`` as text (``line`` as int64), ``messages`` (:data:`CONVERSATION`),
+        ``user_text`` and ``assistant_text``; these are null where a document is no conversation.
+    """
+    return _read(path, (*DOCUMENT, *fields, "tools"))
+
+
+def read_training_set(path: Path, fields: Sequence[str]) -> pa.Table:
+    """The rows of a training set, with the columns that :func:`read_rows` gives them."""
+    found = _read(path, ("example_id", *LINEAGE, *fields, "tools"))
+    return _with(found, "row_id", found["example_id"]).drop_columns("example_id")
 
 
 def read_answers(path: Path) -> set[str]:
-    """The assistant's answers in a table of documents."""
-    return {answer_of(turns(row)) for row in _conversations(_read(path))["messages"]}
+    """What the assistant says in a table of documents."""
+    found = _read(path, ()).column("assistant_text")
+    return {text for text in pc.unique(found).to_pylist() if text is not None}
 
 
-def turns(value: Any) -> list[Message]:
-    """A conversation as stored, as Python objects; missing parts are empty."""
-    if not isinstance(value, list):
-        return []
-    return plain([{"role": "", "content": "", **turn} for turn in value if turn])
+def contract_view(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Those columns of a table that a contract names, as it sees them: ``messages`` is JSON text.
+
+    A column that the table lacks is left out.
+    """
+    return pa.table({name: _as_seen(table, name) for name in dict.fromkeys(columns) if name in table.column_names})
 
 
-def answer_of(messages: Sequence[Mapping[str, Any]]) -> str:
-    """What the assistant said, all turns, its tool calls among them."""
-    return "\n".join(turn_text(message) for message in messages if message["role"] == "assistant")
+def raw_texts(table: pa.Table) -> pa.ChunkedArray:
+    """What each row was made from: the teacher's answer; of a row that was not written, its conversation as JSON."""
+    conversations = _json(table["messages"])
+    if not {"raw", "origin"} <= set(table.column_names):
+        return conversations
+    is_written = pc.fill_null(pc.equal(table["origin"], GENERATED), False)
+    return pc.if_else(is_written, table["raw"].cast(TEXT), conversations)
 
 
-def write_training_set(path: Path, rows: pd.DataFrame) -> None:
-    """Write the accepted rows."""
-    _write(path, rows.rename(columns={"row_id": "example_id"}), TRAINING_SET)
+def prompts_of(rows: pa.Table) -> pa.ChunkedArray:
+    """The prompt that wrote each row; of a collected one its origin, in brackets that no prompt's name can have."""
+    named = pc.fill_null(rows["prompt"], UNKNOWN)
+    return pc.if_else(pc.fill_null(pc.equal(rows["origin"], COLLECTED), False), pa.scalar(COLLECTED_ROWS, TEXT), named)
 
 
-def write_quarantine(path: Path, rows: pd.DataFrame) -> None:
-    """Write the rejected rows, with the rules they broke and their raw text."""
-    _write(path, rows, QUARANTINE)
+def training_set_schema(fields: Sequence[str]) -> pa.Schema:
+    """The columns of ``training_set.parquet``: the conversation first, then all that a contract can name."""
+    names = [name for name in dict.fromkeys((*LINEAGE, *fields)) if name not in ("row_id", "messages", "tools")]
+    head = [("example_id", pa.string()), ("messages", MESSAGES), ("tools", pa.string())]
+    return pa.schema([*head, *((name, _stored_as(name)) for name in names)])
 
 
-def write_duplicates(path: Path, rows: pd.DataFrame) -> None:
-    """Write the rows that say again what another one says."""
-    _write(path, rows, DUPLICATES)
+def write_training_set(path: Path, rows: pa.Table, fields: Sequence[str]) -> None:
+    """Write rows that may train; lineage that a row does not have is empty, a field that it lacks is null."""
+    schema = training_set_schema(fields)
+    with pq.ParquetWriter(path, schema) as file:
+        for batch in batches_of(rows):
+            filled = [_filled(batch, "row_id" if name == "example_id" else name) for name in schema.names]
+            file.write_table(pa.table(filled, names=schema.names).cast(schema))
 
 
-def _read(path: Path) -> pd.DataFrame:
-    """A Parquet file with Python objects in it: None for what is missing, lists of dicts for conversations."""
-    table = pq.read_table(path)
-    columns = {name: pd.Series(table[name].to_pylist(), dtype=object) for name in table.column_names}
-    return pd.DataFrame(columns)
+def batches_of(table: pa.Table) -> Iterator[pa.Table]:
+    """The same rows, so many at a time that a batch's texts fit into an Arrow array with 32-bit offsets."""
+    for start in range(0, table.num_rows, BATCH_ROWS):
+        yield from _halved(table.slice(start, BATCH_ROWS))
 
 
-def _conversations(table: pd.DataFrame) -> pd.DataFrame:
-    """The documents that are conversations; the others feed prompts, and are neither trained on nor asked."""
-    return table[table["messages"].map(bool).astype(bool)].reset_index(drop=True) if "messages" in table else table
+def as_text(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
+    """A column of any type as text: nested values and bytes as JSON writes them."""
+    try:
+        return column.cast(TEXT)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        written = [None if value is None else canonical_json(value) for value in column.to_pylist()]
+        return pa.array(written, TEXT)
 
 
-def _as_rows(table: pd.DataFrame, origin: str, fields: Sequence[str]) -> pd.DataFrame:
-    given = {name: table[name] for name in (*LINEAGE, *fields, "tools") if name in table}
-    lacking = dict.fromkeys((*LINEAGE, *fields, "tools"), None)
-    conversations = [turns(value) for value in table["messages"]] if "messages" in table else []
-    rows = pd.DataFrame({**lacking, **given}, index=table.index, dtype=object).assign(origin=origin)
-    rows["messages"] = pd.Series(conversations, index=table.index, dtype=object)
-    if origin == COLLECTED:
-        of_the_document = {"row_id": table.get("document_id"), "raw": rows["messages"].map(canonical_json)}
-        rows = rows.assign(**of_the_document, **dict.fromkeys(WRITTEN_BY, ""), seed=0)
-    said = {"user_text": user_text, "assistant_text": answer_of}
-    rows = rows.assign(**{name: rows["messages"].map(speak).astype(object) for name, speak in said.items()})
-    return rows.sort_values("row_id", kind="stable", na_position="last", ignore_index=True)
+def _halved(table: pa.Table) -> Iterator[pa.Table]:
+    if table.num_rows > 1 and table.nbytes > BATCH_BYTES:
+        half = table.num_rows // 2
+        yield from _halved(table.slice(0, half))
+        yield from _halved(table.slice(half))
+    else:
+        yield table
 
 
-def _write(path: Path, rows: pd.DataFrame, schema: pa.Schema) -> None:
-    texts = {name: rows[name].where(rows[name].notna(), "") for name in schema.names if name != "messages"}
-    texts |= {"seed": rows["seed"].where(rows["seed"].notna(), 0).astype("int64")} if "seed" in schema.names else {}
-    filled = rows.assign(**texts)
-    pq.write_table(pa.Table.from_pylist(filled[schema.names].to_dict("records"), schema=schema), path)
+def _read(path: Path, columns: Sequence[str], conversations_only: bool = False) -> pa.Table:
+    """A Parquet file's columns, those that it lacks as nulls, with what was said in its conversations."""
+    file = pq.ParquetFile(path)
+    names = dict.fromkeys((*columns, "messages"))
+    there = [name for name in names if name in file.schema_arrow.names]
+    schema = pa.schema([*((name, _held_as(name)) for name in names), *((name, TEXT) for name in SAID)])
+    batches = []
+    for batch in file.iter_batches(BATCH_ROWS, columns=there):
+        held = {name: _as_held(batch.column(name), name) for name in there}
+        held |= {name: pa.nulls(len(batch), _held_as(name)) for name in names if name not in held}
+        said = {f"{role}_text": said_by(held["messages"], role) for role in ("user", "assistant")}
+        one = pa.record_batch({**held, **said}).select(schema.names)
+        batches.append(one.filter(pc.is_valid(one["user_text"])) if conversations_only else one)
+    return pa.Table.from_batches([batch.cast(schema) for batch in batches], schema)
+
+
+def _held_as(name: str) -> pa.DataType:
+    """The type of a column in the stage's tables."""
+    return CONVERSATION if name == "messages" else pa.int64() if name in NUMBERS else TEXT
+
+
+def _stored_as(name: str) -> pa.DataType:
+    return pa.int64() if name in NUMBERS else pa.string()
+
+
+def _as_held(column: pa.Array, name: str) -> pa.Array:
+    if name == "messages":
+        return as_conversations(column)
+    if name not in NUMBERS:
+        return as_text(column)
+    try:
+        return column.cast(pa.int64())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return pa.nulls(len(column), pa.int64())
+
+
+def _as_seen(table: pa.Table, name: str) -> pa.ChunkedArray:
+    if name == "messages":
+        return _json(table[name])
+    return raw_texts(table) if name == "raw" else table[name]
+
+
+def _json(messages: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Conversations as JSON text; such text stays as it is."""
+    if pa.types.is_string(messages.type) or pa.types.is_large_string(messages.type):
+        return messages
+    return by_batches(lambda batch: as_json(as_conversations(batch)), messages)
+
+
+def _collected_rows(documents: Path, fields: Sequence[str]) -> pa.Table:
+    found = _read(documents, (*LINEAGE, *fields, "tools"), conversations_only=True)
+    found = _with(found, "row_id", found["document_id"])
+    return _with(found, "origin", _constant(COLLECTED, found.num_rows))
+
+
+def _generated_rows(path: Path, documents: Path, fields: Sequence[str]) -> pa.Table:
+    found = _read(path, (*LINEAGE, *fields, "tools"))
+    found = _with(found, "origin", _constant(GENERATED, found.num_rows))
+    return _with(found, "source", _sources(found["document_id"], documents))
+
+
+def _sorted(table: pa.Table) -> pa.Table:
+    """In the order of ``row_id``, missing ids last.
+
+    A column at a time, so that a table which nobody else holds is not held twice.
+    """
+    order = pc.sort_indices(table.select(["row_id"]), [("row_id", "ascending", "at_end")])
+    for name in table.column_names:
+        table = _with(table, name, table[name].take(order))
+        pa.default_memory_pool().release_unused()
+    return table
+
+
+def _sources(document_ids: pa.ChunkedArray, documents: Path) -> pa.ChunkedArray:
+    known = _read(documents, ("document_id", "source"))
+    at = pc.index_in(document_ids, value_set=known["document_id"].combine_chunks(), skip_nulls=True)
+    return known["source"].take(at)
+
+
+def _with(table: pa.Table, name: str, values: pa.ChunkedArray) -> pa.Table:
+    return table.set_column(table.column_names.index(name), name, values)
+
+
+def _constant(value: str, rows: int) -> pa.ChunkedArray:
+    return pa.chunked_array([pa.repeat(pa.scalar(value, TEXT), rows)], TEXT)
+
+
+def _filled(rows: pa.Table, name: str) -> pa.ChunkedArray:
+    if name == "seed":
+        return pc.fill_null(rows[name], 0)
+    return pc.fill_null(rows[name], "") if name in LINEAGE or name == "tools" else rows[name]

@@ -1,100 +1,192 @@
 """When two texts say the same: normalised equality, and Jaccard similarity of character shingles.
 
-Candidates come from MinHash with locality-sensitive hashing (Broder 1997; Leskovec, Rajaraman and Ullman, *Mining of
-Massive Datasets*, chapter 3); each is verified by its real Jaccard similarity, so nothing is dropped on an estimate.
+Everything works on arrow arrays and numpy arrays, a batch of texts at a time, so that a million texts need no Python
+object each.
 """
 
 from __future__ import annotations
 
-import re
 import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import TypeAlias, TypeVar
 
-SEED = 42
-CHUNK = 5_000
-MISSED_AT_MOST = 1e-6
-"""Chance that a pair just at the threshold shares no band, and so is never compared."""
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+Texts: TypeAlias = Sequence[str] | pa.Array | pa.ChunkedArray
+Hashes = NDArray[np.uint64]
+Positions = NDArray[np.int64]
+Number = TypeVar("Number", np.int32, np.int64, np.uint64)
+
+BATCH = 10_000
+"""Texts that are normalised at a time."""
+PAIRS = 2_048
+"""Pairs that are compared at a time."""
+BYTES = 2_000_000
+"""Text that is worked on at a time, where no single one is longer: its shingles take 70 bytes a character."""
+NO_CHARACTER = 0x110000
+"""Fills a text up to the size of a shingle; no character of Unicode has this code point."""
+MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 def normalise(text: str) -> str:
     """The text without what does not change its meaning: case, compatibility forms, punctuation and white space.
 
-    A text of nothing but punctuation keeps it, so that "?" and "!" stay apart.
+    A text of nothing but punctuation keeps it, so that "?" and "!" stay apart. Many texts: :func:`normalise_texts`.
     """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return _gaps().sub(" ", folded).strip() or folded.strip()
+    normalised: str = normalise_texts([text])[0].as_py()
+    return normalised
 
 
-def shingles(text: str, size: int) -> set[str]:
-    """Every run of ``size`` characters; of a shorter text the text itself."""
-    return {text[start : start + size] for start in range(max(1, len(text) - size + 1))}
+def normalise_texts(texts: Texts) -> pa.LargeStringArray:
+    """:func:`normalise` of every text, in the same order."""
+    arrow = as_array(texts)
+    batches = [_normalise(part) for part in portions(arrow, BATCH)]
+    return pa.concat_arrays(batches) if batches else arrow
 
 
-def jaccard(one: set[str], other: set[str]) -> float:
-    """Shared over all shingles: 0 to 1."""
-    union = len(one | other)
-    return len(one & other) / union if union else 1.0
+def portions(texts: pa.LargeStringArray, most: int) -> Iterator[pa.LargeStringArray]:
+    """The texts in their order, in arrays of at most so many, and of at most :data:`BYTES` or of a single one."""
+    for begin, end in _ranges(pc.binary_length(texts).to_numpy(zero_copy_only=False), most):
+        yield texts.slice(begin, end - begin)
 
 
-class SimilarTexts:
-    """An index of normalised texts that finds the nearest one above a threshold.
+def as_array(texts: Texts) -> pa.LargeStringArray:
+    """Texts as one arrow array, which can hold more than 2 GiB of them; what is null becomes an empty text."""
+    if isinstance(texts, pa.Array | pa.ChunkedArray):
+        cast = pc.fill_null(texts.cast(pa.large_string()), "")
+        return cast.combine_chunks() if isinstance(cast, pa.ChunkedArray) else cast
+    # Half of a surrogate pair, which JSON can hold, has no UTF-8.
+    return pa.array([text.encode("utf-8", "replace") for text in texts], pa.large_binary()).cast(pa.large_string())
+
+
+def _normalise(texts: pa.LargeStringArray) -> pa.LargeStringArray:
+    folded = pc.ascii_lower(texts)
+    foreign = pc.invert(pc.string_is_ascii(texts))
+    if pc.any(foreign).as_py():
+        others = pa.array(map(_fold, texts.filter(foreign).to_pylist()), pa.large_string())
+        folded = pc.replace_with_mask(folded, foreign, others)
+    bare = pc.utf8_trim(pc.replace_substring_regex(folded, _gaps(), " "), " ")
+    nothing = pc.equal(bare, "")
+    if pc.any(nothing).as_py():
+        kept = pa.array((text.strip() for text in folded.filter(nothing).to_pylist()), pa.large_string())
+        bare = pc.replace_with_mask(bare, nothing, kept)
+    return bare
+
+
+def _fold(text: str) -> str:
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+@cache
+def _gaps() -> str:
+    """An expression for RE2: runs of white space and of all punctuation that this Python's Unicode knows."""
+    gaps = [char.isspace() or unicodedata.category(char)[0] == "P" for char in map(chr, range(sys.maxunicode + 1))]
+    edges = np.flatnonzero(np.diff(np.array([False, *gaps, False])))
+    return "[" + "".join(rf"\x{{{first:x}}}-\x{{{after - 1:x}}}" for first, after in edges.reshape(-1, 2)) + "]+"
+
+
+def shingle_hashes(texts: pa.LargeStringArray, size: int) -> tuple[Hashes, Positions]:
+    """A 64-bit hash of every shingle of every text, repeated ones too, in the order of the text.
+
+    A shingle is a run of ``size`` characters; of a shorter text it is the text itself.
+
+    Returns:
+        The hashes of all texts one after the other, and where each text's begin in them (one more than texts; the
+        last is their number).
+    """
+    points = np.frombuffer("".join(texts.to_pylist()).encode("utf-32-le"), dtype=np.uint32)
+    lengths = pc.utf8_length(texts).to_numpy(zero_copy_only=False).astype(np.int64)
+    padded = np.maximum(lengths, size)
+    cells = np.full(padded.sum(), NO_CHARACTER, dtype=np.uint64)
+    cells[spread(lengths, starts(padded))] = points
+    rolled = np.zeros(max(0, len(cells) - size + 1), dtype=np.uint64)
+    for offset in range(size):
+        rolled *= MULTIPLIER
+        rolled += cells[offset : offset + len(rolled)]
+    counts = padded - size + 1
+    return mix(rolled[spread(counts, starts(padded))]), np.append(starts(counts), counts.sum())
+
+
+def starts(lengths: Positions) -> Positions:
+    """Where each of several runs begins, when one follows the other."""
+    return np.cumsum(lengths) - lengths
+
+
+def spread(lengths: Positions, begins: Positions) -> Positions:
+    """The positions begin, begin + 1, ... of runs of these lengths, one run after the other."""
+    return np.arange(lengths.sum()) + np.repeat(begins - starts(lengths), lengths)
+
+
+def mix(values: Hashes) -> Hashes:
+    """Every bit of a value spread over all 64 (the finaliser of splitmix64: Steele, Lea and Flood 2014)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def similarities(texts: pa.LargeStringArray, left: Positions, right: Positions, size: int) -> NDArray[np.float64]:
+    """Jaccard similarity of the shingles of pairs of texts.
+
+    Two shingles count as one where 52 bits of their hashes agree; that two others of a pair of texts of 300 characters
+    do so by chance has a probability of about 1e-11.
 
     Args:
-        threshold: Jaccard similarity from which two texts are similar.
+        texts: normalised.
+        left: position of one text of each pair.
+        right: position of the other.
         size: characters in a shingle.
-        permutations: MinHash permutations.
     """
-
-    def __init__(self, threshold: float, size: int, permutations: int = 128) -> None:
-        from rensa import RMinHashLSH
-
-        self._threshold, self._size, self._permutations = threshold, size, permutations
-        self._index = RMinHashLSH(threshold, permutations, bands(threshold, permutations))
-        self._texts: list[str] = []
-
-    def sketches(self, texts: Sequence[str]) -> Iterator[tuple[str, Any]]:
-        """Each text with its MinHash, computed in chunks."""
-        from rensa import RMinHash
-
-        for start in range(0, len(texts), CHUNK):
-            chunk = texts[start : start + CHUNK]
-            tokens = [sorted(shingles(text, self._size)) for text in chunk]
-            yield from zip(chunk, RMinHash.from_token_sets(tokens, self._permutations, SEED), strict=True)
-
-    def add(self, text: str, sketch: Any) -> int:
-        """Put a text into the index; its number counts from 0."""
-        number = len(self._texts)
-        self._index.insert(number, sketch)
-        self._texts.append(text)
-        return number
-
-    def nearest(self, text: str, sketch: Any) -> int | None:
-        """The number of the most similar text at or above the threshold (of equals the first), or None."""
-        own = shingles(text, self._size)
-        scored = [
-            (jaccard(own, shingles(self._texts[number], self._size)), -number) for number in self._index.query(sketch)
-        ]
-        best, number = max(scored, default=(0.0, 0))
-        return -number if scored and best >= self._threshold else None
+    found = np.empty(len(left), dtype=np.float64)
+    if not len(left):
+        return found
+    ends = np.frombuffer(texts.buffers()[1], dtype=np.int64)[texts.offset :]
+    for begin, end in _ranges(ends[left + 1] - ends[left] + ends[right + 1] - ends[right], PAIRS):
+        found[begin:end] = _similarities(texts, left[begin:end], right[begin:end], size)
+    return found
 
 
-@cache
-def bands(threshold: float, permutations: int) -> int:
-    """The fewest bands (hence the fewest false candidates) that miss a pair at the threshold almost never.
+def _ranges(lengths: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
+    """Ranges of at most so many items that have at most :data:`BYTES` together, but of one at least."""
+    behind = np.cumsum(lengths)
+    begin = 0
+    while begin < len(lengths):
+        before = behind[begin] - lengths[begin]
+        full = int(np.searchsorted(behind, before + BYTES, side="right"))
+        end = max(begin + 1, min(begin + most, full))
+        yield begin, end
+        begin = end
 
-    A pair of similarity s shares one of b bands of r rows with probability 1 - (1 - s^r)^b.
-    """
-    divisors = [count for count in range(1, permutations + 1) if permutations % count == 0]
-    sure = (count for count in divisors if (1 - threshold ** (permutations // count)) ** count <= MISSED_AT_MOST)
-    return next(sure, permutations)
+
+def _similarities(texts: pa.LargeStringArray, left: Positions, right: Positions, size: int) -> NDArray[np.float64]:
+    one, other = (_by_pair(texts.take(pa.array(side)), size) for side in (left, right))
+    both = np.sort(np.concatenate([one, other]), kind="stable")
+    shared = _count_by_pair(both[1:][both[1:] == both[:-1]], len(left))
+    similarity: NDArray[np.float64] = shared / (_count_by_pair(both, len(left)) - shared)
+    return similarity
 
 
-@cache
-def _gaps() -> re.Pattern[str]:
-    """White space and every punctuation character of Unicode."""
-    points = (chr(code) for code in range(sys.maxunicode + 1))
-    punctuation = "".join(char for char in points if unicodedata.category(char).startswith("P"))
-    return re.compile(rf"[\s{re.escape(punctuation)}]+")
+def _by_pair(texts: pa.LargeStringArray, size: int) -> Hashes:
+    """The distinct shingles of each text, sorted: the text's number in the upper 12 bits, 52 of the hash below."""
+    hashes, offsets = shingle_hashes(texts, size)
+    numbers = np.repeat(np.arange(len(texts), dtype=np.uint64), np.diff(offsets))
+    return each_once((numbers << np.uint64(52)) | (hashes >> np.uint64(12)))
+
+
+def each_once(values: NDArray[Number]) -> NDArray[Number]:
+    """The distinct values, sorted. Ten times as fast as numpy's own (2.4), which hashes them."""
+    values = np.sort(values)
+    return values[begins_of(values)]
+
+
+def begins_of(values: NDArray[Number]) -> NDArray[np.bool_]:
+    """Where a run of equal values begins."""
+    return np.append(True, values[1:] != values[:-1])[: len(values)]
+
+
+def _count_by_pair(keys: Hashes, pairs: int) -> NDArray[np.int64]:
+    return np.bincount((keys >> np.uint64(52)).astype(np.int64), minlength=pairs)

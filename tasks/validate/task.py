@@ -1,4 +1,4 @@
-"""The Prefect task of the validate stage."""
+"""The Prefect tasks of the validate package: one at each boundary that data cross."""
 
 from __future__ import annotations
 
@@ -7,10 +7,24 @@ from prefect import task
 from tasks.core.home import Home
 from tasks.core.stage import StageResult, run_stage
 from tasks.core.task import stage_policy
+from tasks.validate.check_documents import CheckDocumentsJob
+from tasks.validate.check_training_set import CheckTrainingSetJob
 from tasks.validate.validate import ValidateJob
+
+
+@task(**stage_policy("check_documents"))
+def check_documents(job: CheckDocumentsJob, run_id: str) -> StageResult:
+    """Find the artifact of the documents that keep their contracts, or make it."""
+    return run_stage(job, Home.from_environment(), run_id)
 
 
 @task(**stage_policy("validate"))
 def validate_rows(job: ValidateJob, run_id: str) -> StageResult:
     """Find the artifact of the validate stage, or make it."""
+    return run_stage(job, Home.from_environment(), run_id)
+
+
+@task(**stage_policy("check_training_set"))
+def check_training_set(job: CheckTrainingSetJob, run_id: str) -> StageResult:
+    """Find the artifact of the training set's contract and its drift, or make it."""
     return run_stage(job, Home.from_environment(), run_id)

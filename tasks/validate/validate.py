@@ -1,40 +1,51 @@
-"""Rows in, a training set out: what breaks the contract, repeats another row or leaks the holdout is set aside."""
+"""Rows in, a training set out: what breaks a contract, leaks an evaluation text or repeats another row is set aside."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from tasks.core.artifacts import REPORT_FOLDER, ArtifactRef, StageKey, Summary
-from tasks.core.errors import ContractViolation
-from tasks.core.files import canonical_json, file_digest
-from tasks.core.messages import why_invalid
+from tasks.core.artifacts import ArtifactRef, StageKey, Summary
+from tasks.core.files import file_digest, write_json
+from tasks.core.models import model_digest
 from tasks.core.stage import StageContext
-from tasks.validate.checkpoint import Finding, run_checkpoint
+from tasks.validate.boundary import LIBRARIES, contract_digests, kept_if_it_stops, shaping
 from tasks.validate.config import ValidateConfig
-from tasks.validate.contamination import find_contamination
-from tasks.validate.contract import Rule, contract_columns, read_contract
-from tasks.validate.duplicates import find_duplicates
-from tasks.validate.judge import check_findings, check_floors
-from tasks.validate.rows import (
-    COLLECTED,
-    read_answers,
-    read_rows,
-    read_user_texts,
-    write_duplicates,
-    write_quarantine,
-    write_training_set,
+from tasks.validate.contamination import (
+    Contaminated,
+    EvaluationTexts,
+    find_contamination,
+    write_contaminated,
 )
+from tasks.validate.contract import Contract, ContractContext, contract_columns, read_contract
+from tasks.validate.duplicates import Duplicates, find_duplicates
+from tasks.validate.evaluation_sets import read_evaluation_sets
+from tasks.validate.judge import check_floors
+from tasks.validate.meaning import add_same_meaning
+from tasks.validate.outcome import Outcome
+from tasks.validate.precedence import precedence
+from tasks.validate.profile import PROFILE, profile
+from tasks.validate.quarantine import counts_by_rule, first_rules, write_quarantine
+from tasks.validate.row_checks import ROWS, TRAINING_SET, RowChecks
+from tasks.validate.rows import read_answers, read_documents, read_rows, write_training_set
+from tasks.validate.waterfall import Lost, find_waterfall, write_waterfall
 
-VERSION = 2
-DATA_DOCS = "data_docs"
-MOST_LABELS = 100
-"""More distinct answers than this are free text, not labels, and are not counted one by one."""
+VERSION = 3
+HOLDOUT = "holdout"
+DUPLICATES = pa.schema(
+    [
+        *((name, pa.string()) for name in ("row_id", "origin", "prompt", "document_id", "source", "kind")),
+        *((name, pa.string()) for name in ("duplicate_of", "text", "original")),
+    ]
+)
+"""``text`` is what the user says in the row, ``original`` what it says in the row that is kept, ``duplicate_of``."""
 
 
 @dataclass(frozen=True)
@@ -43,174 +54,182 @@ class ValidateJob:
 
     Attributes:
         config: the recipe's section.
-        collected: the documents and the holdout.
+        collected: the collect stage's artifact: all held-out documents, of which none may train.
+        documents: the documents that kept their contracts.
         generated: the written rows, or None where nothing is generated.
-        fields: the recipe's fields, as the contract may name them.
+        fields: the recipe's fields, as the contracts may name them.
+        context: what rules take from the recipe.
+        seed: of the random subset and of samples.
     """
 
     config: ValidateConfig
     collected: ArtifactRef
+    documents: ArtifactRef
     generated: ArtifactRef | None
     fields: tuple[str, ...]
+    context: ContractContext
+    seed: int = 3407
 
     def key(self) -> StageKey:
         """What determines the training set."""
+        contracts = {name: getattr(self.config.contracts, name) for name in (ROWS, TRAINING_SET)}
+        sets = self.config.contamination.evaluation_sets
+        files = {f"evaluation set: {name}": file_digest(Path(one.path)) for name, one in sets.items()}
+        if self.config.same_meaning is not None:
+            files["same_meaning.model"] = model_digest(self.config.same_meaning.model)
+        shapes = {"validate": _shaping(self.config), "context": shaping(self.context)}
         return StageKey(
             stage="validate",
             version=VERSION,
-            config={"validate": self.config.model_dump(mode="json", exclude={"contract"}), "fields": self.fields},
-            inputs=[ref for ref in (self.collected, self.generated) if ref is not None],
-            files={"contract": file_digest(Path(self.config.contract))},
-            libraries=("great-expectations", "rensa", "pandas"),
+            config={**shapes, "fields": self.fields, "seed": self.seed},
+            inputs=[ref for ref in (self.collected, self.documents, self.generated) if ref is not None],
+            files={**contract_digests(contracts), **files},
+            libraries=(*LIBRARIES, "rensa"),
         )
 
     def fill(self, folder: Path, context: StageContext) -> Summary:
-        """Write the training set, the quarantine, the duplicates and the Data Docs.
+        """Write the training set, what was set aside and why, the profile, the waterfall and the Data Docs.
 
         Raises:
-            ContractViolation: the table as a whole breaks the contract, or too little is left. What was found is
-                then kept beside the run's logs.
+            ContractViolation: the table as a whole breaks a contract, or too little is left. What was found is then
+                kept beside the run's logs.
         """
-        try:
-            return self._fill(folder)
-        except ContractViolation:
-            evidence = context.log("validate").with_suffix("")
-            shutil.copytree(folder, evidence, dirs_exist_ok=True)
-            raise
+        with kept_if_it_stops(folder, context, "validate"):
+            context.on_progress(0.0, "reading rows")
+            rows = read_rows(self._train, self._generated("rows"), self.fields, self.config.include_collected)
+            checks = self._check_contracts(rows, folder, context)
+            outcome = self._set_aside(checks, folder, context)
+            context.on_progress(0.8, "writing the training set")
+            details = self._keep(checks, outcome, folder)
+            checks.stop_if_broken()
+            floors = check_floors(self.config, outcome.fates(), self._labels_to_learn())
+            rules = counts_by_rule(checks.breaches)
+            return outcome.summary({"rules": rules, "warnings": checks.warnings, "floors": floors, **details})
 
-    def _fill(self, folder: Path) -> Summary:
-        contract = read_contract(Path(self.config.contract), contract_columns(self.fields))
-        rows = self._rows()
-        checked = rows[list(contract_columns(self.fields))].assign(messages=rows["messages"].map(canonical_json))
-        findings = run_checkpoint(contract, checked, folder / REPORT_FOLDER / DATA_DOCS)
-        breaches = pd.concat(
-            [*contract_breaches(findings, checked), message_breaches(rows), self._contamination(rows)],
-            ignore_index=True,
+    @property
+    def _train(self) -> Path:
+        return self.documents.folder / "train.parquet"
+
+    def _generated(self, table: str) -> Path | None:
+        return self.generated.folder / f"{table}.parquet" if self.generated else None
+
+    def _contract(self, name: str) -> Contract:
+        path = Path(getattr(self.config.contracts, name))
+        return read_contract(path, contract_columns(self.fields), context=self.context)
+
+    def _check_contracts(self, rows: pa.Table, folder: Path, context: StageContext) -> RowChecks:
+        """Hold the rows against the contracts, and write the quarantine."""
+        checks = RowChecks(rows, folder)
+        if self.generated is not None:
+            context.on_progress(0.1, "the contract of generated rows")
+            checks.hold_generated(self._contract(ROWS))
+        context.on_progress(0.3, "the contract of the training set, row by row")
+        checks.hold_all(self._contract(TRAINING_SET))
+        context.on_progress(0.4, "writing the quarantine")
+        write_quarantine(folder / "quarantine.parquet", rows, checks.breaches, self.fields)
+        return checks
+
+    def _set_aside(self, checks: RowChecks, folder: Path, context: StageContext) -> Outcome:
+        """Write the rows that keep their contracts and leak an evaluation text, and those that repeat a row."""
+        rows, is_left = checks.rows, ~checks.broken
+        broken = np.flatnonzero(~is_left)
+        context.on_progress(0.5, "looking for leaks of evaluation texts")
+        leaks = self._contamination(rows, np.flatnonzero(is_left))
+        write_contaminated(folder / "contaminated.parquet", rows, leaks)
+        context.on_progress(0.6, "looking for duplicates")
+        is_left[leaks.positions] = False
+        repeated = self._duplicates(rows, np.flatnonzero(is_left), context)
+        _write_duplicates(folder / "duplicates.parquet", rows, repeated)
+        return Outcome(
+            rows,
+            Lost(broken, first_rules(checks.breaches, broken)),
+            Lost(leaks.positions, pa.array(leaks.sets, pa.string())),
+            Lost(repeated.position, pa.array(repeated.kind, pa.string())),
         )
-        sound = rows[~rows.index.isin(breaches["row"])]
-        duplicates = self._duplicates(sound)
-        accepted = sound[~sound.index.isin(duplicates["row"])]
-        write_quarantine(folder / "quarantine.parquet", quarantine(rows, breaches))
-        write_duplicates(folder / "duplicates.parquet", duplicates)
-        write_training_set(folder / "training_set.parquet", accepted)
-        labels = {str(label): int(count) for label, count in accepted["assistant_text"].value_counts().items()}
-        check_findings(contract, findings)
-        check_floors(self.config, labels, self._labels_to_learn(), losses(rows, breaches, duplicates), len(accepted))
-        return summary(rows, accepted, breaches, duplicates, reported_only(findings))
 
-    def _rows(self) -> pd.DataFrame:
-        collected = self.collected.folder / "train.parquet" if self.config.include_collected else None
-        generated = self.generated.folder / "rows.parquet" if self.generated else None
-        return read_rows(collected, generated, self.fields)
-
-    def _contamination(self, rows: pd.DataFrame) -> pd.DataFrame:
-        holdout = read_user_texts(self.collected.folder / "holdout.parquet")
-        found = find_contamination(list(rows["user_text"]), list(holdout), self.config.contamination)
-        return _breaches(list(found), "contamination", [str(holdout.index[near]) for near in found.values()])
-
-    def _duplicates(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """The duplicates among rows: ``row`` (index label), row_id, kind, duplicate_of (a row id) and text."""
-        found = find_duplicates(list(rows["user_text"]), self.config.near_duplicates)
-        dropped = rows.iloc[[duplicate.position for duplicate in found]]
-        return pd.DataFrame(
-            {
-                "row": dropped.index,
-                "row_id": dropped["row_id"].to_numpy(),
-                "kind": [duplicate.kind for duplicate in found],
-                "duplicate_of": rows["row_id"].iloc[[duplicate.original for duplicate in found]].to_numpy(),
-                "text": dropped["user_text"].to_numpy(),
-            }
+    def _keep(self, checks: RowChecks, outcome: Outcome, folder: Path) -> dict[str, Any]:
+        """Write the training set, its control, its profile and the waterfall; returns what to tell of them."""
+        training_set = outcome.rows.take(pa.array(outcome.kept))
+        write_training_set(folder / "training_set.parquet", training_set, self.fields)
+        found = profile(training_set, self.seed)
+        write_json(folder / PROFILE, found.model_dump(mode="json"))
+        waterfall = find_waterfall(
+            outcome.rows,
+            outcome.quarantined,
+            outcome.contaminated,
+            outcome.duplicates,
+            self._generated("quarantine"),
+            self._train,
         )
+        write_waterfall(folder, waterfall)
+        if not self.config.control:
+            return {"diversity": found.diversity}
+        control = self._control(checks, outcome)
+        write_training_set(folder / "control.parquet", outcome.rows.take(pa.array(control)), self.fields)
+        return {"diversity": found.diversity, "control": len(control)}
+
+    def _contamination(self, rows: pa.Table, searched: NDArray[np.int64]) -> Contaminated:
+        """Of the rows at these positions, those that repeat an evaluation text: by position in the whole table.
+
+        All held-out documents count, those that broke their contract and are not asked as well.
+        """
+        holdout = read_documents(self.collected.folder / "holdout.parquet", ())
+        holdout = holdout.filter(pc.is_valid(holdout["user_text"]))
+        sets = [
+            EvaluationTexts(HOLDOUT, holdout["document_id"].to_pylist(), holdout["user_text"]),
+            *read_evaluation_sets(self.config.contamination),
+        ]
+        user, assistant = (rows[name].take(pa.array(searched)) for name in ("user_text", "assistant_text"))
+        found = find_contamination(user, assistant, sets, self.config.contamination)
+        return replace(found, positions=searched[found.positions])
+
+    def _duplicates(self, rows: pa.Table, left: NDArray[np.int64], context: StageContext) -> Duplicates:
+        """Of the rows at these positions, those that repeat another one: by rising position in the whole table."""
+        order = left[precedence(rows.select(["origin", "judgements"]).take(pa.array(left)))]
+        texts = rows["user_text"].take(pa.array(order))
+        found = find_duplicates(texts, self.config.near_duplicates)
+        if self.config.same_meaning is not None:
+            work = context.work_folder("validate")
+            work.mkdir(parents=True, exist_ok=True)
+            found = add_same_meaning(texts, found, self.config.same_meaning, work, context.log("meaning"))
+        positions = order[found.position]
+        rising = np.argsort(positions)
+        return Duplicates(positions[rising], order[found.original][rising], found.kind[rising])
+
+    def _control(self, checks: RowChecks, outcome: Outcome) -> NDArray[np.int64]:
+        """A random subset, as large as the training set, of the rows before any filter but those that must be.
+
+        These are: a conversation that can be trained on, and no evaluation text repeated.
+        """
+        may_train = checks.sound
+        may_train[outcome.contaminated.positions] = False
+        unsearched = np.flatnonzero(may_train & checks.broken)
+        may_train[self._contamination(outcome.rows, unsearched).positions] = False
+        number = len(outcome.kept)
+        return np.sort(np.random.default_rng(self.seed).choice(np.flatnonzero(may_train), number, replace=False))
 
     def _labels_to_learn(self) -> set[str]:
-        wanted = self.config.minimum_rows_per_label > 0
-        return read_answers(self.collected.folder / "holdout.parquet") if wanted else set()
+        """Answers that must be there: those that the task names, and those that the evaluation asks for."""
+        if not self.config.minimum_rows_per_label:
+            return set()
+        return read_answers(self.documents.folder / "holdout.parquet") | set(self.context.labels)
 
 
-def contract_breaches(findings: Sequence[Finding], checked: pd.DataFrame) -> list[pd.DataFrame]:
-    """The rows that break a critical rule; warnings are reported and quarantine nothing."""
-    return [
-        _breaches(list(finding.failing), finding.rule.name, _values(checked.iloc[finding.failing], finding.rule))
-        for finding in findings
-        if finding.failing is not None and finding.rule.severity == "critical"
-    ]
+def _shaping(config: ValidateConfig) -> dict[str, Any]:
+    """What of the recipe's section shapes the training set; files and models count by their digests alone."""
+    plain = config.model_dump(mode="json", exclude={"contracts", "drift_window", "contamination", "same_meaning"})
+    meaning = config.same_meaning.model_dump(exclude={"model"}) if config.same_meaning else None
+    leaks = config.contamination.model_dump(mode="json", exclude={"evaluation_sets"})
+    sets = config.contamination.evaluation_sets.items()
+    leaks["evaluation_sets"] = {name: one.model_dump(exclude={"path"}) for name, one in sets}
+    return {**plain, "contamination": leaks, "same_meaning": meaning}
 
 
-def message_breaches(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows whose conversation cannot be trained on."""
-    reasons = rows["messages"].map(why_invalid)
-    unfit = rows.index[reasons.notna()]
-    return _breaches(list(unfit), [f"messages: {why}" for why in reasons[unfit]], [""] * len(unfit))
-
-
-def quarantine(rows: pd.DataFrame, breaches: pd.DataFrame) -> pd.DataFrame:
-    """One line a rejected row, its rules and values joined by "; "."""
-    joined = breaches.groupby("row", sort=True)[["rule", "value"]].agg("; ".join)
-    return rows.loc[joined.index, ["row_id", "raw", "prompt", "document_id"]].assign(**joined)
-
-
-def losses(rows: pd.DataFrame, breaches: pd.DataFrame, duplicates: pd.DataFrame) -> pd.DataFrame:
-    """Every row with each rule it was lost to (None: accepted): row, prompt, rule."""
-    lost_to = pd.concat(
-        [breaches[["row", "rule"]], duplicates[["row"]].assign(rule=duplicates["kind"].astype(object) + " duplicate")]
-    )
-    every = pd.DataFrame({"row": rows.index, "prompt": _prompts(rows)})
-    return every.merge(lost_to, how="left", on="row")
-
-
-def reported_only(findings: Sequence[Finding]) -> dict[str, str]:
-    """What rules of severity warning and info found."""
-    return {
-        finding.rule.name: finding.observed
-        for finding in findings
-        if finding.rule.severity != "critical" and not finding.success
-    }
-
-
-def summary(
-    rows: pd.DataFrame,
-    accepted: pd.DataFrame,
-    breaches: pd.DataFrame,
-    duplicates: pd.DataFrame,
-    warnings: Mapping[str, str],
-) -> Summary:
-    """The counts of the stage, in all, by rule, by prompt and by label."""
-    quarantined = breaches["row"].unique()
-    outcome = pd.Series("accepted", index=rows.index, dtype=object)
-    outcome[quarantined] = "quarantined"
-    outcome[duplicates["row"]] = "duplicates"
-    labels = accepted["assistant_text"].value_counts().sort_index()
-    details: dict[str, Any] = {
-        "rules": {str(rule): int(count) for rule, count in breaches["rule"].value_counts().items()},
-        "by_prompt": {
-            str(prompt): {"rows_in": len(group), **_outcomes(group)}
-            for prompt, group in outcome.groupby(_prompts(rows))
-        },
-        "labels": {str(label): int(count) for label, count in labels.items()} if len(labels) <= MOST_LABELS else {},
-        "warnings": dict(warnings),
-    }
-    return Summary(len(rows), len(accepted), len(quarantined), len(duplicates), details)
-
-
-def _outcomes(group: pd.Series) -> dict[str, int]:
-    return {name: int((group == name).sum()) for name in ("accepted", "quarantined", "duplicates")}
-
-
-def _prompts(rows: pd.DataFrame) -> pd.Series:
-    """The prompt that wrote each row; of a collected one its origin, in brackets that no prompt's name can have."""
-    return rows["prompt"].where(rows["origin"] != COLLECTED, f"({COLLECTED})").fillna("(unknown)").astype(object)
-
-
-def _breaches(positions: Sequence[Any], rule: str | Sequence[str], values: Sequence[str]) -> pd.DataFrame:
-    columns = {"rule": rule, "value": list(values)}
-    return pd.DataFrame({"row": pd.Series(positions, dtype="int64"), **columns}).astype(
-        {"rule": object, "value": object}
-    )
-
-
-def _values(failing: pd.DataFrame, rule: Rule) -> list[str]:
-    """What stood in the rule's columns in the rows that break it: one value as it is, several as a JSON list."""
-    found = failing[list(dict.fromkeys(rule.columns))].astype(object)
-    if len(found.columns) == 1:
-        return ["null" if pd.isna(value) else str(value) for value in found.iloc[:, 0]]
-    return [canonical_json(values) for values in found.where(found.notna(), None).to_numpy().tolist()]
+def _write_duplicates(path: Path, rows: pa.Table, found: Duplicates) -> None:
+    names = ("row_id", "origin", "prompt", "document_id", "source")
+    dropped = rows.select([*names, "user_text"]).take(pa.array(found.position))
+    kept = rows.select(["row_id", "user_text"]).take(pa.array(found.original))
+    columns = {name: pc.fill_null(dropped[name], "") for name in names}
+    columns |= {"kind": pa.array(found.kind, pa.string()), "duplicate_of": pc.fill_null(kept["row_id"], "")}
+    columns |= {"text": dropped["user_text"], "original": kept["user_text"]}
+    pq.write_table(pa.table(columns).select(DUPLICATES.names).cast(DUPLICATES), path)

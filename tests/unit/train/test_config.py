@@ -84,12 +84,13 @@ def test_the_key_follows_what_shapes_the_adapter_and_nothing_else(tiny_model: Pa
         with_config(rank=8),
         with_config(chat_template="chatml"),
         with_config(backend="transformers"),
+        with_config(rows="control"),
         replace(job, seed=2).key().hex,
         replace(job, training_set=replace(ref, digest="other")).key().hex,
         replace(job, model=ModelSource(path="hub/model", revision="abc")).key().hex,
         job.key().hex,
     }
-    assert len(others) == 7
+    assert len(others) == 8
 
 
 def test_only_local_models_are_kept_off_the_network(tmp_path: Path) -> None:

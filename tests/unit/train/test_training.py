@@ -17,12 +17,13 @@ import pytest
 
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.config import ModelSource
-from tasks.core.errors import ChildError, MemoryShortage, ModelError, RetuneError, TrainingError
+from tasks.core.errors import ChildError, MemoryShortage, ModelError, RecipeError, RetuneError, TrainingError
 from tasks.core.home import Home
 from tasks.core.stage import StageContext, StageResult, run_stage
 from tasks.train import train
 from tasks.train.config import TrainConfig
 from tasks.train.train import TrainJob
+from tests.unit.train.conftest import write_training_set
 
 pytestmark = pytest.mark.slow
 
@@ -231,6 +232,31 @@ def test_no_row_that_fits_is_an_error_that_names_the_setting(
     ) as caught:
         train_here(new_job(tiny_model, training_set, max_length=16), tmp_path, monkeypatch)
     assert "max_length" in caught.value.remedy
+
+
+def test_the_control_is_trained_on_in_place_of_the_training_set(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Started(Exception):
+        """The worker would start now."""
+
+    started: list[str] = []
+
+    def start(module: str, job: dict[str, Any], **_: Any) -> dict[str, Any]:
+        started.append(job["training_set"])
+        raise Started
+
+    monkeypatch.setattr(train, "run_worker", start)
+    training_set = write_training_set(tmp_path / "set", rows=8)
+    job = new_job(tiny_model, training_set, rows="control")
+    with pytest.raises(RecipeError, match=r"kept no control\.parquet") as caught:
+        run_stage(job, Home(tmp_path), "night-1")
+    assert "validate.control: true" in caught.value.remedy
+    control = training_set.folder / "control.parquet"
+    (training_set.folder / "training_set.parquet").rename(control)
+    with pytest.raises(Started):
+        run_stage(job, Home(tmp_path), "night-1")
+    assert started == [str(control)]
 
 
 def test_too_little_memory_halves_the_batch_and_keeps_the_rows_per_step(

@@ -19,6 +19,7 @@ def inputs(tmp_path: Path) -> Callable[..., tuple[ArtifactRef, ArtifactRef]]:
         write_table(tmp_path / "collect" / "train.parquet", train, COLLECTED_COLUMNS)
         write_table(tmp_path / "collect" / "holdout.parquet", holdout, COLLECTED_COLUMNS)
         write_table(tmp_path / "generate" / "rows.parquet", rows, GENERATED_COLUMNS)
+        write_table(tmp_path / "generate" / "quarantine.parquet", [], ("row_id", "document_id", "prompt", "rule"))
         return (
             ArtifactRef("collect", "c", str(tmp_path / "collect"), "c0", len(train)),
             ArtifactRef("generate", "g", str(tmp_path / "generate"), "g0", len(rows)),

@@ -31,7 +31,7 @@ def document(document_id: str, message: str | None, queue: str | None = "cards")
     return {**row, "messages": conversation(message, queue)}
 
 
-def written(row_id: str, message: str | None, queue: str | None = "cards", prompt: str = "write") -> Row:
+def written(row_id: str | None, message: str | None, queue: str | None = "cards", prompt: str = "write") -> Row:
     """A generated row."""
     lineage = {"prompt_digest": "pd", "request_id": f"q-{row_id}", "teacher": "seedling", "teacher_revision": "r1"}
     sampling = {"sampling": '{"temperature": 1.0}', "seed": 7, "run_id": "run-1"}
@@ -45,12 +45,19 @@ def write_table(path: Path, rows: list[Row], columns: tuple[str, ...]) -> None:
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
 
 
-def write_contract(path: Path, properties: list[Row], quality: list[Row] | None = None, name: str = "rows") -> Path:
-    """A contract with these properties and rules on the table."""
+def write_contract(
+    path: Path,
+    properties: list[Row],
+    quality: list[Row] | None = None,
+    name: str = "rows",
+    drift: list[Row] | None = None,
+) -> Path:
+    """A contract with these properties and rules on the table and, where given, a second table of drift measures."""
     table = {"name": "rows", "properties": properties, **({"quality": quality} if quality else {})}
-    about = {"apiVersion": "v3.1.0", "kind": "DataContract", "id": "rows", "name": name}
-    about |= {"version": "1.0.0", "status": "active"}
-    path.write_text(yaml.safe_dump({**about, "schema": [table]}, sort_keys=False), encoding="utf-8")
+    tables = [table, *([{"name": "drift", "properties": drift}] if drift else [])]
+    about: Row = {"apiVersion": "v3.1.0", "kind": "DataContract", "id": "rows", "name": name}
+    about |= {"version": "1.0.0", "status": "active", "team": {"name": "tests"}}
+    path.write_text(yaml.safe_dump({**about, "schema": tables}, sort_keys=False), encoding="utf-8")
     return path
 
 

@@ -17,7 +17,7 @@ def rule(expectation: str, severity: str = "critical", **arguments: Any) -> Rule
 
 
 def run(rows: pd.DataFrame, docs: Path, *rules: Rule) -> list[Finding]:
-    return run_checkpoint(Contract(Path("c.yaml"), "rows / and more", rules), rows, docs)
+    return run_checkpoint(Contract(Path("c.yaml"), "rows / and more", "1.0.0", rules), rows, docs)
 
 
 def positions(finding: Finding) -> list[int] | None:

@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from tasks.core.errors import ContractError
-from tasks.validate.contract import contract_columns, read_contract
+from tasks.validate.contract import (
+    ContractContext,
+    contract_columns,
+    document_columns,
+    examine_contract,
+    read_contract,
+)
 from tests.unit.validate.tables import FIELDS, expectation, write_contract
 
 COLUMNS = contract_columns(FIELDS)
@@ -35,9 +41,22 @@ def test_schema_properties_become_rules(tmp_path: Path) -> None:
         "message.expect_column_values_to_be_unique": {"column": "message"},
         "message.expect_column_value_lengths_to_be_between": {"column": "message", "min_value": 3, "max_value": 9},
         "message.expect_column_values_to_match_regex": {"column": "message", "regex": "^a"},
-        "seed.expect_column_values_to_be_between": {"column": "seed", "max_value": 5},
-        "seed.expect_column_values_to_be_between (2)": {"column": "seed", "min_value": 0, "strict_min": True},
+        "seed.expect_column_values_to_be_between": {
+            "column": "seed",
+            "max_value": 5,
+            "min_value": 0,
+            "strict_min": True,
+        },
         "queue.expect_column_values_to_be_in_set": {"column": "queue", "value_set": ["cards", "bills"]},
+    }
+
+
+def test_two_bounds_of_one_kind_are_two_rules(tmp_path: Path) -> None:
+    options = {"minimum": 1, "exclusiveMinimum": 2, "maximum": 9}
+    seed = {"name": "seed", "logicalType": "integer", "logicalTypeOptions": options}
+    assert rules_of(write_contract(tmp_path / "c.yaml", [seed])) == {
+        "seed.expect_column_values_to_be_between": {"column": "seed", "min_value": 1, "max_value": 9},
+        "seed.expect_column_values_to_be_between (2)": {"column": "seed", "min_value": 2, "strict_min": True},
     }
 
 
@@ -122,6 +141,166 @@ def test_a_rule_that_cannot_work_is_refused(tmp_path: Path, properties: list[Any
     assert caught.value.where.startswith(f"{path}:")
     assert line_of(caught.value) > 6, "the line is inside the table, not in the head"
     assert caught.value.remedy
+
+
+def test_all_that_is_wrong_is_found_at_once(tmp_path: Path) -> None:
+    rules = [
+        expectation("expect_column_values_to_match_regex", {"regex": "(", "mostly": 7}),
+        expectation("expect_colum_values_to_be_unique", severity="loud"),
+    ]
+    path = write_contract(tmp_path / "c.yaml", [{"name": "mesage"}, {**MESSAGE, "quality": rules}, {"name": "queue"}])
+    contract, findings = examine_contract(path, COLUMNS)
+    assert contract is None
+    lines = path.read_text().splitlines()
+    assert [(finding.code, lines[finding.line - 1].strip()) for finding in findings] == [
+        ("unknown-column", "- name: mesage"),
+        ("regex", "regex: ("),
+        ("bad-range", "mostly: 7"),
+        ("severity", "severity: loud"),
+        ("unknown-expectation", "type: expect_colum_values_to_be_unique"),
+    ]
+
+
+def test_rules_say_whether_they_name_rows_or_judge_the_table(tmp_path: Path) -> None:
+    quality = [
+        expectation("expect_table_row_count_to_be_between", {"min_value": 1}, name="some rows"),
+        expectation("expect_column_mean_to_be_between", {"column": "seed", "min_value": 0}, name="mean"),
+        expectation("expect_column_label_shares_to_be_between", {"column": "queue", "max_share": 0.5}, name="labels"),
+        expectation("expect_column_values_to_not_be_refusals", {"column": "message", "mostly": 0.9}, name="refusals"),
+    ]
+    contract = read_contract(write_contract(tmp_path / "c.yaml", [{**MESSAGE, "required": True}], quality), COLUMNS)
+    assert [rule.name for rule in contract.on_rows.rules] == ["message.expect_column_values_to_not_be_null", "refusals"]
+    assert [rule.name for rule in contract.on_table.rules] == ["some rows", "mean", "labels"]
+    assert {rule.level for rule in contract.on_table.rules} == {"table"}
+    assert (contract.name, contract.version, contract.on_rows.version) == ("rows", "1.0.0", "1.0.0")
+
+
+def test_a_contract_of_several_tables_is_read_table_by_table(tmp_path: Path) -> None:
+    drift = {"name": "label_distance", "logicalType": "number", "logicalTypeOptions": {"maximum": 0.2}}
+    path = write_contract(tmp_path / "c.yaml", [{**MESSAGE, "required": True}], drift=[drift])
+    assert [rule.columns for rule in read_contract(path, COLUMNS).rules] == [("message",)]
+    measures = {"label_distance": "number"}
+    assert [dict(rule.arguments) for rule in read_contract(path, measures, table="drift").rules] == [
+        {"column": "label_distance", "max_value": 0.2}
+    ]
+    with pytest.raises(ContractError, match=r"no table 'drifts'(.|\n)*rows, drift"):
+        read_contract(path, measures, table="drifts")
+
+
+def test_what_a_recipe_knows_is_filled_in_where_the_contract_leaves_it_out(tmp_path: Path) -> None:
+    rules = [
+        expectation("expect_column_token_counts_to_be_between", {"max_value": 9}),
+        expectation("expect_column_token_counts_to_be_between", {"min_value": 1, "tokenizer": "own"}),
+        expectation("expect_column_values_to_not_hold_control_tokens"),
+    ]
+    path = write_contract(tmp_path / "c.yaml", [{**MESSAGE, "quality": rules}])
+    contract = read_contract(path, COLUMNS, context=ContractContext("model", ("<|end|>",)))
+    assert [dict(rule.arguments) for rule in contract.rules] == [
+        {"column": "message", "max_value": 9, "tokenizer": "model"},
+        {"column": "message", "min_value": 1, "tokenizer": "own"},
+        {"column": "message", "tokens": ["<|end|>"]},
+    ]
+    with pytest.raises(ContractError, match=r"'tokenizer' is missing(.|\n)*a recipe gives it"):
+        read_contract(path, COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("name", "logical", "is_sound"),
+    [
+        ("message", "string", True),
+        ("message", "integer", False),
+        ("message", "date", False),
+        ("message", "object", True),
+        ("seed", "integer", True),
+        ("seed", "number", True),
+        ("seed", "string", False),
+        ("messages", "array", True),
+        ("messages", "string", True),
+        ("messages", "number", False),
+    ],
+)
+def test_a_logical_type_that_rows_are_not_stored_as_is_refused(
+    tmp_path: Path, name: str, logical: str, is_sound: bool
+) -> None:
+    path = write_contract(tmp_path / "c.yaml", [{"name": name, "logicalType": logical}])
+    contract, findings = examine_contract(path, COLUMNS)
+    assert [finding.code for finding in findings] == ([] if is_sound else ["column-type"])
+    if contract:
+        assert contract.types == {name: logical}
+    unknown, _ = examine_contract(path, list(COLUMNS))
+    assert unknown is not None, "where the stored types are not known, nothing is refused for them"
+
+
+def test_a_rule_says_all_columns_that_it_needs(tmp_path: Path) -> None:
+    quality = [
+        expectation("expect_column_values_to_not_be_null",
+                    {"column": "message", "row_condition": 'origin == "generated"', "condition_parser": "pandas"}),
+        expectation("expect_compound_columns_to_be_unique", {"column_list": ["queue", "prompt"]}),
+        expectation("expect_table_columns_to_match_set", {"column_set": ["queue"], "exact_match": False}),
+    ]  # fmt: skip
+    contract = read_contract(write_contract(tmp_path / "c.yaml", [MESSAGE], quality), COLUMNS)
+    assert [rule.reads for rule in contract.rules[:2]] == [("message", "origin"), ("queue", "prompt")]
+    assert set(contract.rules[2].reads) == set(COLUMNS), "it judges the table's columns, so it needs them all"
+
+
+def test_the_columns_of_documents_are_their_own(tmp_path: Path) -> None:
+    columns = document_columns(("topic",))
+    read_contract(
+        write_contract(tmp_path / "c.yaml", [{"name": name} for name in ("licence", "line", "topic")]), columns
+    )
+    with pytest.raises(ContractError, match="'prompt'"):
+        read_contract(write_contract(tmp_path / "c.yaml", [{"name": "prompt"}]), columns)
+    with pytest.raises(ContractError, match="'licence'"):
+        document_columns(("licence",))
+
+
+@pytest.mark.parametrize(
+    ("properties", "code", "is_error"),
+    [
+        ([{**MESSAGE, "unique": True, "quality": [expectation("expect_column_values_to_be_unique")]}],
+         "same-rule", False),
+        ([{**MESSAGE, "required": True,
+           "quality": [expectation("expect_column_values_to_not_be_null", {"mostly": 0.9})]}], "redundant", False),
+        ([{"name": "queue", "enum": [{"value": "a"}],
+           "quality": [expectation("expect_column_values_to_be_in_set", {"value_set": ["a", "b"]})]}],
+         "redundant", False),
+        ([{"name": "queue", "enum": [{"value": "a"}, {"value": "b"}],
+           "quality": [expectation("expect_column_values_to_be_in_set", {"value_set": ["c"]})]}], "never-holds", True),
+        ([{"name": "queue", "enum": [{"value": "cards"}],
+           "quality": [expectation("expect_column_distinct_values_to_contain_set", {"value_set": ["crads"]})]}],
+         "never-holds", True),
+        ([{"name": "queue", "enum": [{"value": "cards"}], "logicalType": "string",
+           "logicalTypeOptions": {"maxLength": 3}}], "never-holds", True),
+        ([{"name": "queue", "enum": [{"value": "cards"}], "logicalType": "string",
+           "logicalTypeOptions": {"pattern": "^[A-Z]"}}], "never-holds", True),
+        ([{**MESSAGE, "required": True, "quality": [expectation("expect_column_values_to_be_null")]}],
+         "never-holds", True),
+        ([MESSAGE, MESSAGE], "duplicate-column", True),
+    ],
+)  # fmt: skip
+def test_rules_that_do_not_go_together_are_found(
+    tmp_path: Path, properties: list[Any], code: str, is_error: bool
+) -> None:
+    contract, findings = examine_contract(write_contract(tmp_path / "c.yaml", properties), COLUMNS)
+    assert [(finding.code, finding.severity == "error") for finding in findings] == [(code, is_error)]
+    assert (contract is None) is is_error
+
+
+def test_stricter_rules_of_a_lower_severity_are_no_repetition(tmp_path: Path) -> None:
+    bounded = {**MESSAGE, "logicalType": "string", "logicalTypeOptions": {"maxLength": 300}}
+    shorter = expectation("expect_column_value_lengths_to_be_between", {"max_value": 200}, severity="warning")
+    patterns = [expectation("expect_column_values_to_match_regex", {"regex": regex}) for regex in ("a", "b")]
+    path = write_contract(tmp_path / "c.yaml", [{**bounded, "quality": [shorter, *patterns]}])
+    assert examine_contract(path, COLUMNS)[1] == []
+
+
+def test_a_doubled_key_is_found_and_not_silently_dropped(tmp_path: Path) -> None:
+    path = write_contract(tmp_path / "c.yaml", [MESSAGE])
+    path.write_text(path.read_text() + "status: draft\n")
+    _, findings = examine_contract(path, COLUMNS)
+    assert [(finding.code, finding.line) for finding in findings] == [
+        ("duplicate-key", len(path.read_text().splitlines()))
+    ]
 
 
 def test_the_line_is_the_rules_own(tmp_path: Path) -> None:

@@ -1,0 +1,39 @@
+"""What was published before: the champions, newest first, and what each of them learned from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from tasks.publish.registry import Published, Registry
+
+TRAINING_PROFILE = "training_profile.json"
+
+
+def champions_before(registry: Registry, validated: str) -> Iterator[Published]:
+    """The champions that a training set is compared with: the one now, the one it replaced, and so on.
+
+    Those that learned from this very training set are passed over while they come first: a night without news then
+    compares with what the night before did, and one after a rollback with the champion that was restored.
+
+    Args:
+        registry: of the recipe's model.
+        validated: digest of the validate artifact with tonight's training set.
+    """
+    champion = registry.champion()
+    is_itself = True
+    while champion is not None:
+        is_itself = is_itself and learned_from(champion) == validated
+        if not is_itself:
+            yield champion
+        champion = registry.version(champion.previous) if champion.previous else None
+
+
+def learned_from(published: Published) -> str | None:
+    """Digest of the validate artifact that a version was trained on; None where its folder is gone."""
+    try:
+        lineage = json.loads((Path(published.path) / "lineage.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return next((ref["digest"] for ref in lineage["artifacts"] if ref["stage"] == "validate"), None)

@@ -1,0 +1,45 @@
+"""Which of two rows that say the same is kept: a collected one before a generated one, then the better judged one."""
+
+from __future__ import annotations
+
+import json
+from statistics import fmean
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tasks.validate.conversations import by_batches
+from tasks.validate.rows import COLLECTED
+
+
+def precedence(rows: pa.Table) -> NDArray[np.int64]:
+    """The rows' positions, first the one that is kept whatever says the same as it.
+
+    Collected before generated ones, then by falling score, a row without one last, then in the table's order.
+
+    Args:
+        rows: ``origin`` and ``judgements``.
+    """
+    is_generated = pc.not_equal(pc.fill_null(rows["origin"], ""), COLLECTED).to_numpy()
+    scores = by_batches(_scores, rows["judgements"], pa.float64()).to_numpy()
+    return np.lexsort((np.where(np.isnan(scores), np.inf, -scores), is_generated))
+
+
+def _scores(judgements: pa.Array) -> pa.Array:
+    """The mean of the scores that judges gave each row, as the generate stage stores their verdicts; NaN: none did."""
+    is_scored = pc.fill_null(pc.match_substring(judgements, '"score"'), False).to_numpy(zero_copy_only=False)
+    scores = np.full(len(judgements), np.nan)
+    for number in np.flatnonzero(is_scored):
+        scores[number] = _mean_score(judgements[int(number)].as_py())
+    return pa.array(scores)
+
+
+def _mean_score(text: str) -> float:
+    try:
+        verdicts = json.loads(text)
+        given = [float(verdict["score"]) for verdict in verdicts if verdict.get("score") is not None]
+    except (ValueError, TypeError, AttributeError):
+        return float("nan")
+    return fmean(given) if given else float("nan")

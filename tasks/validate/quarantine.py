@@ -1,0 +1,206 @@
+"""Rows that broke a contract: which rules each of them broke, with what value, and the quarantine that keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from tasks.core.files import canonical_json
+from tasks.core.messages import MESSAGES
+from tasks.validate.checkpoint import Finding
+from tasks.validate.contract import Contract
+from tasks.validate.conversations import as_conversations, by_batches, why_unfit
+from tasks.validate.json_texts import TEXT, json_objects
+from tasks.validate.rows import as_text, batches_of, contract_view, raw_texts
+
+BUILT_IN = "(built in)"
+"""In place of a contract's name: what the stage asks of every row."""
+CRITICAL = "critical"
+SEVERITIES = (CRITICAL, "warning", "info")
+BREACH = pa.struct([(name, pa.string()) for name in ("contract", "rule", "severity", "column", "value")])
+QUARANTINE = pa.schema(
+    [
+        *((name, pa.string()) for name in ("row_id", "origin", "document_id", "source", "prompt", "prompt_digest")),
+        *((name, pa.string()) for name in ("request_id", "raw")),
+        ("messages", MESSAGES),
+        *((name, pa.string()) for name in ("tools", "fields", "run_id")),
+        ("breaches", pa.list_(BREACH)),
+    ]
+)
+"""``fields``: the recipe's fields as JSON text; ``breaches``: all rules that the row broke, critical ones first."""
+SHOWN_CHARACTERS = 1_000
+"""Of a value in a breach; the row's own columns hold all of it."""
+BATCH_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Breach:
+    """A rule, and the rows that break it.
+
+    Attributes:
+        contract: the contract's name, or :data:`BUILT_IN`.
+        rule: the rule's name.
+        severity: critical (the rows are quarantined), warning or info.
+        columns: what it judges; what stands there is the value that is shown.
+        rows: positions of the rows, ascending.
+    """
+
+    contract: str
+    rule: str
+    severity: str
+    columns: tuple[str, ...]
+    rows: NDArray[np.int64]
+
+
+def contract_breaches(contract: Contract, findings: Sequence[Finding]) -> list[Breach]:
+    """The rules on rows that some rows break, of every severity, in the contract's order."""
+    return [
+        Breach(contract.name, finding.rule.name, finding.rule.severity, finding.rule.columns, finding.failing)
+        for finding in findings
+        if finding.failing is not None and len(finding.failing)
+    ]
+
+
+def conversation_breaches(rows: pa.Table) -> list[Breach]:
+    """The rows whose conversation cannot be trained on, whatever a contract says: ``messages: REASON``."""
+    reasons = by_batches(lambda batch: why_unfit(as_conversations(batch)), rows["messages"]).combine_chunks()
+    unfit = np.flatnonzero(reasons.is_valid().to_numpy(zero_copy_only=False))
+    codes = reasons.take(pa.array(unfit)).dictionary_encode()
+    numbers = codes.indices.to_numpy(zero_copy_only=False)
+    return [
+        Breach(BUILT_IN, f"messages: {reason}", CRITICAL, (), unfit[numbers == number])
+        for number, reason in enumerate(codes.dictionary.to_pylist())
+    ]
+
+
+def at(positions: NDArray[np.int64], breaches: Iterable[Breach]) -> list[Breach]:
+    """Breaches found in a part of a table, by their rows' positions in the whole of it.
+
+    Args:
+        positions: of the part's rows in the whole, ascending.
+        breaches: found in the part.
+    """
+    return [
+        Breach(found.contract, found.rule, found.severity, found.columns, positions[found.rows]) for found in breaches
+    ]
+
+
+def quarantined(breaches: Iterable[Breach], rows: int) -> NDArray[np.bool_]:
+    """Of ``rows`` rows, which break a critical rule."""
+    mask = np.zeros(rows, bool)
+    for breach in breaches:
+        if breach.severity == CRITICAL:
+            mask[breach.rows] = True
+    return mask
+
+
+def first_rules(breaches: Sequence[Breach], positions: NDArray[np.int64]) -> pa.Array:
+    """The first critical rule that each of the rows at these positions breaks; null where it breaks none."""
+    critical = [breach for breach in breaches if breach.severity == CRITICAL]
+    first = np.full(int(positions.max(initial=-1)) + 1, -1)
+    for number in reversed(range(len(critical))):
+        first[critical[number].rows[critical[number].rows < len(first)]] = number
+    found = first[positions]
+    return pa.array([breach.rule for breach in critical], pa.string()).take(pa.array(found, mask=found < 0))
+
+
+def counts_by_rule(breaches: Iterable[Breach]) -> dict[str, int]:
+    """How many rows broke each critical rule, most first; a row counts with every rule that it broke."""
+    counts: dict[str, int] = {}
+    for breach in breaches:
+        if breach.severity == CRITICAL:
+            counts[breach.rule] = counts.get(breach.rule, 0) + len(breach.rows)
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def write_quarantine(path: Path, rows: pa.Table, breaches: Sequence[Breach], fields: Sequence[str]) -> int:
+    """Write the rows that break a critical rule, each with all that it breaks, a bounded number at a time.
+
+    Args:
+        path: the Parquet file.
+        rows: the whole table that the breaches' positions count in. Where it has no ``row_id`` a row is named by its
+            document; another column that it lacks is empty.
+        breaches: what was found; only critical ones bring a row here.
+        fields: the recipe's fields.
+
+    Returns:
+        how many rows were written.
+    """
+    positions = np.flatnonzero(quarantined(breaches, rows.num_rows))
+    ordered = sorted(breaches, key=lambda breach: SEVERITIES.index(breach.severity))
+    with pq.ParquetWriter(path, QUARANTINE) as file:
+        for start in range(0, len(positions), BATCH_ROWS):
+            batch = positions[start : start + BATCH_ROWS]
+            done = 0
+            for part in batches_of(rows.take(pa.array(batch))):
+                file.write_table(_batch(part, batch[done : done + part.num_rows], ordered, fields))
+                done += part.num_rows
+    return len(positions)
+
+
+def _batch(rows: pa.Table, positions: NDArray[np.int64], breaches: Sequence[Breach], fields: Sequence[str]) -> pa.Table:
+    """The quarantine's rows for these, which lie at these positions."""
+    named = {name: _one_array(as_text(rows[name])) for name in fields if name in rows.column_names}
+    made = {
+        "raw": pc.fill_null(raw_texts(rows), ""),
+        "messages": rows["messages"],
+        "fields": json_objects(named, rows.num_rows),
+        "breaches": _breaches(rows, positions, breaches),
+    }
+    columns = [made[name] if name in made else _texts(rows, name) for name in QUARANTINE.names]
+    return pa.table(columns, names=QUARANTINE.names).cast(QUARANTINE)
+
+
+def _texts(rows: pa.Table, name: str) -> pa.ChunkedArray | pa.Array:
+    if name == "row_id" and name not in rows.column_names:
+        name = "document_id"
+    if name not in rows.column_names:
+        return pa.repeat(pa.scalar("", TEXT), rows.num_rows)
+    return pc.fill_null(rows[name].cast(TEXT), "")
+
+
+def _breaches(rows: pa.Table, positions: NDArray[np.int64], breaches: Sequence[Breach]) -> pa.Array:
+    """For each row the list of its breaches, in the breaches' order."""
+    seen = contract_view(rows, [column for breach in breaches for column in breach.columns])
+    owners, pieces = [np.zeros(0, np.int64)], []
+    for breach in breaches:
+        first, last = np.searchsorted(breach.rows, [positions[0], positions[-1] + 1])
+        found = breach.rows[first:last]
+        owner = np.searchsorted(positions, found)
+        owner = owner[positions[owner] == found]
+        values = _values([seen[name].take(pa.array(owner)) for name in dict.fromkeys(breach.columns)], len(owner))
+        same = (breach.contract, breach.rule, breach.severity, ", ".join(breach.columns))
+        constants = [pa.repeat(pa.scalar(text, pa.string()), len(owner)) for text in same]
+        pieces.append(pa.StructArray.from_arrays([*constants, values], fields=list(BREACH)))
+        owners.append(owner)
+    owner = np.concatenate(owners)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(positions)))])
+    ordered = pa.concat_arrays(pieces).take(pa.array(np.argsort(owner, kind="stable")))
+    return pa.ListArray.from_arrays(pa.array(starts, pa.int32()), ordered)
+
+
+def _values(columns: Sequence[pa.ChunkedArray], rows: int) -> pa.Array:
+    """What stood in a rule's columns: one value as it is, several as a JSON list; a rule on no column shows nothing."""
+    if not columns:
+        return pa.repeat(pa.scalar("", pa.string()), rows)
+    if len(columns) == 1:
+        texts = pc.fill_null(as_text(columns[0]), "null")
+    else:
+        lists = zip(*(column.to_pylist() for column in columns), strict=True)
+        texts = pa.array([canonical_json(list(values)) for values in lists], TEXT)
+    is_long = pc.greater(pc.utf8_length(texts), SHOWN_CHARACTERS)
+    cut = pc.binary_join_element_wise(
+        pc.utf8_slice_codeunits(texts, 0, SHOWN_CHARACTERS), pa.scalar("…", TEXT), pa.scalar("", TEXT)
+    )
+    return _one_array(pc.if_else(is_long, cut, texts)).cast(pa.string())
+
+
+def _one_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
