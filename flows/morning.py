@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from flows.drift_table import HEAD, drift_table
+from flows.evidence import pages_in, picture_in
 from flows.report import COUNTS, RunRecord, rows_table
+from flows.stage_lines import percent, stage_lines
+from flows.waterfall_tables import waterfall_markdown
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.files import write_text
 
 PAGE = "report.md"
-SHOWN_NOTES = 5
 
 
 def write_page(record: RunRecord) -> None:
     """Write the report of a run that ended beside its record."""
     write_text(Path(record.folder) / PAGE, report_markdown(record))
-
-
-def percent(rate: float | None) -> str:
-    """A fraction as a percentage."""
-    return "-" if rate is None else f"{rate:.1%}"
 
 
 def evaluation_rows(evaluation: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -78,72 +78,74 @@ def _cell(text: str | None) -> str:
 
 def report_markdown(record: RunRecord) -> str:
     """The morning report, one page."""
-    lines = [f"# {record.recipe}: {record.status}", "", record.reason, ""]
-    if record.error:
-        lines += ["```", record.error, "```", ""]
-    lines += [f"Run {record.run_id}, {record.seconds:.0f} s. {record.changes}".strip(), ""]
+    lines = [f"# {record.recipe}: {record.status}", ""]
+    lines += ["```", record.error, "```", ""] if record.error else [record.reason, ""]
+    lines += _evidence(record)
+    changes = "" if record.changes in record.reason else record.changes
+    lines += [f"Run {record.run_id}, {record.seconds:.0f} s. {changes}".strip(), ""]
     if record.stages:
-        lines += ["| stage | in | accepted | quarantined | duplicates | seconds | |", "|---|---|---|---|---|---|---|"]
+        names = [count.replace("_", " ").removeprefix("rows ") for count in COUNTS]
+        lines += [f"| stage | {' | '.join(names)} | seconds | |", "|---|" + "---:|" * len(COUNTS) + "---:|---|"]
         for row in rows_table(record):
             counts = " | ".join(str(row[count]) for count in COUNTS)
             lines.append(f"| {row['stage']} | {counts} | {row['seconds']} | {'cached' if row['cached'] else ''} |")
         lines.append("")
-    for name, describe in (("collect", collect_lines), ("generate", generate_lines)):
-        if said := describe(record.stages.get(name, {})):
-            lines += [*(f"- {line}" for line in said), ""]
+    if said := stage_lines(record.stages):
+        lines += [*(f"- {line}" for line in said), ""]
+    lines += _drift(record)
+    lines += _yield(record)
     if record.evaluation:
-        lines += [evaluation_markdown(record), ""]
+        lines += ["## Evaluation", "", evaluation_markdown(record), ""]
     if record.champion:
         lines.append(f"Champion: {record.champion['name']} version {record.champion['version']}")
         lines.append(f"in {record.champion['path']}")
     return "\n".join(lines) + "\n"
 
 
-def collect_lines(stage: Mapping[str, Any]) -> list[str]:
-    """What the sources gave beside documents: what hygiene found, why rows went to quarantine, files passed over."""
+def _evidence(record: RunRecord) -> list[str]:
+    """Of a run that validation stopped, what lies where."""
     lines = []
-    if stage.get("found"):
-        lines.append("Found in the documents: " + _counts(stage["found"]) + ".")
-    if stage.get("rules"):
-        lines.append("Collect quarantined: " + _counts(stage["rules"]) + f"; see {stage['path']}/quarantine.parquet.")
-    notes = stage.get("notes", [])
-    more = [f"and {len(notes) - SHOWN_NOTES} more"] if len(notes) > SHOWN_NOTES else []
-    return lines + ["; ".join([*notes[:SHOWN_NOTES], *more]) + "."] * bool(notes)
+    for stage, folder in record.evidence.items():
+        pages = [_link(record, f"Data Docs of {name}", page) for name, page in pages_in(Path(folder)).items()]
+        tables = [_link(record, path.name, str(path)) for path in sorted(Path(folder).glob("*.parquet"))]
+        lines.append(f"- What the stage {stage} found: {', '.join([*pages, *tables]) or _link(record, folder, folder)}")
+    if lines:
+        lines.append(
+            f"- `retune quarantine list --run {record.run_id}` counts the rows that were set aside, `retune quarantine"
+            f" sample --run {record.run_id}` shows some; after a contract was mended, `retune quarantine replay --run"
+            f" {record.run_id}` validates the same rows again."
+        )
+    return [*lines, ""] * bool(lines)
 
 
-def generate_lines(stage: Mapping[str, Any]) -> list[str]:
-    """What the teacher was asked, what came of it, and what it took."""
-    if not stage:
-        return []
-    kept = "; ".join(
-        f"{name} {prompt['kept']} of {prompt['requests']}" for name, prompt in stage.get("by_prompt", {}).items()
-    )
-    lines = [f"Rows kept by prompt: {kept}. Requests: {stage.get('asked', 0)} asked, {stage.get('reused', 0)} reused."]
-    if stage.get("stopped"):
-        lines.append(f"Generation stopped at the limit {stage['stopped']}: {stage.get('unasked', 0)} not asked.")
-    if stage.get("failed"):
-        lines.append(f"Requests without an answer, which the next night asks again: {stage['failed']}.")
-    for name, judge in stage.get("judges", {}).items():
-        lines.append(f"Judge {name}: " + _counts(judge) + ".")
-    stats = stage.get("stats")
-    if stats and not stage["cached"] and stats["asked"]:
-        lines.append(_speed(stats))
-    return lines
+def _drift(record: RunRecord) -> list[str]:
+    rows = drift_table(record)
+    table = [f"| {' | '.join(_cell(value) for value in row)} |" for row in rows]
+    return ["## Drift", "", f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|", *table, ""] * bool(rows)
 
 
-def _speed(stats: Mapping[str, Any]) -> str:
-    said = [
-        f"{stats['prompt_tokens']:,} tokens in, {stats['completion_tokens']:,} out",
-        f"{stats['tokens_per_second']:,.0f} tokens a second",
+def _yield(record: RunRecord) -> list[str]:
+    """The waterfall with its picture, and the Data Docs of every contract."""
+    lines = []
+    picture = record.stages.get("validate", {}).get("picture")
+    if picture is None and "validate" in record.evidence:
+        picture = picture_in(Path(record.evidence["validate"]))
+    if table := waterfall_markdown(record):
+        lines += ["## What became of the rows", "", *table, ""]
+    if picture:
+        lines += [f"![What became of the rows]({_relative(record, picture)})", ""]
+    pages = [
+        _link(record, f"{name}: {contract}", page)
+        for name, stage in record.stages.items()
+        for contract, page in stage.get("pages", {}).items()
     ]
-    if stats["prefix_cache_hit_rate"] is not None:
-        said.append(f"{percent(stats['prefix_cache_hit_rate'])} of the prompts' tokens from the prefix cache")
-    if stats["latency_seconds"]:
-        said.append("latency " + ", ".join(f"{name} {value:.2f} s" for name, value in stats["latency_seconds"].items()))
-    if stats["restarts"]:
-        said.append(f"the server was restarted {stats['restarts']} times")
-    return "; ".join(said) + "."
+    return lines + [f"Data Docs of the contracts: {', '.join(pages)}.", ""] * bool(pages)
 
 
-def _counts(counts: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in counts.items() if value not in (None, 0))
+def _link(record: RunRecord, name: str, path: str) -> str:
+    return f"[{name}]({_relative(record, path)})"
+
+
+def _relative(record: RunRecord, path: str) -> str:
+    """A path as seen from the page, so that links live as long as RETUNE_HOME, wherever it is moved."""
+    return quote(os.path.relpath(path, record.folder))

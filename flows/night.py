@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from prefect import Task, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
 from flows.changes import document_changes
+from flows.lock import alone
 from flows.morning import evaluation_markdown, samples_markdown, write_page
 from flows.recipe import Recipe, read_recipe
 from flows.report import RunRecord, rows_table
 from flows.tracking import log_generation
+from flows.waterfall_tables import waterfall_table
 from tasks.collect.collect import CollectJob
 from tasks.core.artifacts import ArtifactRef
-from tasks.core.errors import BusyError, ContractViolation, StageTimeout
+from tasks.core.errors import ContractViolation, StageTimeout
 from tasks.core.home import Home
 from tasks.core.progress import say
 from tasks.core.stage import StageResult
 from tasks.evaluate.evaluate import Rival
 from tasks.generate.generate import GenerateJob
+from tasks.publish.history import TRAINING_PROFILE, champions_before
 from tasks.publish.publish import PublishJob
 from tasks.publish.registry import Registry
 from tasks.publish.task import PublishResult, publish_candidate
+from tasks.validate.check_training_set import Publications, choose_publications
 
 SECONDS_A_MINUTE = 60
 
@@ -70,22 +74,30 @@ class Night:
         self._note("publish", result.stage.ref, time.monotonic() - started, result.stage.cached and not result.promoted)
         self.record.published(result, Registry(self.home, job.config.name).champion())
 
-    def require_holdout(self, collected: ArtifactRef) -> None:
+    def require_holdout(self, collected: ArtifactRef, documents: ArtifactRef) -> None:
         """Stop before a model is started if the holdout is too small for the gate to decide anything.
 
         Raises:
             ContractViolation: with the numbers.
         """
-        summary = collected.manifest()["summary"]
-        rows = summary["details"]["conversations"]["holdout"]
+        rows = documents.manifest()["summary"]["details"]["conversations"]["holdout"]
         needed = self.recipe.evaluate.gate.minimum_rows
         if rows < needed:
             raise ContractViolation(
                 f"The holdout has {rows} conversations, and the gate wants {needed}",
                 where="evaluate.gate.minimum_rows",
                 remedy="collect more documents, or raise collect.holdout_fraction before the first night"
-                + _what_collect_lost(summary, collected),
+                + _what_was_lost(collected)
+                + _what_was_lost(documents),
             )
+
+    def publications(self, validated: ArtifactRef) -> Publications:
+        """The published training sets that tonight's is compared with: the last, and one ``drift_window`` back."""
+        registry = Registry(self.home, self.recipe.publish.name)
+        before = champions_before(registry, validated.digest)
+        return choose_publications(
+            ((one.version, Path(one.path) / TRAINING_PROFILE) for one in before), self.recipe.validate_.drift_window
+        )
 
     def rival(self, trained: ArtifactRef) -> Rival | None:
         """Whom the candidate has to beat: the champion.
@@ -129,13 +141,14 @@ class Night:
         get_run_logger().info("%s: %s", stage, line)
 
 
-def _what_collect_lost(summary: Mapping[str, Any], collected: ArtifactRef) -> str:
+def _what_was_lost(artifact: ArtifactRef) -> str:
     """Where most rows went, if most of them went to quarantine: then that is what has to be mended."""
+    summary = artifact.manifest()["summary"]
     if summary["quarantined"] * 2 < summary["rows_in"] or not summary["quarantined"]:
         return ""
     rules = ", ".join(f"{rule} {count}" for rule, count in summary["details"]["rules"].items())
     lost = f"{summary['quarantined']} of {summary['rows_in']} rows were quarantined ({rules})"
-    return f"; but first: {lost}, see {collected.folder / 'quarantine.parquet'}"
+    return f"; but first: {artifact.stage}: {lost}, see {artifact.folder / 'quarantine.parquet'}"
 
 
 @contextlib.contextmanager
@@ -146,7 +159,7 @@ def night(recipe_name: str) -> Iterator[Night]:
         RetuneError: the recipe or a file it names is wrong, or another run is under way in this RETUNE_HOME.
     """
     home = Home.from_environment()
-    with _alone(home):
+    with alone(home):
         record = RunRecord.start(home, recipe_name, str(flow_run.id or ""))
         try:
             recipe = read_recipe(recipe_name)
@@ -178,28 +191,12 @@ def _result_of(state: Any, stage: str, timeout: float | None) -> Any:
         ) from error
 
 
-@contextlib.contextmanager
-def _alone(home: Home) -> Iterator[None]:
-    home.root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(home.root / "run.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise BusyError(
-            "Another run is under way",
-            where=str(home.root),
-            remedy="wait for it, or use another folder: RETUNE_HOME=... retune run",
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _show(one: Night) -> None:
-    """The run's Prefect artifacts: row counts, the evaluation, samples."""
+    """The run's Prefect artifacts: row counts, what became of every row, the evaluation, samples."""
     name = one.recipe.name.lower().replace("_", "-").replace(".", "-")
     create_table_artifact(key=f"{name}-rows", table=rows_table(one.record), description="Rows per stage")
+    waterfall = waterfall_table(one.record)
+    create_table_artifact(key=f"{name}-waterfall", table=waterfall, description="What became of every row")
     create_markdown_artifact(
         key=f"{name}-evaluation", markdown=evaluation_markdown(one.record), description="Base against candidate"
     )

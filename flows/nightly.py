@@ -1,4 +1,4 @@
-"""The night: collect, generate, validate, train, evaluate, publish.
+"""The night: collect, check the documents, generate, validate, check the training set, train, evaluate, publish.
 
 Run it with ``retune run``, or from a Prefect deployment: ``prefect deployment run 'nightly-retraining/embedded'``.
 """
@@ -14,7 +14,7 @@ from tasks.collect.task import collect_documents, fetch_sources
 from tasks.evaluate.task import evaluate_candidate
 from tasks.generate.task import generate_rows
 from tasks.train.task import train_adapter
-from tasks.validate.task import validate_rows
+from tasks.validate.task import check_documents, check_training_set, validate_rows
 
 
 @flow(name="nightly-retraining", flow_run_name="{recipe}", persist_result=False)
@@ -31,11 +31,13 @@ def nightly_retraining(recipe: str = "embedded") -> dict[str, Any]:
         plan = tonight.recipe
         tonight.fetch(fetch_sources, plan.collect_job(tonight.home))
         collected = tonight.collect(collect_documents, plan.collect_job(tonight.home))
-        tonight.require_holdout(collected)
-        generated = tonight.generate(generate_rows, plan.generate_job(collected)) if plan.generate else None
-        validated = tonight.stage(validate_rows, plan.validate_job(collected, generated))
+        documents = tonight.stage(check_documents, plan.documents_job(collected))
+        tonight.require_holdout(collected, documents)
+        generated = tonight.generate(generate_rows, plan.generate_job(documents)) if plan.generate else None
+        validated = tonight.stage(validate_rows, plan.validate_job(collected, documents, generated))
+        tonight.stage(check_training_set, plan.training_set_job(validated, tonight.publications(validated)))
         trained = tonight.stage(train_adapter, plan.train_job(validated))
         rival = tonight.rival(trained)
-        tonight.stage(evaluate_candidate, plan.evaluate_job(collected, trained, rival))
+        tonight.stage(evaluate_candidate, plan.evaluate_job(documents, trained, rival))
         tonight.publish(plan.publish_job(tonight.artifacts))
     return {"run_id": tonight.record.run_id, "status": tonight.record.status}

@@ -11,24 +11,16 @@ import yaml
 from pydantic import ValidationError, field_validator
 
 from flows.recipe_checks import check_recipe
+from flows.recipe_paths import with_absolute_paths
 from tasks.collect.collect import CollectJob
-from tasks.collect.config import (
-    SOURCE_KINDS,
-    CollectConfig,
-    DatasetInfoSource,
-    FileSource,
-    HubSource,
-    Source,
-    SqlSource,
-)  # fmt: skip
+from tasks.collect.config import SOURCE_KINDS, CollectConfig
 from tasks.collect.documents import fields_in
-from tasks.collect.sources import resolved
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.config import ChatTask, ModelSource, Name, Section
 from tasks.core.control_tokens import control_tokens
 from tasks.core.errors import RecipeError
 from tasks.core.home import PROJECT_ROOT, Home
-from tasks.core.prompts import SUFFIX, Prompt, read_prompt
+from tasks.core.prompts import Prompt, read_prompt
 from tasks.core.yaml_tree import doubled_keys
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.evaluate import EvaluateJob, Rival
@@ -40,13 +32,13 @@ from tasks.publish.publish import PublishJob
 from tasks.train.chatml import CHATML_TOKENS
 from tasks.train.config import TrainConfig
 from tasks.train.train import TrainJob
+from tasks.validate.check_documents import CheckDocumentsJob
+from tasks.validate.check_training_set import CheckTrainingSetJob, Publications
 from tasks.validate.config import ValidateConfig
+from tasks.validate.contract import ContractContext
 from tasks.validate.validate import ValidateJob
 
 RECIPES = PROJECT_ROOT / "deployments" / "recipes"
-PROMPTS = PROJECT_ROOT / "prompts"
-CONTRACTS = PROJECT_ROOT / "data_contracts"
-CONTRACT_SUFFIX = ".odcs.yaml"
 
 
 class Recipe(Section):
@@ -81,21 +73,35 @@ class Recipe(Section):
         found = {token for model in (self.model, teacher) if model for token in control_tokens(model)}
         return tuple(sorted(found | set(CHATML_TOKENS if self.train.chat_template == "chatml" else ())))
 
+    @property
+    def contract_context(self) -> ContractContext:
+        """What the rules of contracts need to know of the recipe."""
+        return ContractContext(self.model.path, self.control_tokens, self.task.labels)
+
     def collect_job(self, home: Home) -> CollectJob:
         return CollectJob(self.collect, self.task, self.control_tokens, self.name, home)
 
-    def generate_job(self, collected: ArtifactRef) -> GenerateJob:
-        assert self.generate is not None
-        return GenerateJob(self.generate, self.model, self.task, collected, self.fields, self.seed, self.control_tokens)
+    def documents_job(self, collected: ArtifactRef) -> CheckDocumentsJob:
+        return CheckDocumentsJob(self.validate_, collected, self.fields, self.contract_context)
 
-    def validate_job(self, collected: ArtifactRef, generated: ArtifactRef | None) -> ValidateJob:
-        return ValidateJob(self.validate_, collected, generated, self.row_fields)
+    def generate_job(self, documents: ArtifactRef) -> GenerateJob:
+        assert self.generate is not None
+        return GenerateJob(self.generate, self.model, self.task, documents, self.fields, self.seed, self.control_tokens)
+
+    def validate_job(
+        self, collected: ArtifactRef, documents: ArtifactRef, generated: ArtifactRef | None
+    ) -> ValidateJob:
+        context, fields = self.contract_context, self.row_fields
+        return ValidateJob(self.validate_, collected, documents, generated, fields, context, self.seed)
+
+    def training_set_job(self, validated: ArtifactRef, publications: Publications) -> CheckTrainingSetJob:
+        return CheckTrainingSetJob(self.validate_, validated, publications, self.row_fields, self.contract_context)
 
     def train_job(self, validated: ArtifactRef) -> TrainJob:
         return TrainJob(self.train, self.model, validated, self.seed)
 
-    def evaluate_job(self, collected: ArtifactRef, trained: ArtifactRef, champion: Rival | None) -> EvaluateJob:
-        return EvaluateJob(self.evaluate, self.model, self.task, collected, trained, champion)
+    def evaluate_job(self, documents: ArtifactRef, trained: ArtifactRef, champion: Rival | None) -> EvaluateJob:
+        return EvaluateJob(self.evaluate, self.model, self.task, documents, trained, champion)
 
     def publish_job(self, artifacts: Mapping[str, ArtifactRef]) -> PublishJob:
         training = self.train.model_dump(include={"method", "quant_type", "double_quantisation"})
@@ -109,6 +115,7 @@ class Recipe(Section):
             artifacts["validate"],
             artifacts["train"],
             artifacts["evaluate"],
+            (artifacts["check_documents"], artifacts["check_training_set"]),
         )
 
     @property
@@ -185,7 +192,7 @@ def read_recipe(name: str) -> Recipe:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
         raise _readable(error, path, node) from error
-    return _resolved(recipe, path.parent)
+    return with_absolute_paths(recipe, path.parent)
 
 
 def _readable(error: ValidationError, path: Path, node: Any) -> RecipeError:
@@ -246,55 +253,3 @@ def _line_of(node: Any, keys: list[Any]) -> int:
             node = node.value[key]
             line = node.start_mark.line + 1
     return line
-
-
-def _resolved(recipe: Recipe, folder: Path) -> Recipe:
-    """The same recipe with paths relative to its file made absolute, and prompts and contracts found by name."""
-
-    def absolute(path: str) -> str:
-        return str((folder / path).resolve())
-
-    def local(path: str) -> str:
-        return absolute(path) if path.startswith((".", "/")) or (folder / path).is_dir() else path
-
-    def model(source: ModelSource) -> ModelSource:
-        return source.model_copy(update={"path": local(source.path)})
-
-    def documents(source: Source) -> Source:
-        if isinstance(source, FileSource):
-            return source.model_copy(update={"path": absolute(source.path)})
-        if isinstance(source, HubSource):
-            return source.model_copy(update={"hub": local(source.hub)})
-        if isinstance(source, DatasetInfoSource):
-            return resolved(source.model_copy(update={"dataset_info": absolute(source.dataset_info)}))
-        if isinstance(source, SqlSource):
-            return source.model_copy(update={"sql": local_database(source.sql)})
-        return source
-
-    def local_database(url: str) -> str:
-        """A SQLite file is found relative to the recipe, like every other file."""
-        scheme, mark, path = url.partition(":///")
-        is_relative = scheme.startswith("sqlite") and mark and path and not path.startswith(("/", "$", "file:"))
-        return f"{scheme}:///{absolute(path)}" if is_relative else url
-
-    def named(name: str, home: Path, suffix: str) -> str:
-        return absolute(name) if name.endswith(suffix) else str(home / f"{name}{suffix}")
-
-    sources = tuple(map(documents, recipe.collect.sources))
-    update: dict[str, Any] = {
-        "model": model(recipe.model),
-        "collect": recipe.collect.model_copy(update={"sources": sources}),
-        "validate_": recipe.validate_.model_copy(
-            update={"contract": named(recipe.validate_.contract, CONTRACTS, CONTRACT_SUFFIX)}
-        ),
-    }
-    if recipe.generate is not None:
-        update["generate"] = recipe.generate.model_copy(
-            update={
-                "prompts": tuple(named(name, PROMPTS, SUFFIX) for name in recipe.generate.prompts),
-                "judges": tuple(named(name, PROMPTS, SUFFIX) for name in recipe.generate.judges),
-                "teacher": model(recipe.generate.teacher) if recipe.generate.teacher else None,
-                "adapter": absolute(recipe.generate.adapter) if recipe.generate.adapter else None,
-            }
-        )
-    return recipe.model_copy(update=update)

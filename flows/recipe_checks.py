@@ -14,21 +14,24 @@ from tasks.core.models import check_model
 from tasks.core.prompts import Prompt
 from tasks.core.vllm.server import vllm_python
 from tasks.generate.rows import LINEAGE
-from tasks.validate.contract import check_contract, contract_columns
+from tasks.validate.check_training_set import read_drift_contract
+from tasks.validate.contract import check_contract, contract_columns, document_columns
+from tasks.validate.evaluation_sets import check_evaluation_sets
 
 if TYPE_CHECKING:
     from flows.recipe import Recipe
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Check sources, models, prompts, judges, the contract and the task's fields.
+    """Check sources, models, prompts, judges, contracts, evaluation sets and the task's fields.
 
     Raises:
         RetuneError: a missing source or column, a broken prompt or contract, an incomplete model, no vLLM.
     """
     _check_sources(recipe)
     _check_prompts(recipe)
-    check_contract(Path(recipe.validate_.contract), contract_columns(recipe.row_fields))
+    _check_contracts(recipe)
+    check_evaluation_sets(recipe.validate_.contamination)
     _check_task(recipe)
     vllm_python()
 
@@ -59,6 +62,15 @@ def _check_prompts(recipe: Recipe) -> None:
             where=recipe.name,
             remedy="give the field, the sampler or the output's property another name",
         )
+
+
+def _check_contracts(recipe: Recipe) -> None:
+    contracts, context = recipe.validate_.contracts, recipe.contract_context
+    documents, rows = document_columns(recipe.fields), contract_columns(recipe.row_fields)
+    columns = {"documents": documents, "rows": rows, "training_set": rows, "evaluations": documents}
+    for boundary, path in contracts:
+        check_contract(Path(path), columns[boundary], context=context)
+    read_drift_contract(Path(contracts.training_set))
 
 
 def _check_task(recipe: Recipe) -> None:

@@ -9,10 +9,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.evidence import evidence_of, example_leak, pages_in, picture_in, yield_by_prompt
+from flows.lock import is_held
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.errors import RecipeError, RetuneError
 from tasks.core.files import write_json
 from tasks.core.home import Home
+from tasks.core.progress import say
 
 if TYPE_CHECKING:
     from tasks.publish.registry import Published
@@ -21,10 +24,11 @@ if TYPE_CHECKING:
 RECORD = "report.json"
 SHOWN = (
     "asked", "reused", "by_prompt", "rules", "splits", "found", "notes", "labels", "merge", "quantised_layers",
-    "stats", "judges", "unasked", "not_applicable", "stopped", "failed",
+    "stats", "judges", "unasked", "not_applicable", "stopped", "failed", "by_source", "by_contract", "warnings",
+    "duplicate_kinds", "contamination", "diversity", "floors", "control", "drift", "compared_with",
 )  # fmt: skip
 """Details of a stage that its record repeats."""
-COUNTS = ("rows_in", "accepted", "quarantined", "duplicates")
+COUNTS = ("rows_in", "accepted", "quarantined", "duplicates", "contaminated")
 
 
 @dataclass
@@ -32,6 +36,8 @@ class RunRecord:
     """Everything ``retune report`` says of a run; written to the run's folder after every stage.
 
     ``status`` is ``running`` until it is ``published``, ``rejected``, ``no-op`` or ``failed``. Rates are fractions.
+    ``started_as`` is the recipe as it was named to the run; ``evidence``, by stage, the folder in the run's logs that
+    holds what a stage had found when it stopped the run.
     """
 
     run_id: str
@@ -41,7 +47,9 @@ class RunRecord:
     folder: str
     seconds: float = 0.0
     flow_run_id: str = ""
+    started_as: str = ""
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    evidence: dict[str, str] = field(default_factory=dict)
     evaluation: dict[str, Any] | None = None
     champion: dict[str, Any] | None = None
     candidate: dict[str, Any] | None = None
@@ -51,24 +59,29 @@ class RunRecord:
 
     @classmethod
     def start(cls, home: Home, recipe: str, flow_run_id: str) -> RunRecord:
-        """A new record in a folder of its own."""
+        """A new record in a folder of its own; ``recipe`` is a name or a file's path."""
         now = time.time()
         run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now)) + f"-{(flow_run_id or uuid.uuid4().hex)[:6]}"
         folder = home.runs / run_id
         folder.mkdir(parents=True, exist_ok=True)
-        record = cls(run_id, recipe, "running", now, str(folder), flow_run_id=flow_run_id)
+        named = str(Path(recipe).resolve()) if recipe.endswith((".yaml", ".yml")) else recipe
+        record = cls(run_id, recipe, "running", now, str(folder), flow_run_id=flow_run_id, started_as=named)
         record.write()
         return record
 
     def stage(self, name: str, ref: ArtifactRef, seconds: float, cached: bool) -> str:
         """Record a finished stage; returns it as one line of text."""
         summary = ref.manifest()["summary"]
-        counts = {count: summary[count] for count in COUNTS}
+        counts = {count: summary.get(count, 0) for count in COUNTS}
         self.stages[name] = {"seconds": round(seconds, 2), **counts, "cached": cached, "path": ref.path}
         details = summary["details"]
-        for extra in SHOWN:
-            if details.get(extra) not in (None, {}, []):
-                self.stages[name][extra] = details[extra]
+        extras = {extra: details.get(extra) for extra in SHOWN} | {
+            "pages": pages_in(ref.folder),
+            "picture": picture_in(ref.folder),
+            "waterfall": yield_by_prompt(ref.folder),
+            "leak": example_leak(ref.folder),
+        }
+        self.stages[name] |= {extra: value for extra, value in extras.items() if value not in (None, {}, [])}
         if cached and "asked" in details:
             self.stages[name] |= {"asked": 0, "reused": details["asked"] + details["reused"]}
         if name == "evaluate":
@@ -106,13 +119,14 @@ class RunRecord:
         self.write()
 
     def fail(self, error: BaseException) -> None:
-        """Record how the run failed."""
+        """Record how the run failed, and where the evidence lies."""
         self.status = "failed"
         if isinstance(error, KeyboardInterrupt):
             self.error = "The run was interrupted. The next `retune run` goes on from what it had finished."
         else:
             self.error = str(error) if isinstance(error, RetuneError) else f"{type(error).__name__}: {error}"
         self.reason = self.error.partition("\n")[0]
+        self.evidence = evidence_of(Home(Path(self.folder).parents[1]), self.run_id)
         self.finish()
 
     def write(self) -> None:
@@ -128,33 +142,45 @@ def _place(published: Published | None) -> dict[str, Any] | None:
 
 
 def read_record(home: Home, run_id: str | None = None) -> RunRecord:
-    """A run's record; the latest where none is named.
+    """A run's record; the latest that can be read where none is named.
 
     Raises:
-        RecipeError: there is no such run.
+        RecipeError: there is no such run, or its record is damaged.
     """
-    records = sorted(home.runs.glob(f"{run_id or '*'}/{RECORD}"))
+    records = sorted(home.runs.glob(f"{run_id or '*'}/{RECORD}"), reverse=True)
     if not records:
         raise RecipeError(
             f"There is no run {run_id!r}" if run_id else "There was no run yet",
             where=str(home.runs),
             remedy="start one: retune run" if not run_id else "see the folders there",
         )
-    record = RunRecord(**json.loads(records[-1].read_text(encoding="utf-8")))
-    if record.status == "running" and not _is_locked(home):
-        record.status = "failed"
-        record.reason = record.error = "The run was killed. The next `retune run` goes on from what it had finished."
-    return record
+    damaged: list[RecipeError] = []
+    for path in records:
+        try:
+            record = _read(path)
+        except RecipeError as error:
+            damaged.append(error)
+            continue
+        if damaged:
+            say(f"{damaged[0].what} ({damaged[0].where}): this is the run before it")
+        if record.status == "running" and not is_held(home):
+            record.status = "failed"
+            record.reason = record.error = (
+                "The run was killed. The next `retune run` goes on from what it had finished."
+            )
+        return record
+    raise damaged[0]
 
 
-def _is_locked(home: Home) -> bool:
-    from filelock import FileLock, Timeout
-
+def _read(path: Path) -> RunRecord:
     try:
-        with FileLock(home.root / "run.lock", timeout=0):
-            return False
-    except Timeout:
-        return True
+        return RunRecord(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:  # half written when the machine went down, or by another version
+        raise RecipeError(
+            f"The record of run {path.parent.name} is damaged: {error}",
+            where=str(path),
+            remedy="what its stages wrote is not lost: the next `retune run` finds it; remove the folder to forget it",
+        ) from error
 
 
 def rows_table(record: RunRecord) -> list[dict[str, Any]]:
@@ -162,7 +188,7 @@ def rows_table(record: RunRecord) -> list[dict[str, Any]]:
     return [
         {
             "stage": name,
-            **{count: stage[count] for count in COUNTS},
+            **{count: stage.get(count, 0) for count in COUNTS},
             "seconds": stage["seconds"],
             "cached": stage["cached"],
         }

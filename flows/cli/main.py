@@ -13,18 +13,22 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.cli.contracts import contracts_app
 from flows.cli.export import export
+from flows.cli.night_report import print_report
 from flows.cli.prompts import prompts_app
+from flows.cli.quarantine import quarantine_app
 from flows.cli.teacher import serve_teacher
 from flows.environment import prepare_environment
-from flows.morning import collect_lines, evaluation_rows, generate_lines, percent
-from flows.report import COUNTS, RunRecord, read_record, rows_table
+from flows.report import RunRecord, read_record
 from tasks.core.errors import RetuneError
 from tasks.core.home import Home
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 out = Console(highlight=False)
 app.add_typer(prompts_app, name="prompts")
+app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(contracts_app, name="contracts")
 app.command("serve-teacher")(serve_teacher)
 app.command()(export)
 RecipeOption = Annotated[str, typer.Option(help="A name in deployments/recipes, or a recipe file's path.")]
@@ -41,10 +45,8 @@ def _root(
 @app.command()
 def run(recipe: RecipeOption = "embedded") -> None:
     """Run the whole night now, and end with its report."""
-    from flows.recipe import read_recipe
-
     home = Home.from_environment()
-    read_recipe(recipe).check()
+    _check(recipe, home)
     from flows.server import prefect_api
 
     with prefect_api(home):
@@ -52,6 +54,22 @@ def run(recipe: RecipeOption = "embedded") -> None:
 
         ended: dict[str, Any] = nightly_retraining(recipe)
     print_report(read_record(home, ended["run_id"]))
+
+
+def _check(recipe: str, home: Home) -> None:
+    """Find what is wrong before anything is started. A run that this stops leaves its record, as every run does; a name
+    that is no recipe's is a mistyped command."""
+    from flows.morning import write_page
+    from flows.recipe import read_recipe, recipe_path
+
+    recipe_path(recipe)
+    try:
+        read_recipe(recipe).check()
+    except BaseException as error:
+        record = RunRecord.start(home, recipe, "")
+        record.fail(error)
+        write_page(record)
+        raise
 
 
 @app.command()
@@ -101,39 +119,6 @@ def rollback(
     from flows.rollback import roll_back
 
     out.print(roll_back(recipe, to), soft_wrap=True, markup=False)
-
-
-def print_report(record: RunRecord) -> None:
-    """The report as text: rows per stage, base against tuned, the decision, where the champion lies."""
-    recipe = escape(record.recipe)
-    out.print(f"\n{recipe}: [bold]{record.status}[/] in {record.seconds:.0f} s (run {record.run_id})", soft_wrap=True)
-    if record.stages:
-        table = Table("stage", *(count.replace("_", " ") for count in COUNTS), "seconds", "")
-        for row in rows_table(record):
-            counts = (str(row[count]) for count in COUNTS)
-            table.add_row(row["stage"], *counts, f"{row['seconds']:.1f}", "cached" if row["cached"] else "")
-        out.print(table)
-    stages = record.stages
-    for line in (*collect_lines(stages.get("collect", {})), *generate_lines(stages.get("generate", {}))):
-        out.print(line, soft_wrap=True, markup=False)
-    if record.evaluation:
-        found = record.evaluation
-        table = Table("model", str(found["metric"]), f"{found['confidence']:.0%} interval")
-        for reading in evaluation_rows(found):
-            table.add_row(*reading)
-        difference = (percent(found[name]) for name in ("difference", "ci_low", "ci_high"))
-        table.add_row("tuned less base", next(difference), " to ".join(difference), style="bold")
-        out.print(table)
-        out.print(f"on {found['n']} held-out documents; decision: {found['decision']}", soft_wrap=True)
-    out.print(record.reason, soft_wrap=True, markup=False)
-    if record.changes and record.changes not in record.reason:
-        out.print(record.changes, soft_wrap=True, markup=False)
-    if record.error and record.error != record.reason:
-        out.print(record.error, soft_wrap=True, markup=False)
-    if record.champion:
-        place = record.champion
-        said = f"champion: {place['name']} version {place['version']}, in {place['path']}"
-        out.print(said, soft_wrap=True, markup=False)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ import httpx
 import pandas as pd
 import pytest
 
+from flows.report import COUNTS
 from tasks.core.config import ModelSource, ServerSettings
 from tasks.core.home import Home
 from tasks.core.vllm.server import serving
@@ -101,7 +102,7 @@ def test_the_next_run_resumes_training_and_publishes_once(retune: Retune) -> Non
     assert record["evaluation"]["candidate"] - record["evaluation"]["base"] >= 0.3
     assert record["evaluation"]["ci_low"] > 0
     for name, stage in record["stages"].items():
-        assert stage["rows_in"] == stage["accepted"] + stage["quarantined"] + stage["duplicates"], name
+        assert stage["rows_in"] == sum(stage[count] for count in COUNTS[1:]), name
     assert len(Registry(Home(retune.home), "small-router").versions()) == 1
     for text in ("published", "95% interval", "champion: small-router version 1"):
         assert text in done.stdout

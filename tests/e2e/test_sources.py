@@ -100,7 +100,7 @@ def write_recipe(folder: Path, database: Postgres, bucket: str) -> str:
             "limits": {"minutes": 1, "minimum_rows": 0},
             "server": SERVER,
         },
-        "validate": {"contract": "chat_examples", "minimum_rows": 5},
+        "validate": {"contracts": {"rows": "chat_examples"}, "minimum_rows": 5},
         "train": {"rank": 8, "alpha": 16, "batch_size": 4, "accumulation_steps": 1, "max_steps": 8, "max_length": 512},
         "evaluate": {"metric": "token_f1", "max_rows": 8, "probes": [], "server": SERVER, "gate": {"minimum_rows": 1}},
         "publish": {"name": "everything", "dtype": "float32"},

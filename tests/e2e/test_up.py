@@ -41,7 +41,7 @@ def test_a_deployment_run_completes_on_a_worker_and_ctrl_c_ends_everything(retun
         record = retune.report()
         assert record["status"] in ("published", "rejected")
         assert record["evaluation"]["n"] >= 30
-        assert Path(record["stages"]["validate"]["path"], "report", "data_docs", "index.html").is_file()
+        assert Path(record["stages"]["validate"]["path"], "report", "data_docs", "rows", "index.html").is_file()
 
         runs = api(url, "flow_runs")
         assert {"COMPLETED", "SCHEDULED"} <= {str(one["state_type"]) for one in runs}

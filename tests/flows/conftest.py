@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from flows.report import RunRecord
 from tasks.core.home import PROJECT_ROOT
+from tests.flows.small_night import SmallNight, small_night
 
 EMBEDDED = PROJECT_ROOT / "deployments" / "recipes" / "embedded.yaml"
 Change = Callable[[dict[str, Any]], Any]
@@ -38,3 +40,10 @@ def write_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteRecipe
         return str(path)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def last_night(tmp_path_factory: pytest.TempPathFactory) -> tuple[SmallNight, RunRecord]:
+    """A night that lost a row in every way: to be read, and left as it is."""
+    night = small_night(tmp_path_factory.mktemp("night"))
+    return night, night.run()

@@ -68,10 +68,10 @@ def record_night(
         "evaluate": evaluation,
     }
     for stage in STAGES:
-        ref = write_artifact(home, stage, Summary(10, 7, 2, 1, details.get(stage, {})))
+        ref = write_artifact(home, stage, Summary(10, 7, 2, 1, details=details.get(stage, {})))
         record.stage(stage, ref, 1.234, cached)
     published = version("2")
-    ref = write_artifact(home, "publish", Summary(1, 1, 0, 0, {}))
+    ref = write_artifact(home, "publish", Summary(1, 1))
     record.stage("publish", ref, 0.5, cached and not promoted)
     record.published(PublishResult(StageResult(ref, cached, 0.5), published, promoted, known), champion)
     record.finish()

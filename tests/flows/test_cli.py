@@ -35,6 +35,7 @@ def test_an_error_is_one_message_with_place_and_remedy_and_no_traceback(tmp_path
     assert lines[0] == "error: There is no recipe 'embeded'"
     assert lines[1].startswith("  where:  ") and lines[2].startswith("  remedy: did you mean 'embedded'?")
     assert len(lines) == 3
+    assert not list(tmp_path.iterdir()), "a mistyped name is no run"
 
 
 def test_verbose_shows_the_traceback_too(tmp_path: Path) -> None:
@@ -62,7 +63,9 @@ def test_a_broken_recipe_stops_before_anything_is_started(tmp_path: Path, write_
     done = retune(tmp_path / "fresh", "run", "--recipe", path)
     assert done.returncode == 1
     assert "Unknown key 'train.learningrate'" in done.stderr and f"{path}:" in done.stderr
-    assert not (tmp_path / "fresh").exists()
+    assert [path.name for path in (tmp_path / "fresh").iterdir()] == ["runs"]
+    shown = retune(tmp_path / "fresh", "report").stdout
+    assert "failed in" in shown and shown.count("Unknown key 'train.learningrate'") == 1
 
 
 def test_the_report_is_one_json_object_or_a_page(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def train_set(home: Home, rows: Sequence[Row], recipe: str = "mine") -> RunRecor
 
     def fill(folder: Path) -> Summary:
         pq.write_table(pa.Table.from_pylist(table, schema=SCHEMA), folder / "training_set.parquet")
-        return Summary(len(rows), len(rows), 0, 0, {})
+        return Summary(rows_in=len(rows), accepted=len(rows))
 
     record = RunRecord.start(home, recipe, "")
     key = StageKey("validate", 1, {"rows": json.dumps(table)})

@@ -73,7 +73,12 @@ def test_paths_become_absolute_and_names_are_found_in_the_project(write_recipe: 
     assert getattr(recipe.collect.sources[0], "path", None) == str(tmp_path / "messages.csv")
     assert recipe.generate is not None
     assert recipe.generate.prompts[0] == str(PROJECT_ROOT / "prompts" / "write_message.md")
-    assert recipe.validate_.contract == str(PROJECT_ROOT / "data_contracts" / "generated_rows.odcs.yaml")
+    assert dict(recipe.validate_.contracts) == {
+        "documents": str(PROJECT_ROOT / "data_contracts" / "raw_documents.odcs.yaml"),
+        "rows": str(PROJECT_ROOT / "data_contracts" / "generated_rows.odcs.yaml"),
+        "training_set": str(PROJECT_ROOT / "data_contracts" / "training_set.odcs.yaml"),
+        "evaluations": str(PROJECT_ROOT / "data_contracts" / "evaluation_set.odcs.yaml"),
+    }
     assert recipe.description == "two lines"
     recipe.check()
 
@@ -83,14 +88,20 @@ def test_prompts_contracts_and_data_sets_may_lie_beside_the_recipe(write_recipe:
 
     def beside(recipe: Data) -> None:
         recipe["generate"]["prompts"] = ["own/ask.md"]
-        recipe["validate"]["contract"] = "own.odcs.yaml"
+        recipe["validate"]["contracts"] = {"rows": "own.odcs.yaml"}
+        recipe["validate"]["contamination"]["evaluation_sets"] = {"exam": {"path": "exam.csv"}}
+        recipe["validate"]["same_meaning"] = {"model": {"path": "set"}}
         recipe["generate"]["teacher"] = {"path": "Qwen/Qwen2.5-0.5B-Instruct"}
         recipe["collect"]["sources"] = [{"hub": "set"}, {"hub": "mlabonne/FineTome-100k"}]
 
     recipe = read_recipe(write_recipe(beside))
     assert recipe.generate is not None and recipe.generate.teacher is not None
     assert recipe.generate.prompts == (str(tmp_path / "own" / "ask.md"),)
-    assert recipe.validate_.contract == str(tmp_path / "own.odcs.yaml")
+    assert recipe.validate_.contracts.rows == str(tmp_path / "own.odcs.yaml")
+    assert recipe.validate_.contracts.documents == str(PROJECT_ROOT / "data_contracts" / "raw_documents.odcs.yaml")
+    assert recipe.validate_.contamination.evaluation_sets["exam"].path == str(tmp_path / "exam.csv")
+    assert recipe.validate_.same_meaning is not None
+    assert recipe.validate_.same_meaning.model.path == str(tmp_path / "set")
     assert not recipe.generate.teacher.is_local
     hubs = [getattr(source, "hub", None) for source in recipe.collect.sources]
     assert hubs == [str(tmp_path / "set"), "mlabonne/FineTome-100k"]
@@ -110,7 +121,8 @@ def test_an_unknown_recipe_is_told_with_the_nearest(tmp_path: Path) -> None:
     [
         (("trian",), "trian", "train"),
         (("train", "learningrate"), "train.learningrate", "learning_rate"),
-        (("validate", "contracts"), "validate.contracts", "contract"),
+        (("validate", "contract"), "validate.contract", "contracts"),
+        (("validate", "contamination", "tresholds"), "validate.contamination.tresholds", "threshold"),
         (("evaluate", "gate", "margin_over_bass"), "evaluate.gate.margin_over_bass", "margin_over_base"),
         (("generate", "server", "dtipe"), "generate.server.dtipe", "dtype"),
     ],
@@ -236,17 +248,32 @@ def test_a_prompt_named_twice_is_told(write_recipe: WriteRecipe) -> None:
         checked(write_recipe, change("generate", "prompts", to=["write_message", "write_message"]))
 
 
-def test_a_contract_that_is_missing_or_names_an_unknown_column_is_told(
-    write_recipe: WriteRecipe, tmp_path: Path
+@pytest.mark.parametrize(
+    ("boundary", "shipped", "good", "wrong"),
+    [
+        ("documents", "raw_documents", "- name: source", "- name: prompt"),
+        ("rows", "generated_rows", "- name: queue", "- name: queu"),
+        ("training_set", "training_set", "- name: origin", "- name: origen"),
+        ("training_set", "training_set", "- name: label_distance", "- name: label_distanse"),
+        ("evaluations", "evaluation_set", "- name: source", "- name: row_id"),
+    ],
+)
+def test_a_contract_that_is_missing_or_names_an_unknown_column_is_told_at_every_boundary(
+    write_recipe: WriteRecipe, tmp_path: Path, boundary: str, shipped: str, good: str, wrong: str
 ) -> None:
     with pytest.raises(ContractError):
-        checked(write_recipe, change("validate", "contract", to="no_such"))
-    shipped = (PROJECT_ROOT / "data_contracts" / "generated_rows.odcs.yaml").read_text(encoding="utf-8")
-    contract = tmp_path / "own.odcs.yaml"
-    contract.write_text(shipped.replace("- name: queue", "- name: queu"), encoding="utf-8")
-    with pytest.raises(ContractError, match="queu") as caught:
-        checked(write_recipe, change("validate", "contract", to="own.odcs.yaml"))
-    assert line(caught.value) == "- name: queu"
+        checked(write_recipe, change("validate", "contracts", to={boundary: "no_such"}))
+    text = (PROJECT_ROOT / "data_contracts" / f"{shipped}.odcs.yaml").read_text(encoding="utf-8")
+    (tmp_path / "own.odcs.yaml").write_text(text.replace(f"{good}\n", f"{wrong}\n"), encoding="utf-8")
+    with pytest.raises(ContractError, match=wrong.removeprefix("- name: ")) as caught:
+        checked(write_recipe, change("validate", "contracts", to={boundary: "own.odcs.yaml"}))
+    assert line(caught.value) == wrong
+
+
+def test_an_evaluation_set_that_is_missing_is_told(write_recipe: WriteRecipe) -> None:
+    exam = {"exam": {"path": "exam.csv", "column": "question"}}
+    with pytest.raises(RecipeError, match="exam"):
+        checked(write_recipe, change("validate", "contamination", "evaluation_sets", to=exam))
 
 
 def test_a_task_that_names_no_field_is_told(write_recipe: WriteRecipe) -> None:
@@ -265,7 +292,7 @@ def test_a_task_that_generated_conversations_lack_is_told(write_recipe: WriteRec
     def talks(recipe: Data) -> None:
         recipe["collect"] = {"sources": [{"path": "talks.jsonl", "form": "sharegpt"}]}
         recipe["generate"] |= {"prompts": ["ask.md"], "judges": []}
-        recipe["validate"]["contract"] = "chat_examples"
+        recipe["validate"]["contracts"] = {"rows": "chat_examples"}
 
     with pytest.raises(RecipeError, match=r"task\.input names the field 'message'"):
         checked(write_recipe, talks)

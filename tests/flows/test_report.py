@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from flows.morning import PAGE, evaluation_markdown, percent, samples_markdown, write_page
+from flows.morning import PAGE, evaluation_markdown, samples_markdown, write_page
 from flows.report import RECORD, RunRecord, read_record, rows_table
+from flows.stage_lines import percent
 from tasks.core.artifacts import Summary
 from tasks.core.errors import RecipeError
 from tasks.core.home import Home
@@ -68,8 +69,9 @@ def test_the_json_has_the_promised_keys_and_rates_are_fractions(home: Home) -> N
     assert found.keys() >= {"run_id", "recipe", "status", "seconds", "stages", "evaluation", "champion"}
     assert list(found["stages"]) == [*STAGES, "publish"]
     for stage in found["stages"].values():
-        assert stage.keys() >= {"seconds", "rows_in", "accepted", "quarantined", "duplicates", "cached"}
-        assert stage["rows_in"] == stage["accepted"] + stage["quarantined"] + stage["duplicates"]
+        assert stage.keys() >= {"seconds", "rows_in", "accepted", "quarantined", "duplicates", "contaminated", "cached"}
+        lost = stage["quarantined"] + stage["duplicates"] + stage["contaminated"]
+        assert stage["rows_in"] == stage["accepted"] + lost
     evaluation = found["evaluation"]
     assert evaluation.keys() >= {
         "metric", "n", "base", "candidate", "champion", "difference", "ci_low", "ci_high",
@@ -94,7 +96,8 @@ def test_a_run_that_failed_says_why_and_keeps_what_it_had_done(home: Home) -> No
     assert (found.status, found.reason) == ("failed", "It failed")
     assert found.error == "It failed\n  where:  a.yaml:3\n  remedy: mend it"
     assert found.stages["collect"]["rows_in"] == 3
-    assert "remedy: mend it" in page(record) and "| collect | 3 | 3 | 0 | 0 |" in page(record)
+    assert "remedy: mend it" in page(record) and "| collect | 3 | 3 | 0 | 0 | 0 |" in page(record)
+    assert page(record).count("It failed") == 1
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ZeroDivisionError("x"), RecipeError("")])
@@ -122,6 +125,22 @@ def test_the_latest_run_is_read_unless_one_is_named(home: Home) -> None:
         read_record(home, "x")
 
 
+@pytest.mark.parametrize("damaged", ["", "{half", "[]", '{"run_id": "x"}', '{"a_key_of_another_version": 1}'])
+def test_a_damaged_record_is_named_and_the_run_before_it_is_shown(
+    home: Home, damaged: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    RunRecord("20250101T0-a", "embedded", "rejected", 0.0, str(home.runs / "20250101T0-a")).write()
+    broken = home.runs / "20250102T0-b" / RECORD
+    broken.parent.mkdir()
+    broken.write_text(damaged, encoding="utf-8")
+    assert read_record(home).run_id == "20250101T0-a"
+    said = " ".join(capsys.readouterr().err.split())
+    assert "The record of run 20250102T0-b is damaged" in said and "this is the run before it" in said
+    with pytest.raises(RecipeError, match="The record of run 20250102T0-b is damaged") as caught:
+        read_record(home, "20250102T0-b")
+    assert caught.value.where == str(broken)
+
+
 def test_before_the_first_run_there_is_nothing_to_report(home: Home) -> None:
     with pytest.raises(RecipeError, match="no run yet") as caught:
         read_record(home)
@@ -143,12 +162,19 @@ def test_what_is_found_done_was_not_asked_again(home: Home) -> None:
 def test_the_page_shows_stages_prompts_readings_and_probes(home: Home) -> None:
     record = record_night(home, comparison(), champion=version("2"))
     text = page(record)
-    assert "| generate | 10 | 7 | 2 | 1 | 1.23 |  |" in text
+    assert "| generate | 10 | 7 | 2 | 1 | 0 | 1.23 |  |" in text
     assert "write 7 of 10" in text and "9 asked, 1 reused" in text
     assert "| base, free answer | 10.0% |" in text and "| tuned (candidate) | 90.0% |" in text
     assert "| What \\| now? | a b | - |" in text
     assert "Champion: router version 2\nin /artifacts/2" in text
     assert [row["stage"] for row in rows_table(record)] == [*STAGES, "publish"]
+
+
+@pytest.mark.parametrize("reason", ["Nothing has changed. One document is new.", "It is better."])
+def test_what_is_new_is_told_once(home: Home, reason: str) -> None:
+    record = RunRecord.start(home, "embedded", "")
+    record.changes, record.reason = "One document is new.", reason
+    assert page(record).count("One document is new.") == 1
 
 
 def test_a_run_without_generation_or_evaluation_still_has_its_texts(home: Home) -> None:
