@@ -7,24 +7,73 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from tasks.core.config import Section
+from tasks.train.support import refusals
 
-Optimizer = Literal["adamw_8bit", "paged_adamw_8bit", "adamw_torch", "adamw_torch_fused"]
+Method = Literal["qlora", "lora", "full", "prompt_tuning"]
+Backend = Literal["auto", "unsloth", "transformers"]
+Optimizer = Literal["auto", "adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit"]
+Group = Literal["collected", "generated", "replay"]
+
+
+class MixConfig(Section):
+    """What share of the training rows comes from where; rows are repeated or left out to reach it."""
+
+    shares: dict[Group, float] = Field(
+        default_factory=dict, description="share of the rows by group, summing to 1; empty: as they come"
+    )
+    replay: tuple[str, ...] = Field(
+        (), description="names of collect.sources whose rows are replay: general data against forgetting"
+    )
+    source_weights: dict[str, float] = Field(
+        default_factory=dict, description="weight of a row of a source within its group; others weigh 1"
+    )
+    max_upsampling: float = Field(4.0, ge=1, description="how often a row is repeated at most")
+
+    @model_validator(mode="after")
+    def _shares_of_one(self) -> Self:
+        if any(share < 0 for share in self.shares.values()) or any(w < 0 for w in self.source_weights.values()):
+            raise ValueError("shares and weights cannot be negative")
+        if self.shares and abs(sum(self.shares.values()) - 1) > 1e-6:
+            raise ValueError(f"the shares sum to {sum(self.shares.values()):g}: make them sum to 1")
+        if self.shares.get("replay") and not self.replay:
+            raise ValueError("replay has a share, but no source is replay: name some of collect.sources in mix.replay")
+        return self
 
 
 class TrainConfig(Section):
     """How the adapter is trained.
 
     The defaults follow Unsloth's notebooks; QLoRA is Dettmers et al. 2023 (arXiv 2305.14314), LoRA Hu et al. 2021
-    (arXiv 2106.09685), rsLoRA Kalajdzievski 2023 (arXiv 2312.03732).
+    (arXiv 2106.09685), rsLoRA Kalajdzievski 2023 (arXiv 2312.03732), DoRA Liu et al. 2024 (arXiv 2402.09353), LoftQ
+    Li et al. 2023 (arXiv 2310.08659), PiSSA Meng et al. 2024 (arXiv 2404.02948), LoRA+ Hayou et al. 2024
+    (arXiv 2402.12354), NEFTune Jain et al. 2023 (arXiv 2310.05914), prompt tuning Lester et al. 2021
+    (arXiv 2104.08691).
     """
 
     rows: Literal["training_set", "control"] = Field(
         "training_set", description="control: the random subset of the same size that validate.control keeps"
     )
-    method: Literal["qlora", "lora"] = Field("qlora", description="qlora: the frozen base in 4 bit; lora: in 16/32 bit")
-    backend: Literal["unsloth", "transformers"] = "unsloth"
-    chat_template: Literal["model", "chatml"] = Field(
-        "model", description="model: the tokenizer's own; chatml: for a base model that has none"
+    mix: MixConfig = MixConfig()
+    fractions: tuple[float, ...] = Field(
+        (1.0,), description="nested subsets to train on, the last of them all: the evaluation draws the learning curve"
+    )
+
+    method: Method = Field(
+        "qlora",
+        description="qlora: a low-rank update on the frozen base in 4 bit; lora: on it in 16/32 bit; full: every"
+        " weight; prompt_tuning: virtual tokens before the prompt",
+    )
+    backend: Backend = Field("auto", description="auto: unsloth where it supports all that is asked for")
+    chat_template: Literal["model", "chatml", "llama3", "alpaca"] = Field(
+        "model", description="model: the tokenizer's own; or a named one, for a base model that has none"
+    )
+    train_on: Literal["assistant", "last_turn", "completion", "everything"] = Field(
+        "assistant",
+        description="assistant: every turn of the assistant; last_turn: its last; completion: all from its last turn"
+        " on, the template's own layout included; everything: every token",
+    )
+    initial_adapter: Literal["fresh", "champion"] = Field(
+        "fresh", description="champion: go on from the published adapter, fresh where none is published"
     )
 
     rank: int = Field(16, ge=1, le=1024, description="r of the update B A; 8 is the floor for good results")
@@ -32,9 +81,17 @@ class TrainConfig(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     bias: Literal["none", "all", "lora_only"] = "none"
     use_rslora: bool = False
-    target_modules: tuple[str, ...] | Literal["all-linear"] = Field(
-        "all-linear", description="names of linear layers, or every one of them but the head"
+    use_dora: bool = Field(False, description="learn the magnitude of each weight's columns apart from their direction")
+    init_weights: Literal["default", "loftq", "pissa"] = Field(
+        "default",
+        description="default: B is zero; loftq: the update makes up for the error of quantisation; pissa: it begins as"
+        " the base's principal singular vectors",
     )
+    lora_plus_ratio: float | None = Field(None, ge=1, description="LoRA+: learning rate of B over that of A")
+    target_modules: tuple[str, ...] | Literal["all-linear", "family"] = Field(
+        "family", description="names of linear layers, every one of them but the head, or the model family's usual ones"
+    )
+    virtual_tokens: int = Field(16, ge=1, le=1024, description="of prompt tuning")
 
     quant_type: Literal["nf4", "fp4"] = "nf4"
     double_quantisation: bool = Field(True, description="the quantisation constants are quantised too")
@@ -53,8 +110,16 @@ class TrainConfig(Section):
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup_steps: int = Field(5, ge=0)
     weight_decay: float = Field(0.01, ge=0)
-    optimizer: Optimizer = Field("adamw_8bit", description="8-bit ones need a GPU; elsewhere adamw_torch_fused runs")
-    max_length: int = Field(1024, ge=16, description="tokens; longer rows are quarantined, never cut")
+    optimizer: Optimizer = Field(
+        "auto", description="auto: adamw_8bit on a GPU, adamw_torch_fused on a CPU; the paged ones need a GPU"
+    )
+    neftune_alpha: float | None = Field(None, gt=0, description="NEFTune: noise on the embeddings while training")
+    max_length: int = Field(1024, ge=16, description="tokens of a row")
+    over_length: Literal["drop", "truncate", "split"] = Field(
+        "drop",
+        description="rows over max_length. drop: quarantined; truncate: cut at the end; split: between turns, the"
+        " system turn repeated",
+    )
     packing: bool = Field(False, description="several rows in one sequence, kept apart")
 
     save_steps: int = Field(50, ge=1, description="steps between checkpoints")
@@ -64,19 +129,21 @@ class TrainConfig(Section):
     def _one_length(self) -> Self:
         if (self.epochs is None) == (self.max_steps is None):
             raise ValueError("give exactly one of epochs and max_steps")
+        if self.max_steps is not None and self.warmup_steps >= self.max_steps:
+            raise ValueError(f"warmup_steps ({self.warmup_steps}) must be smaller than max_steps ({self.max_steps})")
+        return self
+
+    @model_validator(mode="after")
+    def _growing_fractions(self) -> Self:
+        sizes = self.fractions
+        if not sizes or sizes[-1] != 1 or any(not 0 < size <= 1 for size in sizes) or list(sizes) != sorted(set(sizes)):
+            raise ValueError("fractions grow from above 0 to 1, such as [0.25, 0.5, 1.0]")
         return self
 
     @model_validator(mode="after")
     def _only_what_runs(self) -> Self:
         if self.target_modules == ():
-            raise ValueError("target_modules is empty: name linear layers, or write all-linear")
-        if self.backend == "unsloth" and self.method == "qlora":
-            if self.quant_type != "nf4":
-                raise ValueError("unsloth quantises to nf4 only: use quant_type nf4, or backend transformers")
-            if not self.double_quantisation:
-                raise ValueError(
-                    "unsloth always quantises doubly: use double_quantisation true, or backend transformers"
-                )
-        if self.max_steps is not None and self.warmup_steps >= self.max_steps:
-            raise ValueError(f"warmup_steps ({self.warmup_steps}) must be smaller than max_steps ({self.max_steps})")
+            raise ValueError("target_modules is empty: name linear layers, or write all-linear or family")
+        if problem := next(refusals(self), None):
+            raise ValueError(problem)
         return self
