@@ -27,6 +27,9 @@ MARK = "RETUNE_CHILD"
 GRACE_SECONDS = 15
 EVENT_PREFIX = "@retune "
 
+_ended: dict[str, int] = {}
+"""The mark and the process id of every command that this process started and ended."""
+
 
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on at this moment."""
@@ -80,6 +83,12 @@ def running(
             yield process
         finally:
             end_tree(process, mark)
+            _ended[mark] = process.pid
+
+
+def survivors() -> list[psutil.Process]:
+    """Processes that outlived the commands which started them: there are none, unless the kernel cannot end one."""
+    return sorted({process for mark, pid in _ended.items() for process in _tree(pid, mark)}, key=lambda p: p.pid)
 
 
 def end_tree(process: subprocess.Popen[str], mark: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from tasks.train.config import TrainConfig
 
+Device = Literal["cpu", "cuda"]
 LORA = ("qlora", "lora")
 LORA_OPTIONS = ("rank", "alpha", "dropout", "bias", "use_rslora", "use_dora", "init_weights", "lora_plus_ratio")
 QUANTISATION_OPTIONS = ("quant_type", "double_quantisation")
@@ -20,15 +21,22 @@ def refusals(config: TrainConfig) -> Iterator[str]:
         yield f"{reason}: use backend transformers, or auto"
 
 
-def device_refusals(config: TrainConfig, device: Literal["cpu", "cuda"]) -> Iterator[str]:
-    """What a device cannot do."""
-    if device == "cpu" and config.optimizer.startswith("paged_"):
+def device_refusals(config: TrainConfig, device: Device) -> Iterator[str]:
+    """What cannot be had on this machine's device, one sentence each."""
+    if device == "cuda":
+        return
+    if config.optimizer.startswith("paged_"):
         plain = "adamw_8bit" if config.optimizer.endswith("8bit") else "adamw_torch_fused"
-        yield f"optimizer {config.optimizer} pages a GPU's memory, and there is no GPU: use {plain}, or auto"
+        yield f"optimizer {config.optimizer} pages the memory of a GPU, and there is none: use {plain}, or auto"
+    if config.backend == "unsloth" and (reason := why_not_unsloth(config, device)):
+        yield f"{reason}: use backend transformers, or auto"
 
 
-def why_not_unsloth(config: TrainConfig) -> str | None:
-    """What Unsloth does not support of this configuration, or None."""
+def why_not_unsloth(config: TrainConfig, device: Device | None = None) -> str | None:
+    """What Unsloth does not support of this configuration, or None; without a device, on any.
+
+    Source: Unsloth 2026.10.9. Its CPU backend turns packing off, and takes adamw_torch_fused for 8-bit optimizers.
+    """
     if config.method not in LORA:
         return f"unsloth trains low-rank adapters only, not method {config.method}"
     if config.use_dora:
@@ -39,6 +47,10 @@ def why_not_unsloth(config: TrainConfig) -> str | None:
         return "unsloth quantises to nf4 only"
     if config.method == "qlora" and not config.double_quantisation:
         return "unsloth always quantises doubly"
+    if device == "cpu" and config.packing:
+        return "unsloth packs no rows on a CPU"
+    if device == "cpu" and config.optimizer == "adamw_8bit" and config.backend == "auto":
+        return "unsloth replaces 8-bit optimizers on a CPU"
     return None
 
 

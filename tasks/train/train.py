@@ -1,54 +1,79 @@
-"""The train stage: a training set in, a LoRA adapter out."""
+"""The train stage: a training set in, an adapter (or a whole model) out."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks.core.artifacts import ArtifactRef, StageKey, Summary
 from tasks.core.config import ModelSource
-from tasks.core.errors import MemoryShortage, RecipeError
-from tasks.core.files import require_free_space, write_json
+from tasks.core.errors import ChildError, MemoryShortage, RecipeError
+from tasks.core.files import write_json
 from tasks.core.models import check_model, model_digest
 from tasks.core.processes import run_worker
-from tasks.core.progress import progress, say
+from tasks.core.progress import Advance, progress, say
 from tasks.core.stage import StageContext
 from tasks.train.config import TrainConfig
+from tasks.train.guards import out_of_memory_kills, require_quiet_machine, require_room
 
-VERSION = 2
+VERSION = 3
 EXPERIMENT = "retune"
 LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes")
-ROOM = 300 * 2**20
-ROOM_FOR_HUB_MODEL = 2 * 2**30
+UNSLOTH = ("unsloth", "unsloth_zoo")
+NOT_IN_KEY = {"timeout_minutes", "save_steps", "fractions"}
+
+
+@dataclass(frozen=True)
+class InitialAdapter:
+    """The published adapter that a training goes on from.
+
+    Attributes:
+        path: its PEFT folder.
+        digest: of its files.
+        version: of the registered model, for people.
+    """
+
+    path: str
+    digest: str
+    version: str
 
 
 @dataclass(frozen=True)
 class TrainJob:
-    """Trains an adapter for ``model`` on the training set.
+    """Trains ``model`` on the training set, or on the nested subset of it that ``fraction`` names.
 
-    The key leaves out what does not shape the adapter: the timeout and how often a checkpoint is written.
+    The key leaves out what does not shape the result: the timeout, how often a checkpoint is written, and which other
+    fractions are trained on.
     """
 
     config: TrainConfig
     model: ModelSource
     training_set: ArtifactRef
     seed: int
+    fraction: float = 1.0
+    initial: InitialAdapter | None = None
 
     def key(self) -> StageKey:
         """What determines the adapter."""
-        config = self.config.model_dump(mode="json", exclude={"timeout_minutes", "save_steps"})
         return StageKey(
             stage="train",
             version=VERSION,
-            config={"train": config, "seed": self.seed},
+            config={
+                "train": self.config.model_dump(mode="json", exclude=NOT_IN_KEY),
+                "seed": self.seed,
+                "fraction": self.fraction,
+            },
             inputs=[self.training_set],
-            files={"model": model_digest(self.model)},
-            libraries=LIBRARIES + (("unsloth", "unsloth_zoo") if self.config.backend == "unsloth" else ()),
+            files={
+                "model": model_digest(self.model),
+                "initial_adapter": self.initial.digest if self.initial else "",
+            },
+            libraries=LIBRARIES + (() if self.config.backend == "transformers" else UNSLOTH),
         )
 
     @property
@@ -57,10 +82,11 @@ class TrainJob:
         return self.training_set.folder / f"{self.config.rows}.parquet"
 
     def fill(self, folder: Path, context: StageContext) -> Summary:
-        """Train in a child process and write ``adapter/``, ``loss.csv``, ``masking.json``, ``quarantine.parquet``.
+        """Train in a child process, and write what it leaves (see ``worker.train``).
 
         A killed attempt's checkpoints are found in the context's work folder and gone on from; they are removed once
-        the adapter is written. Where memory is too small, the batch is halved and the steps accumulated instead.
+        the result is written. Where memory is too small, the batch is divided and the steps accumulated instead, and
+        the training goes on from its last checkpoint.
 
         Raises:
             RecipeError: the recipe wants the control, and the validate stage kept none.
@@ -74,25 +100,24 @@ class TrainJob:
                 remedy="set validate.control: true, or train.rows: training_set",
             )
         work = context.work_folder("train")
-        require_free_space(work, _room_for(self.model), "checkpoints")
+        require_quiet_machine()
+        require_room(work, self.config, self.model)
         (work / "tmp").mkdir(parents=True, exist_ok=True)
         config = self.config
         while True:
             try:
                 result = self._run(config, folder, work, context)
                 break
-            except MemoryShortage:
-                if config.batch_size % 2:
+            except MemoryShortage as shortage:
+                smaller = with_smaller_batches(config)
+                if smaller is None:
                     raise
-                config = config.model_copy(
-                    update={
-                        "batch_size": config.batch_size // 2,
-                        "accumulation_steps": config.accumulation_steps * 2,
-                    }
-                )
-                say(f"  out of memory: trying again with batches of {config.batch_size}")
+                say(f"  {shortage.what}")
+                say(f"  trying again with batches of {smaller.batch_size}, {smaller.accumulation_steps} to a step")
+                config = smaller
         shutil.rmtree(work)
-        _name_base(folder / "adapter" / "adapter_config.json", self.model)
+        if (adapter := folder / "adapter" / "adapter_config.json").is_file():
+            _name_base(adapter, self.model)
         return Summary(
             rows_in=result["rows_in"],
             accepted=result["accepted"],
@@ -101,40 +126,65 @@ class TrainJob:
         )
 
     def _run(self, config: TrainConfig, folder: Path, work: Path, context: StageContext) -> dict[str, Any]:
+        name = context.run_id if self.fraction == 1 else f"{context.run_id} ({self.fraction:g} of the rows)"
         job = {
             "config": config.model_dump(mode="json"),
             "model": self.model.model_dump(mode="json"),
             "seed": self.seed,
+            "fraction": self.fraction,
+            "initial": asdict(self.initial) if self.initial else None,
             "training_set": str(self.rows),
             "out": str(folder.resolve()),
             "work": str(work.resolve()),
-            "mlflow": {"uri": context.home.tracking_uri, "experiment": EXPERIMENT, "name": context.run_id},
+            "mlflow": {"uri": context.home.tracking_uri, "experiment": EXPERIMENT, "name": name},
         }
-        with progress("training", planned_steps(config, self.training_set.rows)) as advance:
+        killed_before = out_of_memory_kills()
+        with contextlib.ExitStack() as stack:
+            advance: Advance | None = None
 
             def on_event(event: dict[str, Any]) -> None:
+                nonlocal advance
                 if "note" in event:
                     say(f"  {event['note']}")
                 if "step" in event:
-                    advance(event["step"], f"loss {event['loss']:.3f}")
+                    advance = advance or stack.enter_context(progress("training", event["total"]))
+                    note = progress_note(event)
+                    advance(event["step"], note)
+                    context.on_progress(event["step"] / event["total"], f"step {event['step']}: {note}")
 
-            return run_worker(
-                "tasks.train.worker",
-                job,
-                folder=work,
-                log=context.log("train"),
-                timeout_s=config.timeout_minutes * 60,
-                on_event=on_event,
-                environment=worker_environment(self.model, work),
-            )
+            try:
+                return run_worker(
+                    "tasks.train.worker",
+                    job,
+                    folder=work,
+                    log=context.log("train"),
+                    timeout_s=config.timeout_minutes * 60,
+                    on_event=on_event,
+                    environment=worker_environment(self.model, work),
+                )
+            except ChildError as error:
+                if out_of_memory_kills() > killed_before:
+                    raise MemoryShortage(
+                        "The kernel ended the training because the machine was out of memory",
+                        where=error.where,
+                        remedy="lower train.batch_size or train.max_length, or end other programs",
+                    ) from error
+                raise
 
 
-def planned_steps(config: TrainConfig, rows: int) -> int:
-    """Optimizer steps of a run over ``rows`` rows on one device."""
-    if config.max_steps is not None:
-        return config.max_steps
-    per_epoch = math.ceil(math.ceil(rows / config.batch_size) / config.accumulation_steps)
-    return max(1, math.ceil(per_epoch * (config.epochs or 1)))
+def progress_note(event: Mapping[str, Any]) -> str:
+    """What is said beside the bar: the loss, and how fast tokens are trained once that is known."""
+    speed = event.get("tokens_per_second")
+    return f"loss {event['loss']:.3f}" + (f", {speed:,.0f} tokens/s" if speed else "")
+
+
+def with_smaller_batches(config: TrainConfig) -> TrainConfig | None:
+    """The same optimizer steps over the same rows with the next smaller batch; None where a batch is one row."""
+    smaller = next((n for n in range(config.batch_size // 2, 0, -1) if config.batch_size % n == 0), None)
+    if smaller is None:
+        return None
+    times = config.batch_size // smaller
+    return config.model_copy(update={"batch_size": smaller, "accumulation_steps": config.accumulation_steps * times})
 
 
 def worker_environment(model: ModelSource, work: Path) -> Mapping[str, str]:
@@ -162,10 +212,3 @@ def _name_base(config_file: Path, model: ModelSource) -> None:
     config = json.loads(config_file.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = Path(model.path).name if model.is_local else model.path
     write_json(config_file, config)
-
-
-def _room_for(model: ModelSource) -> int:
-    """Bytes that checkpoints and caches may need: never more than the model itself, as only adapters are saved."""
-    if not model.is_local:
-        return ROOM_FOR_HUB_MODEL
-    return ROOM + sum(path.stat().st_size for path in Path(model.path).glob("*.safetensors"))
