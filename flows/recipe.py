@@ -29,7 +29,7 @@ from tasks.generate.generate import GenerateJob
 from tasks.generate.rows import columns_of_rows
 from tasks.publish.config import PublishConfig
 from tasks.publish.publish import PublishJob
-from tasks.train.chatml import CHATML_TOKENS
+from tasks.train.chat_templates import template_marks
 from tasks.train.config import TrainConfig
 from tasks.train.train import TrainJob
 from tasks.validate.check_documents import CheckDocumentsJob
@@ -71,7 +71,7 @@ class Recipe(Section):
         """What must not be written in data: the special tokens of base, teacher and chat template."""
         teacher = self.generate.teacher if self.generate else None
         found = {token for model in (self.model, teacher) if model for token in control_tokens(model)}
-        return tuple(sorted(found | set(CHATML_TOKENS if self.train.chat_template == "chatml" else ())))
+        return tuple(sorted(found | set(template_marks(self.train.chat_template))))
 
     @property
     def contract_context(self) -> ContractContext:

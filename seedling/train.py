@@ -19,7 +19,7 @@ from skills import Conversation, conversations, read_messages
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from tasks.train.chatml import CHATML
+from tasks.train.chat_templates import CHATML
 
 SEED = 3407
 VOCABULARY = 3072

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tasks.train.chatml import CHATML
+from tasks.train.chat_templates import CHATML
 
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 

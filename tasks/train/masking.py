@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
-from tasks.core.errors import ModelError, TrainingError
-from tasks.train.chatml import CHATML, END_OF_TURN
+from tasks.core.errors import TrainingError
+from tasks.train.chat_templates import CHOICES
 
 IGNORED = -100
 CHECKED_ROWS = 256
@@ -43,46 +43,6 @@ class TokenisedRow:
     def trained(self) -> int:
         """How many tokens are learned."""
         return sum(label != IGNORED for label in self.labels)
-
-
-def require_chat_template(tokenizer: Any, where: str) -> None:
-    """Raise a ModelError for a tokenizer that cannot render conversations."""
-    if not tokenizer.chat_template:
-        raise ModelError(
-            "The model's tokenizer has no chat template",
-            where=where,
-            remedy="set train.chat_template: chatml, or name an instruction-tuned model",
-        )
-
-
-def with_chatml(tokenizer: Any) -> Any:
-    """The tokenizer with the ChatML template.
-
-    A vocabulary without <|im_end|> has its end-of-sequence token renamed to it, as Unsloth's ``get_chat_template``
-    does: the id stays, so no embedding is added and generation stops where the model already knows to stop.
-    """
-    from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerFast
-
-    if END_OF_TURN not in tokenizer.get_vocab():
-        if tokenizer.eos_token is None or not tokenizer.is_fast:
-            raise ModelError(
-                "ChatML needs a fast tokenizer with an end-of-sequence token",
-                where=tokenizer.name_or_path,
-                remedy="use chat_template: model, or another model",
-            )
-        state = tokenizer.backend_tokenizer.to_str().replace(f'"{tokenizer.eos_token}"', f'"{END_OF_TURN}"')
-        pad = END_OF_TURN if tokenizer.pad_token == tokenizer.eos_token else tokenizer.pad_token
-        tokenizer = PreTrainedTokenizerFast(
-            tokenizer_object=Tokenizer.from_str(state),
-            bos_token=tokenizer.bos_token,
-            pad_token=pad,
-            model_max_length=tokenizer.model_max_length,
-            padding_side="right",
-        )
-    tokenizer.eos_token = END_OF_TURN
-    tokenizer.chat_template = CHATML
-    return tokenizer
 
 
 class _Refused(Exception):
@@ -170,7 +130,7 @@ def _template_error(tokenizer: Any, what: str, messages: Sequence[Mapping[str, A
     return TrainingError(
         f"The chat template of {tokenizer.name_or_path or 'the model'} {what}",
         where=f"a conversation of {roles}",
-        remedy="set train.chat_template: chatml, or change the conversations to what the template supports",
+        remedy=f"set train.chat_template: {CHOICES}; or change the conversations to what the template supports",
     )
 
 

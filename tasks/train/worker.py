@@ -21,9 +21,10 @@ from tasks.core.errors import MemoryShortage, TrainingError
 from tasks.core.files import write_json
 from tasks.core.messages import for_template, plain
 from tasks.core.processes import emit, worker_main
+from tasks.train.chat_templates import CHOICES, with_chat_template
 from tasks.train.checkpoints import KEPT, newest_intact, step_of
 from tasks.train.config import TrainConfig
-from tasks.train.masking import TokenisedRow, masking_proof, require_chat_template, row_tokeniser, with_chatml
+from tasks.train.masking import TokenisedRow, masking_proof, row_tokeniser
 
 QUARANTINE = ("row_id", "rule", "value", "raw", "prompt", "document_id")
 
@@ -53,8 +54,7 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
     with memory_shortage_named():
         emit(note="loading the model")
         loaded = load_trainable(config, source, seed)
-        tokenizer = with_chatml(loaded.tokenizer) if config.chat_template == "chatml" else loaded.tokenizer
-        require_chat_template(tokenizer, source.path)
+        tokenizer = with_chat_template(loaded.tokenizer, config.chat_template)
         rows, counts = prepare_rows(Path(job["training_set"]), tokenizer, config.max_length, out, work)
         trainer = new_trainer(config, loaded, tokenizer, rows, work, seed)
         proof = masking_proof(trainer, rows, tokenizer)
@@ -128,7 +128,7 @@ def _nothing_left(tokenised: Sequence[TokenisedRow], max_length: int, where: str
         where=where,
         remedy=f"raise train.max_length (now {max_length} tokens)"
         if problem == "too_long"
-        else "set train.chat_template: chatml, or change the conversations to what the template supports",
+        else f"set train.chat_template: {CHOICES}; or change the conversations to what the template supports",
     )
 
 

@@ -8,15 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.errors import ModelError, TrainingError
-from tasks.train.chatml import CHATML
+from tasks.core.errors import TrainingError
+from tasks.train.chat_templates import CHATML
 from tasks.train.masking import (
     IGNORED,
     mark_trained,
-    require_chat_template,
     row_tokeniser,
     trained_token_share,
-    with_chatml,
 )
 from tests.tiny_model import tiny_tokenizer
 
@@ -162,25 +160,3 @@ def test_training_none_or_all_tokens_is_an_error(labels: list[int]) -> None:
 
 def test_the_share_counts_tokens_not_rows() -> None:
     assert trained_token_share([{"labels": [IGNORED, 5]}, {"labels": [IGNORED] * 6}]) == 1 / 8
-
-
-def test_a_model_without_template_is_refused() -> None:
-    with pytest.raises(ModelError, match="no chat template") as caught:
-        require_chat_template(tiny_tokenizer(template=None), "somewhere")
-    assert "chatml" in caught.value.remedy
-
-
-def test_chatml_on_a_base_tokenizer_renames_its_end_of_sequence_and_keeps_every_id() -> None:
-    base: Any = tiny_tokenizer(None, specials=["<|begin|>", "<|end_of_text|>"], eos="<|end_of_text|>", pad="<|begin|>")
-    size, stop, sample = len(base), base.eos_token_id, base("where is my card")["input_ids"]
-    chat = with_chatml(base)
-    assert (len(chat), chat.eos_token_id, chat.eos_token) == (size, stop, "<|im_end|>")
-    assert chat("where is my card")["input_ids"] == sample
-    row = row_tokeniser(chat, 512)(TURNS)
-    assert [label for label in row.labels if label != IGNORED].count(stop) == 2
-
-
-def test_chatml_keeps_a_tokenizer_that_knows_it() -> None:
-    tokenizer = tiny_tokenizer(template=None)
-    assert with_chatml(tokenizer) is tokenizer
-    assert tokenizer.chat_template == CHATML
