@@ -1,0 +1,242 @@
+"""Which rows are trained on, and how often: nested subsets, and the mix of collected, generated and replay data.
+
+What is left out and what is repeated is decided by a hash of each row's id and the seed, so that neither the order of
+the rows nor the process matters, and a row that joins the training set moves few others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tasks.core.errors import TrainingError
+from tasks.train.config import MixConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
+    Counts = npt.NDArray[np.int64]
+    Amounts = npt.NDArray[np.float64]
+
+REPLAY = "replay"
+SLACK = 1e-9
+"""What sums of shares are off by for being floating-point numbers."""
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Rows to train on.
+
+    Attributes:
+        positions: of the rows in the frame, int64 (rows to train on,); one that is repeated comes more than once.
+        shares: ``group_of``, the group of every row of the frame; ``groups`` and ``sources``, by name: ``rows_before``,
+            ``rows_after``, ``share_asked`` (of all rows; None where nothing was asked), ``share_reached``, and
+            ``repeats``: how often the row that comes most often does.
+    """
+
+    positions: Counts
+    shares: dict[str, Any]
+
+
+def subset(
+    example_ids: Sequence[str] | pd.Series, fraction: float, seed: int, strata: Sequence[int] | Counts | None = None
+) -> Counts:
+    """Positions of a share of the rows, in order: the subset of a smaller fraction lies within that of a larger one.
+
+    Args:
+        example_ids: ids of the rows.
+        fraction: above 0, up to 1; the number of rows is rounded, and is at least one.
+        seed: another seed, another subset.
+        strata: of each row, such as :func:`strata_of` gives; each stratum is cut to the same share by itself, so that
+            all sizes are alike in what they are made of, and none loses a whole source.
+    """
+    import numpy as np
+
+    codes = np.zeros(len(example_ids), dtype=np.int64) if strata is None else np.asarray(strata, dtype=np.int64)
+    wanted = np.maximum(1, np.floor(fraction * np.bincount(codes) + 0.5 + SLACK)).astype(np.int64)
+    return np.flatnonzero(_rank_within(codes, _hashes(example_ids, seed)) < wanted[codes])
+
+
+def mix(frame: pd.DataFrame, config: MixConfig, seed: int) -> Mixed:
+    """Choose rows so that groups have the shares that the recipe asks for.
+
+    A row's group is replay where its source is, else its origin. Without shares and weights every row comes once.
+    A row whose source has weight w counts as w rows, at most ``max_upsampling``. With shares s_g the total is as many
+    rows as it takes to use all n_g rows of the group that this takes longest for, unless another group would have to
+    be repeated more than allowed: T = min(max n_g / s_g, max_upsampling min n_g / s_g). A source whose rows would be
+    repeated more than allowed is held there, and its group's other sources fill up. Numbers of rows are rounded by
+    largest remainders. Rows of a source are taken whole times over, and some once more; where ``max_upsampling`` is
+    no whole number, it holds for a source's average, and rounded up for each row.
+
+    Args:
+        frame: ``example_id``, ``origin`` (collected or generated) and ``source``, a row a row.
+        config: shares, weights, and how often a row is repeated at most.
+        seed: decides which rows come once more, or not at all.
+
+    Raises:
+        TrainingError: a group that has a share has no rows, a weight names no source, or nothing is left.
+    """
+    import numpy as np
+
+    group_of = groups_of(frame, config.replay)
+    parts = _parts(frame, group_of, config)
+    if not config.shares and not config.source_weights:
+        asked = np.full(len(parts), np.nan)
+        repeats = np.ones(len(frame), dtype=np.int64)
+    else:
+        _refuse_unknown(parts, config)
+        asked, counts = _counts(parts, config)
+        codes = strata_of(frame, config.replay)
+        whole, once_more = np.divmod(counts, parts["rows"].to_numpy())
+        gets_one_more = _rank_within(codes, _hashes(frame["example_id"], seed)) < once_more[codes]
+        repeats = whole[codes] + gets_one_more.astype(np.int64)
+    rounds = [np.flatnonzero(repeats > number) for number in range(repeats.max(initial=0))]
+    positions = np.concatenate([np.empty(0, dtype=np.int64), *rounds])
+    report = frame[["source"]].fillna("").assign(group=group_of, repeats=repeats)
+    parts = parts.assign(asked=asked)
+    shares = {"group_of": group_of.tolist()}
+    return Mixed(positions, shares | {f"{by}s": _report(report, parts, by) for by in ("group", "source")})
+
+
+def groups_of(frame: pd.DataFrame, replay: Collection[str]) -> pd.Series:
+    """Each row's group: replay where its source is, else its origin."""
+    return frame["origin"].astype(object).mask(frame["source"].isin(list(replay)).to_numpy(), REPLAY)
+
+
+def strata_of(frame: pd.DataFrame, replay: Collection[str]) -> Counts:
+    """A number for each row's group and source, in the order of their names."""
+    import numpy as np
+
+    sources = frame["source"].fillna("")
+    return sources.groupby([groups_of(frame, replay), sources], sort=True).ngroup().to_numpy().astype(np.int64)
+
+
+def _parts(frame: pd.DataFrame, group_of: pd.Series, config: MixConfig) -> pd.DataFrame:
+    """Rows and weight of each source in each group, numbered as by :func:`strata_of`."""
+    sources = frame["source"].fillna("")
+    sizes = sources.groupby([group_of.rename("group"), sources.rename("source")], sort=True).size()
+    parts = sizes.rename("rows").reset_index()
+    weights = [min(config.source_weights.get(source, 1.0), config.max_upsampling) for source in parts["source"]]
+    return parts.assign(weight=weights)
+
+
+def _refuse_unknown(parts: pd.DataFrame, config: MixConfig) -> None:
+    usable = parts[parts["weight"] > 0].groupby("group")["rows"].sum()
+    for group, share in config.shares.items():
+        if share and group not in usable:
+            raise TrainingError(
+                f"The mix asks for {share:.0%} {group} rows, and the training set has none to train on",
+                where="train.mix.shares",
+                remedy=f"it has {_listed(usable) or 'none whose source weighs more than 0'}: change the shares, or"
+                " collect or generate such rows",
+            )
+    known = sorted(set(parts["source"]) - {""})
+    if unknown := sorted(set(config.source_weights) - set(known)):
+        raise TrainingError(
+            f"The training set has no rows of the source {unknown[0]!r}, which has a weight",
+            where="train.mix.source_weights",
+            remedy=f"its sources are {', '.join(known) or 'unknown'}",
+        )
+    if usable.empty:
+        raise TrainingError(
+            "Every source of the training set weighs 0: no row is left",
+            where="train.mix.source_weights",
+            remedy="give at least one source a weight above 0",
+        )
+
+
+def _listed(usable: pd.Series) -> str:
+    return ", ".join(f"{rows:,} {group} rows" for group, rows in usable.items())
+
+
+def _counts(parts: pd.DataFrame, config: MixConfig) -> tuple[Amounts, Counts]:
+    """What share of all rows is asked of each part, and how many rows it gets."""
+    import numpy as np
+
+    weighted = parts.assign(weighted=parts["rows"] * parts["weight"])[parts["weight"] > 0]
+    groups = weighted.groupby("group")[["rows", "weighted"]].sum()
+    if config.shares:
+        share = groups.index.map(lambda group: config.shares.get(group, 0.0)).to_numpy(dtype=np.float64)
+    else:
+        share = groups["weighted"].to_numpy(dtype=np.float64)
+    share = share / share.sum()
+    shared = share > 0
+    longest = (groups["weighted"].to_numpy()[shared] / share[shared]).max()
+    allowed = config.max_upsampling * (groups["rows"].to_numpy()[shared] / share[shared]).min()
+    total = max(1, int(min(longest, allowed) * (1 + SLACK)))
+    totals = dict(zip(groups.index, _rounded(share * total, total), strict=True))
+
+    asked, counts = np.zeros(len(parts)), np.zeros(len(parts), dtype=np.int64)
+    most = np.ceil(config.max_upsampling * parts["rows"].to_numpy() - SLACK)
+    for name, group in weighted.groupby("group"):
+        amount = group["weighted"].to_numpy(dtype=np.float64)
+        asked[group.index] = amount / amount.sum() * share[groups.index.get_loc(name)]
+        filled = _filled(amount, most[group.index], int(totals[name]))
+        counts[group.index] = _rounded(filled, int(totals[name]))
+    return asked, counts
+
+
+def _filled(amount: Amounts, most: Amounts, total: int) -> Amounts:
+    """``total`` in proportion to ``amount``, none above its ``most``: what is cut there goes to the others."""
+    import numpy as np
+
+    result = np.zeros_like(amount)
+    free = np.ones(len(amount), dtype=bool)
+    while free.any():
+        result[free] = (total - result[~free].sum()) * amount[free] / amount[free].sum()
+        over = free & (result > most)
+        if not over.any():
+            break
+        result[over] = most[over]
+        free &= ~over
+    return result
+
+
+def _rounded(quota: Amounts, total: int) -> Counts:
+    """Whole numbers that sum to ``total``: each quota rounded down, the largest remainders up."""
+    import numpy as np
+
+    down = np.floor(quota + SLACK).astype(np.int64)
+    order = np.argsort(-(quota - down), kind="stable")
+    down[order[: total - int(down.sum())]] += 1
+    return down
+
+
+def _report(rows: pd.DataFrame, parts: pd.DataFrame, by: str) -> dict[str, dict[str, Any]]:
+    found = rows.groupby(by, sort=True)["repeats"].agg(["size", "sum", "max"])
+    asked = parts.groupby(by, sort=True)["asked"].sum(min_count=1)
+    total = int(found["sum"].sum())
+    return {
+        str(name): {
+            "rows_before": int(before),
+            "rows_after": int(after),
+            "share_asked": None if asked.isna()[name] else float(asked[name]),
+            "share_reached": after / total,
+            "repeats": int(most),
+        }
+        for name, before, after, most in found.itertuples()
+    }
+
+
+def _hashes(ids: Sequence[str] | pd.Series, seed: int) -> npt.NDArray[np.uint64]:
+    """SipHash of the ids, with a key made of the seed."""
+    import numpy as np
+    import pandas as pd
+
+    key = hashlib.sha256(str(seed).encode()).hexdigest()[:16]
+    return pd.util.hash_array(np.asarray(ids, dtype=object), hash_key=key, categorize=False)
+
+
+def _rank_within(codes: Counts, hashes: npt.NDArray[np.uint64]) -> Counts:
+    """Each row's place, from 0, among the rows of its code in the order of their hashes."""
+    import numpy as np
+
+    order = np.lexsort((hashes, codes))
+    sizes = np.bincount(codes)
+    ranks = np.empty(len(codes), dtype=np.int64)
+    ranks[order] = np.arange(len(codes)) - (np.cumsum(sizes) - sizes)[codes[order]]
+    return ranks
