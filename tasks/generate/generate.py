@@ -18,7 +18,7 @@ from tasks.core.progress import say
 from tasks.core.prompts import Prompt, read_prompt
 from tasks.core.prompts.rendering import Renderer
 from tasks.core.stage import StageContext
-from tasks.core.vllm.server import vllm_version
+from tasks.core.vllm.server import STRUCTURED_OUTPUTS, vllm_version
 from tasks.generate.blocks import Blocks, within
 from tasks.generate.config import GenerateConfig
 from tasks.generate.documents import TrainingDocuments
@@ -65,7 +65,8 @@ class GenerateJob:
         if self.config.adapter is not None:
             name += f" + {Path(self.config.adapter).name}"
             digest = digest_of([digest, model_digest(ModelSource(path=self.config.adapter))])
-        return Teacher(name, digest, f"{vllm_version()} {canonical_json(self.config.server.shaping)}")
+        engine = f"{vllm_version()} {STRUCTURED_OUTPUTS} {canonical_json(self.config.server.shaping)}"
+        return Teacher(name, digest, engine)
 
     @cached_property
     def prompts(self) -> list[Prompt]:
@@ -177,9 +178,9 @@ class GenerateJob:
         if tally.kept < limits.minimum_rows:
             raise GenerationError(
                 f"The limit {reached} was reached with {tally.kept} rows, and limits.minimum_rows is"
-                f" {limits.minimum_rows}",
+                f" {limits.minimum_rows}{tally.losses}",
                 where="generate.limits",
                 remedy="raise the limit, or lower minimum_rows; what was answered is stored and not asked again",
             )
-        say(f"  the limit {reached} was reached: going on with {tally.kept} rows")
+        say(f"  the limit {reached} was reached: going on with {tally.kept} rows{tally.losses}")
         return reached

@@ -36,6 +36,12 @@ class Tally:
     kept_by_attempt: Counter[int] = field(default_factory=Counter)
     samples: list[dict[str, str]] = field(default_factory=list)
 
+    @property
+    def losses(self) -> str:
+        """What rows were lost to, the commonest rule first, to be put behind how many there are."""
+        told = ", ".join(f"{count} to {rule}" for rule, count in self.rules.most_common())
+        return f"; {self.lost} were lost: {told}" if self.lost else ""
+
     def count(self, outcome: Outcome, kept: Sequence[Row], lost: Sequence[Row]) -> None:
         """Count a block: what was asked, and what became of its rows."""
         self.kept += len(kept)

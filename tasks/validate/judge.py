@@ -16,10 +16,14 @@ SHOWN = 12
 KEPT, IN_ALL = "kept", "minimum_rows"
 
 
-def check_findings(contract: Contract, findings: Sequence[Finding]) -> None:
+def check_findings(contract: Contract, findings: Sequence[Finding], known: Sequence[str] = ()) -> None:
     """Stop where the table as a whole breaks the contract.
 
     That is: a rule could not be run; a rule on the table failed; more rows broke a rule than its ``mostly`` allows.
+
+    Args:
+        contract, findings: what was held against the table, and what came of it.
+        known: lines on why the table is as it is, for the message.
 
     Raises:
         ContractViolation: with every such rule and what was observed.
@@ -29,7 +33,7 @@ def check_findings(contract: Contract, findings: Sequence[Finding]) -> None:
         return
     lines = "; ".join(f"{finding.rule.name}: {_what_happened(finding)}" for finding in broken)
     raise ContractViolation(
-        f"The rows break the contract {contract.name!r}: {lines}",
+        "\n".join([f"The rows break the contract {contract.name!r}: {lines}", *(f"  {line}" for line in known)]),
         where=broken[0].rule.where,
         remedy="look at the Data Docs and the quarantine; mend the prompts or the sources, or correct the rule",
     )
@@ -55,7 +59,8 @@ def check_floors(config: ValidateConfig, fates: pa.Table, expected: Iterable[str
     Args:
         config: the floors.
         fates: every row that came in: its ``prompt``, its document's ``source``, its ``label`` (what the assistant
-            answers) and its ``fate``: :data:`KEPT`, or what took it.
+            answers) and its ``fate``: :data:`KEPT`, or what took it. Rows that were asked for and never written
+            are among them, without a label.
         expected: answers that must be there: those that the task names and the evaluation asks for.
 
     Returns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,7 +59,7 @@ class RowChecks:
 
     def hold_generated(self, contract: Contract) -> None:
         """Hold the generated rows against their contract."""
-        self._hold(ROWS, contract, pc.equal(self.rows["origin"], GENERATED).to_numpy())
+        self._hold(ROWS, contract, self._is_generated)
 
     def hold_all(self, contract: Contract) -> None:
         """Hold what is left of all rows against those rules of the training set's contract that judge rows."""
@@ -66,14 +67,22 @@ class RowChecks:
             by_contracts = (one for one in self.breaches if one.contract != BUILT_IN)
             self._hold(TRAINING_SET, contract.on_rows, ~quarantined(by_contracts, self.rows.num_rows))
 
-    def stop_if_broken(self) -> None:
+    def stop_if_broken(self, unwritten: Sequence[str]) -> None:
         """Stop where the table as a whole breaks a contract.
+
+        Args:
+            unwritten: lines on the rows that were asked for and not written; told where none was.
 
         Raises:
             ContractViolation: see :func:`check_findings`.
         """
         for contract, findings in self.checkpoints:
-            check_findings(contract, findings)
+            check_findings(contract, findings, () if self._is_generated.any() else unwritten)
+
+    @property
+    def _is_generated(self) -> NDArray[np.bool_]:
+        found: NDArray[np.bool_] = pc.equal(self.rows["origin"], GENERATED).to_numpy()
+        return found
 
     def _hold(self, name: str, contract: Contract, is_judged: NDArray[np.bool_]) -> None:
         judged = contract_view(self.rows, contract.reads or ("row_id",))

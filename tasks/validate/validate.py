@@ -27,7 +27,7 @@ from tasks.validate.contamination import (
 from tasks.validate.contract import Contract, ContractContext, contract_columns, read_contract
 from tasks.validate.duplicates import Duplicates, find_duplicates
 from tasks.validate.evaluation_sets import read_evaluation_sets
-from tasks.validate.judge import check_floors
+from tasks.validate.judge import check_floors, describe_losses
 from tasks.validate.meaning import add_same_meaning
 from tasks.validate.outcome import Outcome
 from tasks.validate.precedence import precedence
@@ -35,7 +35,7 @@ from tasks.validate.profile import PROFILE, profile
 from tasks.validate.quarantine import counts_by_rule, first_rules, write_quarantine
 from tasks.validate.row_checks import ROWS, TRAINING_SET, RowChecks
 from tasks.validate.rows import read_answers, read_documents, read_rows, write_training_set
-from tasks.validate.waterfall import Lost, find_waterfall, write_waterfall
+from tasks.validate.waterfall import Lost, find_waterfall, read_rejected, write_waterfall
 
 VERSION = 3
 HOLDOUT = "holdout"
@@ -101,8 +101,10 @@ class ValidateJob:
             outcome = self._set_aside(checks, folder, context)
             context.on_progress(0.8, "writing the training set")
             details = self._keep(checks, outcome, folder)
-            checks.stop_if_broken()
-            floors = check_floors(self.config, outcome.fates(), self._labels_to_learn())
+            unwritten = self._unwritten()
+            checks.stop_if_broken(describe_losses(unwritten, "prompt"))
+            fates = pa.concat_tables([outcome.fates(), unwritten], promote_options="permissive")
+            floors = check_floors(self.config, fates, self._labels_to_learn())
             rules = counts_by_rule(checks.breaches)
             return outcome.summary({"rules": rules, "warnings": checks.warnings, "floors": floors, **details})
 
@@ -112,6 +114,13 @@ class ValidateJob:
 
     def _generated(self, table: str) -> Path | None:
         return self.generated.folder / f"{table}.parquet" if self.generated else None
+
+    def _unwritten(self) -> pa.Table:
+        """Rows that were asked for and that the generate stage did not hand on, as :meth:`Outcome.fates` has rows."""
+        rejected = self._generated("quarantine")
+        if rejected is None:
+            return pa.table({name: pa.array([], pa.string()) for name in ("prompt", "source", "fate")})
+        return read_rejected(rejected, self._train).rename_columns({"rule": "fate"})
 
     def _contract(self, name: str) -> Contract:
         path = Path(getattr(self.config.contracts, name))

@@ -106,15 +106,24 @@ def _count_rows(rows: pa.Table, lost: Mapping[str, Lost]) -> Counter[Key]:
     return Counter({(prompt, source, *fates[fate]): count for prompt, source, fate, count in _counted(table)})
 
 
-def _count_rejected(quarantine: Path, documents: Path) -> Counter[Key]:
-    """Rows that the generate stage did not hand on, counted."""
+def read_rejected(quarantine: Path, documents: Path) -> pa.Table:
+    """Of every row that the generate stage did not hand on its ``prompt``, its document's ``source`` and the ``rule``.
+
+    Args:
+        quarantine, documents: see :func:`find_waterfall`.
+    """
     rejected = pq.read_table(quarantine, columns=["prompt", "document_id", "rule"])
     known = pq.read_table(documents, columns=["document_id", "source"])
     ids, of_rejected = (table["document_id"].cast(pa.large_string()) for table in (known, rejected))
     at = pc.index_in(of_rejected, value_set=_one_array(ids))
     sources = _named(known["source"].take(at))
     rules = pc.list_element(pc.split_pattern(rejected["rule"], ":", max_splits=1), 0)
-    table = pa.table({"prompt": rejected["prompt"], "source": sources, "rule": rules})
+    return pa.table({"prompt": rejected["prompt"], "source": sources, "rule": rules})
+
+
+def _count_rejected(quarantine: Path, documents: Path) -> Counter[Key]:
+    """Rows that the generate stage did not hand on, counted."""
+    table = read_rejected(quarantine, documents)
     return Counter({(prompt, source, _step_of(rule), rule): count for prompt, source, rule, count in _counted(table)})
 
 

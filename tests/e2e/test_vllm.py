@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -72,6 +75,24 @@ def texts(server: Server, model: str, wanted: list[Request]) -> list[str]:
 def test_temperature_zero_repeats_itself(server: Server) -> None:
     wanted = requests(6, max_tokens=12)
     assert texts(server, "candidate", wanted) == texts(server, "candidate", wanted)
+
+
+def test_answers_by_a_schema_hold_no_white_space_and_come_to_an_end(server: Server) -> None:
+    schema = {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": 2,
+        "items": {
+            "type": "object",
+            "properties": {"text": {"type": "string", "maxLength": 8}, "label": {"enum": ["cards", "bills"]}},
+            "required": ["text", "label"],
+            "additionalProperties": False,
+        },
+    }
+    wanted = [replace(request, json_schema=schema) for request in requests(12, max_tokens=200, temperature=1.0)]
+    for text in texts(server, "base", wanted):
+        outside = re.sub(r'"(\\.|[^"\\])*"', "", text)
+        assert json.loads(text) and not re.search(r"\s", outside), text
 
 
 def test_base_and_adapters_are_served_side_by_side_as_transformers_and_peft_compute_them(

@@ -105,10 +105,9 @@ def is_loopback(url: str) -> bool:
 async def chat(client: openai.AsyncOpenAI, model: str, request: Request, *, is_vllm: bool = True) -> Answer:
     """Ask once. A request that the server refuses (400: too long, say) has the finish reason ``refused: ...``.
 
-    A schema goes to vLLM as ``structured_outputs`` without white space, which weak models would pad answers with; to
-    other servers as OpenAI's ``response_format``, an array as the property ``rows`` of an object. vLLM also
-    gets the parameters that only it knows, so that the model's own generation_config decides nothing; others get them
-    only where the prompt sets them.
+    A schema goes to vLLM as ``structured_outputs``; to other servers as OpenAI's ``response_format``, an array as the
+    property ``rows`` of an object. vLLM also gets the parameters that only it knows, so that the model's own
+    generation_config decides nothing; others get them only where the prompt sets them.
 
     Raises:
         Unanswered: there is no answer.
@@ -171,7 +170,7 @@ def _body(request: Request, is_vllm: bool) -> dict[str, Any]:
     if request.json_schema is not None:
         schema = dict(request.json_schema)
         if is_vllm:
-            body["structured_outputs"] = {"json": schema, "disable_any_whitespace": True}
+            body["structured_outputs"] = {"json": schema}
         else:
             named = {"name": "answer", "schema": _of_an_object(schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": named}

@@ -68,7 +68,7 @@ def test_sampling_and_seed_are_sent_and_structured_output_when_there_is_a_schema
     sent = {"model": "m", "temperature": 0.0, "top_p": 0.9, "max_tokens": 7, "seed": 0}
     assert {name: plain[name] for name in sent} == sent
     assert "structured_outputs" not in plain
-    assert with_schema["structured_outputs"] == {"json": schema, "disable_any_whitespace": True}
+    assert with_schema["structured_outputs"] == {"json": schema}
 
 
 def test_tools_are_told_to_the_template_and_calls_come_back_as_text(tmp_path: Path) -> None:

@@ -118,8 +118,10 @@ def test_a_second_chance_that_a_limit_prevents_leaves_the_first_loss(tmp_path: P
 
 
 def test_too_few_rows_at_a_limit_are_an_error_that_names_it(tmp_path: Path, teacher: Teacher) -> None:
+    teacher.answer = lambda question: ("cut", "length")
     job = make_job(tmp_path, limits=Limits(tokens=1, minimum_rows=9), concurrency=1)
-    with pytest.raises(GenerationError, match=r"The limit tokens 1 was reached with \d rows, and .* is 9"):
+    said = r"The limit tokens 1 was reached with 0 rows, and .* is 9; (\d) were lost: \1 to truncated"
+    with pytest.raises(GenerationError, match=said):
         fill(job, tmp_path)
 
 

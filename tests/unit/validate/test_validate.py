@@ -276,6 +276,34 @@ def test_too_few_rows_say_what_they_were_lost_to_and_leave_the_evidence(
     assert not list((tmp_path / "home" / "artifacts").rglob("*.parquet"))
 
 
+def rejected_by_generate(tmp_path: Path, *rules: str) -> None:
+    """Rows that were asked for of the prompt ``write`` and document d1, and that broke these rules."""
+    rows = [{"row_id": rule, "document_id": "d1", "prompt": "write", "rule": rule} for rule in rules]
+    write_table(tmp_path / "generate" / "quarantine.parquet", rows, ("row_id", "document_id", "prompt", "rule"))
+
+
+def test_a_contract_that_nothing_was_written_for_says_what_the_answers_were_lost_to(
+    inputs: Inputs, config: Callable[..., ValidateConfig], tmp_path: Path
+) -> None:
+    at_least_one = config([expectation("expect_table_row_count_to_be_between", {"min_value": 1}, name="one")])
+    artifacts = inputs(TRAIN, HOLDOUT, [])
+    rejected_by_generate(tmp_path, "truncated: the answer ran into max_tokens", "truncated: as before", "schema: no")
+    with pytest.raises(ContractViolation, match="prompt write: 3 rows in, 0 kept, lost 2 to truncated, 1 to schema"):
+        run(new_job(at_least_one, *artifacts), tmp_path)
+
+
+def test_too_few_rows_count_those_that_were_never_written(
+    inputs: Inputs, config: Callable[..., ValidateConfig], tmp_path: Path
+) -> None:
+    artifacts = inputs(TRAIN, HOLDOUT, [written("r1", "where is my new card")])
+    rejected_by_generate(tmp_path, "truncated: the answer ran into max_tokens")
+    with pytest.raises(ContractViolation) as caught:
+        run(new_job(config(minimum_rows=5, minimum_rows_per_label=1), *artifacts), tmp_path)
+    assert "rows in all: 3 of 5 (2 short)" in caught.value.what
+    assert "prompt write: 2 rows in, 1 kept, lost 1 to truncated" in caught.value.what
+    assert "source s.csv: 4 rows in, 3 kept, lost 1 to truncated" in caught.value.what
+
+
 def test_floors_that_are_reached_are_told(
     inputs: Inputs, config: Callable[..., ValidateConfig], tmp_path: Path
 ) -> None:
