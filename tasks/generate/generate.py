@@ -152,6 +152,7 @@ class GenerateJob:
         unasked = blocks.total - tally.asked
         missed = unasked + tally.no_second_chance + panel.not_asked
         stopped = self._cut_short(engine.stopped if missed else None, tally)
+        context.on_progress(1.0, f"{tally.kept} rows of {tally.asked} requests{tally.losses}")
         given_up = spent["failed"]
         if given_up:
             say(f"  {given_up} requests got no answer in all their tries: the next run asks them again")

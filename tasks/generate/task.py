@@ -34,13 +34,14 @@ def generate_rows(job: GenerateJob, run_id: str) -> StageResult:
 
 @contextlib.contextmanager
 def progress_artifact() -> Iterator[OnProgress]:
-    """Show progress as a Prefect artifact of this run: made at the first news, renewed every few seconds.
+    """Show progress as a Prefect artifact of this run: made at the first news, renewed every few seconds, and last.
 
     It is written from a thread of its own, one update at a time: Prefect's API may be slow, and the caller has an
     event loop to run. An update that fails is logged and forgotten.
     """
     artifact: Any = None
     update: Future[None] | None = None
+    untold: tuple[float, str] | None = None
     written_at = float("-inf")
 
     def write(share: float, note: str) -> None:
@@ -54,16 +55,18 @@ def progress_artifact() -> Iterator[OnProgress]:
             log.debug("the progress artifact was not written: %s", error)
 
     def on_progress(share: float, note: str) -> None:
-        nonlocal update, written_at
-        is_due = share >= 1 or time.monotonic() - written_at >= PROGRESS_EVERY_SECONDS
-        if is_due and (update is None or update.done()):
+        nonlocal update, untold, written_at
+        untold = (share, note)
+        if time.monotonic() - written_at >= PROGRESS_EVERY_SECONDS and (update is None or update.done()):
             written_at = time.monotonic()
-            update = thread.submit(contextvars.copy_context().run, write, share, note)
+            update, untold = thread.submit(contextvars.copy_context().run, write, share, note), None
 
     thread = ThreadPoolExecutor(1, thread_name_prefix="progress-artifact")
     try:
         yield on_progress
     finally:
+        if untold is not None:
+            update = thread.submit(contextvars.copy_context().run, write, untold[0], untold[1])
         if update is not None:
             with contextlib.suppress(TimeoutError):
                 update.result(LAST_UPDATE_SECONDS)

@@ -307,6 +307,7 @@ def test_progress_of_the_stage_grows_from_block_to_block_and_over_the_judges(
     context = StageContext(Home(tmp_path / "home"), "run", "key", lambda share, note: told.append((share, note)))
     (tmp_path / "out").mkdir()
     job.fill(tmp_path / "out", context)
+    assert told.pop() == (1.0, "120 rows of 120 requests")
     shares = [share for share, _ in told]
     assert shares == sorted(shares) and shares.count(1.0) == 1 and len(shares) == 240
     assert {note.split(":")[0] for _, note in told} == {"writing rows", "judging by about"}
