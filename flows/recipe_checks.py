@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from tasks.core.models import check_model
 from tasks.core.prompts import Prompt
 from tasks.core.vllm.server import vllm_python
 from tasks.generate.rows import LINEAGE
+from tasks.train.support import Device, device_refusals
 from tasks.validate.check_training_set import read_drift_contract
 from tasks.validate.contract import check_contract, contract_columns, document_columns
 from tasks.validate.evaluation_sets import check_evaluation_sets
@@ -33,6 +35,7 @@ def check_recipe(recipe: Recipe) -> None:
     _check_contracts(recipe)
     check_evaluation_sets(recipe.validate_.contamination)
     _check_task(recipe)
+    _check_training(recipe)
     vllm_python()
 
 
@@ -86,6 +89,13 @@ def _check_task(recipe: Recipe) -> None:
                 remedy=(f"did you mean {near[0]!r}? " if near else "")
                 + f"map a column to it in collect.columns; fields are: {', '.join(fields) or 'none'}",
             )
+
+
+def _check_training(recipe: Recipe) -> None:
+    """What this machine's device cannot do; a recipe for a GPU is read and planned on any machine."""
+    device: Device = "cuda" if shutil.which("nvidia-smi") else "cpu"
+    if problem := next(device_refusals(recipe.train, device), None):
+        raise RecipeError(f"train: {problem}", where=recipe.name, remedy="docs/training.md says what runs where")
 
 
 def _check_prompt(prompt: Prompt, known: tuple[str, ...]) -> None:

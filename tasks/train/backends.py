@@ -1,19 +1,22 @@
-"""The two ways to load a base with a fresh adapter on it: Unsloth, and plain transformers + PEFT + bitsandbytes."""
+"""The two ways to load a base ready for training: Unsloth, and plain transformers + PEFT + bitsandbytes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.core.base_model import Quantisation, load_base, load_tokenizer, quantised_layers
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
+from tasks.core.processes import emit
+from tasks.train.adapters import initial_weights, start_from, with_adapter
 from tasks.train.config import TrainConfig
+from tasks.train.families import target_modules
+from tasks.train.support import Device, why_not_unsloth
 
 if TYPE_CHECKING:
     import torch
-
-PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True)
@@ -21,16 +24,32 @@ class Trainable:
     """A model ready for training.
 
     Attributes:
-        model: a PEFT model.
+        model: a PEFT model, or with method full a plain one.
         tokenizer: the base model's, padding on the right.
         dtype: of the computation.
         checkpointing: whether activations are recomputed.
+        backend: the one that really loaded it.
     """
 
     model: Any
     tokenizer: Any
     dtype: torch.dtype
     checkpointing: bool
+    backend: str
+
+
+def current_device() -> Device:
+    """Where the training runs: the GPU if there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def first_backend(config: TrainConfig, device: Device) -> str:
+    """The backend that is tried first: the named one, or for auto Unsloth where it supports all that is asked for."""
+    if config.backend != "auto":
+        return config.backend
+    return "transformers" if why_not_unsloth(config, device) else "unsloth"
 
 
 def compute_dtype(config: TrainConfig) -> torch.dtype:
@@ -43,24 +62,45 @@ def compute_dtype(config: TrainConfig) -> torch.dtype:
     return torch.bfloat16 if config.compute_dtype == "bfloat16" else torch.float32
 
 
-def load_trainable(config: TrainConfig, model: ModelSource, seed: int) -> Trainable:
-    """The base model with a new adapter on it.
+def load_trainable(
+    config: TrainConfig, model: ModelSource, seed: int, work: Path, initial: str | None = None
+) -> Trainable:
+    """The base model with what is trained on it.
+
+    With backend auto, a model that Unsloth does not load is loaded with plain transformers, and that is said.
+
+    Args:
+        config: method, backend and options.
+        model: the base.
+        seed: of the initial weights.
+        work: folder that a killed attempt's next one finds again.
+        initial: PEFT folder of the adapter to go on from.
 
     Raises:
-        ModelError: the model cannot be loaded, is not really quantised, or has no layer of a named kind.
+        ModelError: the model cannot be loaded, is not really quantised, or has no layer of a named kind; or the
+            initial adapter does not fit.
     """
-    load = _load_with_unsloth if config.backend == "unsloth" else _load_with_transformers
-    trainable = load(config, model, seed)
+    backend = first_backend(config, current_device())
+    try:
+        load = _load_with_unsloth if backend == "unsloth" else _load_with_transformers
+        trainable = load(config, model, seed, work)
+    except ModelError as error:
+        if config.backend != "auto" or backend == "transformers":
+            raise
+        emit(note=f"{error.what.splitlines()[0]}; loading it with plain transformers")
+        trainable = _load_with_transformers(config, model, seed, work)
     if config.method == "qlora" and not quantised_layers(trainable.model):
         raise ModelError(
             "No layer of the model was quantised to 4 bit",
             where=model.path,
             remedy="bitsandbytes needs a hidden size of at least 64; use method lora for smaller models",
         )
+    if initial is not None:
+        start_from(trainable.model, Path(initial))
     return trainable
 
 
-def _load_with_unsloth(config: TrainConfig, source: ModelSource, seed: int) -> Trainable:
+def _load_with_unsloth(config: TrainConfig, source: ModelSource, seed: int, work: Path) -> Trainable:
     import torch
     from unsloth import FastLanguageModel
 
@@ -80,8 +120,8 @@ def _load_with_unsloth(config: TrainConfig, source: ModelSource, seed: int) -> T
             use_gradient_checkpointing=checkpointing,
             use_exact_model_name=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        if "out of memory" in str(error):
+    except (OSError, ValueError, RuntimeError, NotImplementedError) as error:
+        if "out of memory" in str(error) or "can't allocate memory" in str(error):
             raise
         raise ModelError(
             f"Unsloth cannot load the base model: {error}", where=source.path, remedy="try backend: transformers"
@@ -98,12 +138,12 @@ def _load_with_unsloth(config: TrainConfig, source: ModelSource, seed: int) -> T
         use_rslora=config.use_rslora,
         loftq_config=None,
     )
-    return Trainable(model, tokenizer, dtype, bool(checkpointing))
+    return Trainable(model, tokenizer, dtype, bool(checkpointing), "unsloth")
 
 
-def _load_with_transformers(config: TrainConfig, source: ModelSource, seed: int) -> Trainable:
+def _load_with_transformers(config: TrainConfig, source: ModelSource, seed: int, work: Path) -> Trainable:
     import torch
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    from peft import prepare_model_for_kbit_training
     from transformers import set_seed
 
     dtype = compute_dtype(config)
@@ -112,7 +152,8 @@ def _load_with_transformers(config: TrainConfig, source: ModelSource, seed: int)
         quantisation = Quantisation(quant_type=config.quant_type, double_quantisation=config.double_quantisation)
     wanted = config.use_gradient_checkpointing
     checkpointing = torch.cuda.is_available() if wanted == "unsloth" else wanted
-    base = load_base(source, dtype, quantisation)
+    # A full fine-tuning keeps its weights in float32 and computes in dtype: bfloat16 cannot hold its small updates.
+    base = load_base(source, torch.float32 if config.method == "full" else dtype, quantisation)
     base.config.use_cache = False
     if quantisation is not None:
         base = prepare_model_for_kbit_training(
@@ -121,43 +162,6 @@ def _load_with_transformers(config: TrainConfig, source: ModelSource, seed: int)
             gradient_checkpointing_kwargs={"use_reentrant": False} if checkpointing else None,
         )
     set_seed(seed)
-    lora = LoraConfig(
-        r=config.rank,
-        lora_alpha=config.alpha,
-        lora_dropout=config.dropout,
-        bias=config.bias,
-        use_rslora=config.use_rslora,
-        target_modules=list(target_modules(base, config)),
-        task_type="CAUSAL_LM",
-    )
-    return Trainable(get_peft_model(base, lora), load_tokenizer(source), dtype, checkpointing)
-
-
-def target_modules(model: Any, config: TrainConfig) -> tuple[str, ...]:
-    """Names of the layers that get an adapter.
-
-    Raises:
-        ModelError: the model has no linear layer of a name that the recipe asks for.
-    """
-    present = linear_layers(model)
-    if config.target_modules == "all-linear":
-        return PROJECTIONS if present.issuperset(PROJECTIONS) else tuple(sorted(present))
-    if missing := sorted(set(config.target_modules) - present):
-        raise ModelError(
-            f"The model has no linear layer named {', '.join(missing)}",
-            where="train.target_modules",
-            remedy=f"its linear layers are {', '.join(sorted(present))}; or write all-linear",
-        )
-    return config.target_modules
-
-
-def linear_layers(model: Any) -> set[str]:
-    """Last parts of the names of the model's linear layers, without its head."""
-    import torch
-
-    head = model.get_output_embeddings()
-    return {
-        name.rsplit(".", 1)[-1]
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
-    }
+    model = base if config.method == "full" else with_adapter(base, config)
+    initial_weights(model, config, source, work)
+    return Trainable(model, load_tokenizer(source), dtype, checkpointing, "transformers")

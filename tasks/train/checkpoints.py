@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from tasks.core.files import folder_digests, write_json
@@ -22,20 +23,32 @@ def seal(checkpoint: Path) -> None:
     write_json(checkpoint / MANIFEST, {"files": folder_digests(checkpoint, skip=[MANIFEST])})
 
 
-def is_intact(checkpoint: Path) -> bool:
-    """Whether a checkpoint was finished and has not changed since."""
+def damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint: it was never finished, or a file is missing, changed or strange; else None."""
     try:
-        manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return bool(manifest.get("files")) and folder_digests(checkpoint, skip=[MANIFEST]) == manifest["files"]
+        files = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
+    except FileNotFoundError:
+        return "was not finished"
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"has a damaged {MANIFEST}"
+    found = folder_digests(checkpoint, skip=[MANIFEST])
+    if not isinstance(files, dict) or not files:
+        return f"has a damaged {MANIFEST}"
+    differing = sorted(name for name in {*files, *found} if files.get(name) != found.get(name))
+    if not differing:
+        return None
+    name = differing[0]
+    fault = "is missing" if name not in found else "does not belong to it" if name not in files else "has changed"
+    return f"is damaged: {name} {fault}"
 
 
-def newest_intact(folder: Path) -> Path | None:
-    """The newest checkpoint below a folder that verifies; newer ones that do not are deleted."""
+def newest_intact(folder: Path, say: Callable[[str], None] = lambda text: None) -> Path | None:
+    """The newest checkpoint below a folder that verifies; newer ones that do not are deleted, and that is said."""
     for checkpoint in sorted(_checkpoints(folder), key=step_of, reverse=True):
-        if is_intact(checkpoint):
+        fault = damage(checkpoint)
+        if fault is None:
             return checkpoint
+        say(f"the checkpoint of step {step_of(checkpoint)} {fault}; it is not used")
         shutil.rmtree(checkpoint)
     return None
 

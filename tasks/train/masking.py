@@ -1,4 +1,4 @@
-"""Loss on the assistant's tokens only: which tokens those are, and the proof that the trainer sees just these.
+"""Which tokens are learned, the assistant's by default, and the proof that the trainer sees just these.
 
 The chat template itself says where a turn begins and ends: a turn of the assistant is what the template adds when the
 conversation up to and including it is rendered, after the conversation before it with the generation prompt, which is
@@ -12,10 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from tasks.core.errors import TrainingError
 from tasks.train.chat_templates import CHOICES
+
+TrainOn = Literal["assistant", "last_turn", "completion", "everything"]
 
 IGNORED = -100
 CHECKED_ROWS = 256
@@ -55,11 +57,17 @@ class RowTokeniser(Protocol):
     def __call__(self, messages: Sequence[Mapping[str, Any]], tools: Any = None) -> TokenisedRow: ...
 
 
-def row_tokeniser(tokenizer: Any, max_length: int) -> RowTokeniser:
+def row_tokeniser(tokenizer: Any, max_length: int, train_on: TrainOn = "assistant") -> RowTokeniser:
     """A function from ``messages`` and the tools they may call (or None) to a :class:`TokenisedRow`.
 
     Rows of at most ``max_length`` tokens fit. A conversation that the template refuses, or whose tool calls it leaves
     out, has a problem; a template that cannot be masked at all is a TrainingError.
+
+    Args:
+        tokenizer: with a chat template.
+        max_length: tokens.
+        train_on: ``assistant``: every turn of the assistant with its end of turn; ``last_turn``: only the last of them;
+            ``completion``: everything behind the prompt of the last turn; ``everything``: every token.
     """
     special = set(tokenizer.all_special_ids)
     special |= {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -101,9 +109,12 @@ def row_tokeniser(tokenizer: Any, max_length: int) -> RowTokeniser:
         size = str(len(ids))
         if not shows_calls(messages, tools, text):
             return TokenisedRow(ids, labels, "template_without_tool_calls", size)
-        for index, message in enumerate(messages):
-            if message["role"] != "assistant":
-                continue
+        turns = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+        if train_on == "everything":
+            labels, turns = list(ids), []
+        elif train_on != "assistant":
+            turns = turns[-1:]
+        for index in turns:
             before = render(messages[:index], tools, generate=True)
             after = render(messages[: index + 1], tools, generate=False)
             if not after.startswith(before) or not text.startswith(after):
@@ -114,6 +125,7 @@ def row_tokeniser(tokenizer: Any, max_length: int) -> RowTokeniser:
             stop = _after_last(special, ids, len(start), len(end))
             if stop is None:
                 raise _template_error(tokenizer, "ends the assistant's turn with no special token", messages)
+            stop = len(ids) if train_on == "completion" else stop
             labels[len(start) : stop] = ids[len(start) : stop]
         return TokenisedRow(ids, labels, "too_long" if len(ids) > max_length else "", size)
 
@@ -134,13 +146,13 @@ def _template_error(tokenizer: Any, what: str, messages: Sequence[Mapping[str, A
     )
 
 
-def trained_token_share(rows: Iterable[Mapping[str, Sequence[int]]]) -> float:
-    """The share of tokens that are learned; none or all is an error of the mask, so it raises TrainingError."""
+def trained_token_share(rows: Iterable[Mapping[str, Sequence[int]]], train_on: TrainOn = "assistant") -> float:
+    """The share of tokens that are learned; none, or all unasked, is an error of the mask: a TrainingError."""
     tokens = trained = 0
     for row in rows:
         tokens += len(row["labels"])
         trained += sum(label != IGNORED for label in row["labels"])
-    if trained == 0 or trained == tokens:
+    if trained == 0 or (trained == tokens) != (train_on == "everything"):
         raise TrainingError(
             f"The loss mask is wrong: {trained} of {tokens} tokens would be trained",
             remedy="check that the conversations have user turns and assistant turns, and the chat template",
@@ -160,28 +172,31 @@ def mark_trained(ids: Sequence[int], labels: Sequence[int], tokenizer: Any) -> s
     return "".join(f"[[{text}]]" if trained else text for trained, text in texts)
 
 
-def masking_proof(trainer: Any, expected: Any, tokenizer: Any) -> dict[str, Any]:
+def masking_proof(trainer: Any, expected: Any, tokenizer: Any, train_on: TrainOn = "assistant") -> dict[str, Any]:
     """What the trainer's own dataset and collator feed to the model, checked against the tokenised rows.
 
     Args:
         trainer: a TRL ``SFTTrainer`` that is ready to train.
         expected: the rows that were handed to it, with ``input_ids`` and ``labels``.
         tokenizer: decodes the example.
+        train_on: what was asked to be trained.
 
     Returns:
         ``trained_token_share`` over the whole set, ``rows``, ``rows_checked``, and ``example``: one decoded row of a
         collated batch with its trained part in ``[[...]]``.
 
     Raises:
-        TrainingError: the collated labels are not the expected ones, or none or all tokens are trained.
+        TrainingError: the collated labels are not the expected ones, none or all tokens are trained, or packing lost
+            tokens or the places where rows begin.
     """
-    share = trained_token_share(expected)
+    share = trained_token_share(expected, train_on)
     prepared = trainer.train_dataset
     # Packing joins rows in another order: then the trained tokens are compared over the whole set.
     checked = len(expected) if trainer.args.packing else min(len(expected), CHECKED_ROWS)
     wanted = Counter(label for row in islice(expected, checked) for label in row["labels"] if label != IGNORED)
     found: Counter[int] = Counter()
     example = ""
+    tokens = beginnings = 0
     count = len(prepared) if trainer.args.packing else checked
     for first in range(0, count, CHECKED_AT_ONCE):
         batch = trainer.data_collator([prepared[index] for index in range(first, min(first + CHECKED_AT_ONCE, count))])
@@ -189,12 +204,27 @@ def masking_proof(trainer: Any, expected: Any, tokenizer: Any) -> dict[str, Any]
             if any(label not in (IGNORED, token) for token, label in zip(ids, labels, strict=True)):
                 raise TrainingError("The trainer's labels are not the rows' own tokens", remedy=REPORT)
             found.update(label for label in labels if label != IGNORED)
+        if trainer.args.packing:
+            tokens += batch["input_ids"].numel()
+            beginnings += int((batch["position_ids"] == 0).sum())
         example = example or _first_row(batch, tokenizer)
     if found != wanted:
         raise TrainingError(
             f"The trainer would learn {found.total()} tokens where {wanted.total()} are the assistant's", remedy=REPORT
         )
+    if trainer.args.packing:
+        _check_packing(expected, tokens, beginnings)
     return {"trained_token_share": round(share, 6), "rows": len(expected), "rows_checked": checked, "example": example}
+
+
+def _check_packing(expected: Any, tokens: int, beginnings: int) -> None:
+    """Attention is kept within a row by where its positions begin anew, so each row must have its own beginning."""
+    wanted = sum(len(row["input_ids"]) for row in expected)
+    if (tokens, beginnings) != (wanted, len(expected)):
+        raise TrainingError(
+            f"Packing made {beginnings} rows of {tokens} tokens of {len(expected)} rows of {wanted} tokens",
+            remedy="set packing: false, and report this with the recipe",
+        )
 
 
 def _first_row(batch: Mapping[str, Any], tokenizer: Any) -> str:

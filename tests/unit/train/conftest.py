@@ -23,6 +23,8 @@ def write_training_set(folder: Path, rows: int, long_rows: int = 0) -> ArtifactR
             "document_id": f"d{i}",
             "prompt": "write",
             "tools": None,
+            "origin": "generated",
+            "source": "messages.csv",
         }
         for i, text in enumerate(texts)
     ]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks.train.checkpoints import is_intact, newest_intact, seal, step_of
+from tasks.train.checkpoints import damage, newest_intact, seal, step_of
 
 
 def checkpoint(folder: Path, step: int, sealed: bool = True) -> Path:
@@ -29,12 +29,20 @@ def test_a_flipped_bit_is_noticed_and_the_older_checkpoint_used(tmp_path: Path) 
     data = bytearray(weights.read_bytes())
     data[7] ^= 1
     weights.write_bytes(data)
-    assert newest_intact(tmp_path) == old
+    said: list[str] = []
+    assert newest_intact(tmp_path, said.append) == old
+    assert said == ["the checkpoint of step 20 is damaged: adapter_model.safetensors has changed; it is not used"]
     assert not new.exists()
 
 
+def test_a_truncated_file_is_noticed(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path, 10) / "adapter_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert damage(path.parent) == "is damaged: adapter_model.safetensors has changed"
+
+
 def test_a_checkpoint_killed_before_its_manifest_is_not_trusted(tmp_path: Path) -> None:
-    assert not is_intact(checkpoint(tmp_path, 10, sealed=False))
+    assert damage(checkpoint(tmp_path, 10, sealed=False)) == "was not finished"
     assert newest_intact(tmp_path) is None
 
 
@@ -43,7 +51,11 @@ def test_a_missing_or_added_file_breaks_a_checkpoint(tmp_path: Path) -> None:
     (lacking / "trainer_state.json").unlink()
     (added / "extra.bin").write_bytes(b"x")
     (torn / "checkpoint.json").write_text('{"files": ')
-    assert [is_intact(path) for path in (lacking, added, torn)] == [False, False, False]
+    assert [damage(path) for path in (lacking, added, torn)] == [
+        "is damaged: trainer_state.json is missing",
+        "is damaged: extra.bin does not belong to it",
+        "has a damaged checkpoint.json",
+    ]
 
 
 def test_no_folder_means_no_checkpoint(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ from pydantic import ValidationError
 
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.config import ModelSource
+from tasks.train.backends import first_backend
 from tasks.train.config import TrainConfig
-from tasks.train.train import TrainJob, planned_steps, worker_environment
+from tasks.train.support import Device, device_refusals
+from tasks.train.train import InitialAdapter, TrainJob, with_smaller_batches, worker_environment
 
 REFERENCE: dict[str, Any] = {
     "method": "qlora",
@@ -45,16 +47,38 @@ def test_the_reference_run_can_be_expressed() -> None:
     assert len(config.target_modules) == 7
 
 
+UNSLOTH: dict[str, Any] = {"max_steps": 10, "backend": "unsloth"}
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({}, "exactly one of epochs and max_steps"),
         ({"epochs": 1, "max_steps": 10}, "exactly one of epochs and max_steps"),
-        ({"max_steps": 10, "quant_type": "fp4"}, "backend transformers"),
-        ({"max_steps": 10, "double_quantisation": False}, "backend transformers"),
         ({"max_steps": 10, "warmup_steps": 10}, "smaller than max_steps"),
         ({"max_steps": 10, "target_modules": []}, "all-linear"),
         ({"max_steps": 10, "ranks": 8}, "Extra inputs"),
+        ({"max_steps": 10, "fractions": [0.5]}, "fractions grow"),
+        ({"max_steps": 10, "fractions": [0.5, 0.25, 1.0]}, "fractions grow"),
+        ({"max_steps": 10, "mix": {"shares": {"collected": 0.5}}}, "sum to 0.5"),
+        ({"max_steps": 10, "mix": {"shares": {"collected": 0.5, "replay": 0.5}}}, "no source is replay"),
+        ({**UNSLOTH, "quant_type": "fp4"}, "nf4 only: use backend transformers"),
+        ({**UNSLOTH, "double_quantisation": False}, "doubly: use backend transformers"),
+        ({**UNSLOTH, "use_dora": True}, "DoRA's magnitudes: use backend transformers"),
+        ({**UNSLOTH, "init_weights": "loftq"}, "loftq: use backend transformers"),
+        ({**UNSLOTH, "method": "full"}, "low-rank adapters only, not method full: use backend transformers"),
+        ({**UNSLOTH, "method": "prompt_tuning"}, "not method prompt_tuning: use backend transformers"),
+        ({"max_steps": 10, "method": "full", "rank": 8}, "rank is an option of low-rank updates"),
+        ({"max_steps": 10, "method": "full", "target_modules": ["q_proj"]}, "target_modules is an option"),
+        ({"max_steps": 10, "method": "prompt_tuning", "use_dora": True}, "use_dora is an option"),
+        ({"max_steps": 10, "method": "lora", "quant_type": "fp4"}, "quantised base.*use method qlora"),
+        ({"max_steps": 10, "method": "full", "double_quantisation": False}, "quantised base.*use method qlora"),
+        ({"max_steps": 10, "virtual_tokens": 8}, "option of prompt_tuning"),
+        ({"max_steps": 10, "method": "lora", "init_weights": "loftq"}, "use method qlora, or pissa"),
+        ({"max_steps": 10, "init_weights": "pissa"}, "use method lora, or loftq"),
+        ({"max_steps": 10, "method": "full", "initial_adapter": "champion"}, "use initial_adapter fresh"),
+        ({"max_steps": 10, "init_weights": "loftq", "initial_adapter": "champion"}, "use init_weights default"),
+        ({"max_steps": 10, "method": "prompt_tuning", "packing": True}, "use packing false"),
     ],
 )
 def test_what_cannot_run_is_refused_with_what_to_use_instead(changes: dict[str, Any], says: str) -> None:
@@ -62,13 +86,56 @@ def test_what_cannot_run_is_refused_with_what_to_use_instead(changes: dict[str, 
         TrainConfig.model_validate(changes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"optimizer": "paged_adamw_8bit"}, "use adamw_8bit, or auto"),
+        ({"optimizer": "paged_adamw_32bit"}, "use adamw_torch_fused, or auto"),
+        ({"backend": "unsloth", "packing": True}, "use backend transformers, or auto"),
+    ],
+)
+def test_what_only_a_gpu_can_do_is_refused_on_a_cpu(changes: dict[str, Any], says: str) -> None:
+    config = TrainConfig.model_validate({"max_steps": 10, **changes})
+    assert says in next(device_refusals(config, "cpu"))
+    assert not list(device_refusals(config, "cuda"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "device", "backend"),
+    [
+        ({}, "cpu", "unsloth"),
+        ({"method": "lora", "use_rslora": True}, "cuda", "unsloth"),
+        ({"packing": True}, "cpu", "transformers"),
+        ({"packing": True}, "cuda", "unsloth"),
+        ({"use_dora": True}, "cuda", "transformers"),
+        ({"method": "full"}, "cuda", "transformers"),
+        ({"optimizer": "adamw_8bit"}, "cpu", "transformers"),
+        ({"optimizer": "adamw_8bit"}, "cuda", "unsloth"),
+        ({"quant_type": "fp4"}, "cpu", "transformers"),
+    ],
+)
+def test_auto_takes_unsloth_where_it_supports_all_that_is_asked_for(
+    changes: dict[str, Any], device: Device, backend: str
+) -> None:
+    assert first_backend(TrainConfig.model_validate({"max_steps": 10, **changes}), device) == backend
+
+
+def test_a_config_survives_being_handed_to_the_worker() -> None:
+    config = TrainConfig(max_steps=10, method="full")
+    assert TrainConfig.model_validate(config.model_dump(mode="json")) == config
+
+
 def test_the_other_backend_takes_other_quantisation() -> None:
     assert TrainConfig(max_steps=10, backend="transformers", quant_type="fp4", double_quantisation=False)
 
 
-def test_planned_steps_round_up_to_whole_batches() -> None:
-    assert planned_steps(TrainConfig(epochs=2, batch_size=4, accumulation_steps=2), rows=33) == 10
-    assert planned_steps(TrainConfig(max_steps=7), rows=33) == 7
+@pytest.mark.parametrize(
+    ("batch", "then"), [((4, 1), (2, 2)), ((6, 2), (3, 4)), ((3, 1), (1, 3)), ((9, 2), (3, 6)), ((1, 8), None)]
+)
+def test_smaller_batches_keep_the_rows_of_a_step(batch: tuple[int, int], then: tuple[int, int] | None) -> None:
+    config = TrainConfig(max_steps=10, batch_size=batch[0], accumulation_steps=batch[1])
+    smaller = with_smaller_batches(config)
+    assert (smaller and (smaller.batch_size, smaller.accumulation_steps)) == then
 
 
 def test_the_key_follows_what_shapes_the_adapter_and_nothing_else(tiny_model: Path, tmp_path: Path) -> None:
@@ -78,7 +145,7 @@ def test_the_key_follows_what_shapes_the_adapter_and_nothing_else(tiny_model: Pa
     def with_config(**changes: Any) -> str:
         return replace(job, config=job.config.model_copy(update=changes)).key().hex
 
-    assert with_config(timeout_minutes=5, save_steps=3) == job.key().hex
+    assert with_config(timeout_minutes=5, save_steps=3, fractions=(0.5, 1.0)) == job.key().hex
     assert replace(job, training_set=replace(ref, path="/elsewhere")).key().hex == job.key().hex
     others = {
         with_config(rank=8),
@@ -86,11 +153,13 @@ def test_the_key_follows_what_shapes_the_adapter_and_nothing_else(tiny_model: Pa
         with_config(backend="transformers"),
         with_config(rows="control"),
         replace(job, seed=2).key().hex,
+        replace(job, fraction=0.5).key().hex,
+        replace(job, initial=InitialAdapter("/adapter", "digest", "3")).key().hex,
         replace(job, training_set=replace(ref, digest="other")).key().hex,
         replace(job, model=ModelSource(path="hub/model", revision="abc")).key().hex,
         job.key().hex,
     }
-    assert len(others) == 8
+    assert len(others) == 10
 
 
 def test_only_local_models_are_kept_off_the_network(tmp_path: Path) -> None:

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -110,26 +108,33 @@ def test_a_conversation_that_the_template_refuses_costs_itself_alone() -> None:
     assert (refused.problem, refused.detail, refused.input_ids) == ("template_refuses", "roles must alternate", [])
 
 
-def test_refused_rows_are_quarantined_and_only_if_none_is_left_it_is_an_error(tmp_path: Path) -> None:
-    from tasks.train.worker import prepare_rows
+@pytest.mark.parametrize(
+    ("train_on", "marked"),
+    [
+        ("assistant", ["cards<|im_end|>", "accounts<|im_end|>"]),
+        ("last_turn", ["accounts<|im_end|>"]),
+        ("completion", ["accounts<|im_end|>\n"]),
+    ],
+)
+def test_of_several_turns_those_are_trained_that_are_asked_for(train_on: Any, marked: list[str]) -> None:
+    row = row_tokeniser(TOKENIZER, 128, train_on)(TURNS)
+    shown = mark_trained(row.input_ids, row.labels, TOKENIZER)
+    assert [part.split("]]")[0] for part in shown.split("[[")[1:]] == marked
 
-    def prepare(conversations: list[list[dict[str, str]]]) -> dict[str, int]:
-        rows = [
-            {"example_id": f"e{number}", "messages": turns, "tools": None, "prompt": "p", "document_id": "d"}
-            for number, turns in enumerate(conversations)
-        ]
-        pd.DataFrame(rows).to_parquet(tmp_path / "set.parquet")
-        return prepare_rows(tmp_path / "set.parquet", tiny_tokenizer(ALTERNATING), 1024, tmp_path, tmp_path)[1]
 
-    bad = [TURNS[1], *TURNS[1:]]
-    assert prepare([TURNS[1:], bad]) == {"rows_in": 2, "accepted": 1, "quarantined": 1}
-    quarantine = pd.read_parquet(tmp_path / "quarantine.parquet")
-    assert quarantine[["row_id", "rule", "value"]].values.tolist() == [
-        ["e1", "template_refuses", "roles must alternate"]
-    ]
-    with pytest.raises(TrainingError, match=r"template_refuses \(2 rows: roles must alternate\)") as caught:
-        prepare([bad, bad])
-    assert "chatml" in caught.value.remedy
+def test_everything_trains_every_token() -> None:
+    row = row_tokeniser(TOKENIZER, 128, "everything")(TURNS)
+    assert row.labels == row.input_ids
+    assert trained_token_share([{"labels": row.labels}], "everything") == 1
+    with pytest.raises(TrainingError, match="loss mask"):
+        trained_token_share([{"labels": [IGNORED, 5]}], "everything")
+
+
+def test_the_last_turn_of_a_conversation_with_tools_is_what_is_said_after_the_result() -> None:
+    row = row_tokeniser(TOKENIZER, 1024, "last_turn")(TOOL_TURNS, [{"name": "find_card"}])
+    shown = mark_trained(row.input_ids, row.labels, TOKENIZER)
+    assert "[[in the post<|im_end|>]]" in shown
+    assert shown.count("[[") == 1
 
 
 def test_a_row_that_is_too_long_says_so() -> None:

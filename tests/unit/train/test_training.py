@@ -31,6 +31,7 @@ pytestmark = pytest.mark.slow
 def new_job(model: Path, training_set: ArtifactRef, **changes: Any) -> TrainJob:
     settings: dict[str, Any] = {
         "backend": "transformers",
+        "target_modules": "all-linear",
         "rank": 4,
         "dropout": 0.1,
         "batch_size": 4,
@@ -48,6 +49,7 @@ def new_job(model: Path, training_set: ArtifactRef, **changes: Any) -> TrainJob:
 def train_here(job: TrainJob, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Do the worker's job in this process, where the libraries are imported already."""
     from tasks.train import worker
+    from tasks.train.stopping import StopRequest
 
     work, out = folder / "work", folder / "out"
     work.mkdir()
@@ -62,7 +64,8 @@ def train_here(job: TrainJob, folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
             "out": str(out),
             "work": str(work),
             "mlflow": {"uri": f"sqlite:///{folder}/mlflow/mlflow.db", "experiment": "retune", "name": "here"},
-        }
+        },
+        StopRequest(),
     )
 
 

@@ -1,0 +1,106 @@
+"""What PEFT puts on a base: the adapter of a method, its initial weights, and how it is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tasks.core.config import ModelSource
+from tasks.core.errors import ModelError
+from tasks.train.config import TrainConfig
+from tasks.train.families import target_modules
+from tasks.train.loftq import start_by_loftq
+
+PISSA_START = "pissa_start"
+MUST_AGREE = ("peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "bias", "num_virtual_tokens")
+
+
+def with_adapter(base: Any, config: TrainConfig) -> Any:
+    """The base, frozen, with a new adapter on it.
+
+    PiSSA changes the base: its residual is what is frozen (Meng et al. 2024).
+    """
+    from peft import LoraConfig, PromptTuningConfig, PromptTuningInit, get_peft_model
+
+    if config.method == "prompt_tuning":
+        prompt = PromptTuningConfig(
+            task_type="CAUSAL_LM",
+            num_virtual_tokens=config.virtual_tokens,
+            # Rows of the vocabulary: random vectors are of another size than embeddings (Lester et al. 2021, 3.2).
+            prompt_tuning_init=PromptTuningInit.SAMPLE_VOCAB,
+        )
+        return get_peft_model(base, prompt)
+    lora = LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        bias=config.bias,
+        use_rslora=config.use_rslora,
+        use_dora=config.use_dora,
+        init_lora_weights="pissa" if config.init_weights == "pissa" else True,
+        target_modules=list(target_modules(base, config)),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(base, lora)
+
+
+def initial_weights(model: Any, config: TrainConfig, source: ModelSource, work: Path) -> None:
+    """Set what the recipe wants an adapter to begin as, where PEFT does not do so itself.
+
+    Of PiSSA the start is kept, so that the trained adapter can be written as one for the untouched base.
+
+    Raises:
+        ModelError: LoftQ cannot read the full weights.
+    """
+    if config.init_weights == "loftq":
+        start_by_loftq(model, source)
+    if config.init_weights == "pissa" and not (work / PISSA_START / "adapter_config.json").is_file():
+        model.peft_config["default"].init_lora_weights = True
+        model.save_pretrained(work / PISSA_START)
+        model.peft_config["default"].init_lora_weights = "pissa"
+
+
+def start_from(model: Any, adapter: Path) -> None:
+    """Give the new adapter the weights of a published one.
+
+    Raises:
+        ModelError: it is of another method, rank, scaling or layers than the recipe's.
+    """
+    from peft import load_peft_weights, set_peft_model_state_dict
+
+    recorded = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    ours = model.peft_config["default"].to_dict()
+    differing = [
+        f"{name} is {recorded[name]} there and {ours[name]} here"
+        for name in MUST_AGREE
+        if name in recorded and name in ours and _plain(recorded[name]) != _plain(ours[name])
+    ]
+    if set(recorded.get("target_modules") or ()) != set(ours.get("target_modules") or ()):
+        differing.append(f"it is on {', '.join(sorted(recorded.get('target_modules') or ['other layers']))}")
+    if not differing:
+        loaded = set_peft_model_state_dict(model, load_peft_weights(str(adapter), device="cpu"))
+        differing = [f"it has {key}" for key in loaded.unexpected_keys[:1]]
+        differing += [f"it has no {key}" for key in loaded.missing_keys if "lora_" in key or "prompt" in key][:1]
+    if differing:
+        raise ModelError(
+            f"The champion's adapter does not fit the recipe: {'; '.join(differing)}",
+            where=str(adapter),
+            remedy="set train.initial_adapter: fresh, or give the recipe the settings that it was trained with",
+        )
+
+
+def _plain(value: Any) -> Any:
+    return getattr(value, "value", value)
+
+
+def save_adapter(model: Any, config: TrainConfig, folder: Path, work: Path) -> None:
+    """Write a trained adapter for the untouched base, in safetensors.
+
+    PiSSA's becomes a LoRA of twice the rank: what was learned, less what was taken out of the base.
+    """
+    if config.init_weights == "pissa":
+        model.save_pretrained(folder, path_initial_model_for_weight_conversion=str(work / PISSA_START))
+    else:
+        model.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card; publish writes a real one

@@ -1,0 +1,136 @@
+"""Which layers of a model get an adapter: by the model's family, all linear ones, or those that a recipe names.
+
+The families' defaults are the attention projections that their adapters are usually made of; all linear layers are the
+better choice of today (Dettmers et al. 2023, arXiv 2305.14314, section 4) and can be asked for. Names are PEFT's: a
+layer has one if it is the layer's whole name or its last parts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tasks.core.errors import ModelError
+from tasks.train.config import TrainConfig
+
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_QUERY_AND_VALUE = ("q_proj", "v_proj")
+_FUSED = ("query_key_value",)
+NAMED_LAYOUTS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "baichuan": (("W_pack",),),
+    "bloom": (_FUSED,),
+    "chatglm": (_FUSED,),
+    "falcon": (_FUSED,),
+    "internlm": (_QUERY_AND_VALUE,),
+    "mistral": (_QUERY_AND_VALUE,),
+    "mixtral": (_QUERY_AND_VALUE,),
+    "xverse": (_QUERY_AND_VALUE,),
+    "Yi": (_QUERY_AND_VALUE,),
+    "phi": (_QUERY_AND_VALUE, ("Wqkv",)),
+    "phi-msft": (("Wqkv",), _QUERY_AND_VALUE),
+    "mixformer-sequential": (("Wqkv",),),
+    "qwen": (("c_attn",),),
+}
+"""By ``model_type``: the layouts that a family has had, of which the first that a model really has is taken."""
+ATTENTION_FAMILIES = frozenset({
+    "apertus", "cohere", "cohere2", "deepseek_v2", "deepseek_v3", "ernie4_5", "ernie4_5_moe", "exaone4",
+    "gemma", "gemma2", "gemma3", "gemma3_text", "glm", "glm4", "glm4_moe", "gpt2", "gpt_neox", "gpt_oss",
+    "granite", "granitemoe", "lfm2", "llama", "ministral", "ministral3", "nemotron", "olmo", "olmo2", "olmo3",
+    "phi3", "phimoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_next", "seed_oss", "smollm3",
+    "stablelm", "starcoder2",
+})  # fmt: skip
+"""By ``model_type``: every linear layer of the attention, under whatever names a model has them."""
+EARLY_LLAMA_VOCABULARIES = (32_000, 64_000)
+ADDED_TOKENS = 128
+"""LLaMA and LLaMA-2 have 32,000 tokens, Yi 64,000, their descendants a few more. Llama 3, SmolLM and others that share
+the ``model_type`` llama have other vocabularies."""
+_ATTENTION = re.compile(r"(^|\.)\w*(attn|attention)\w*\.")
+_TOWER = re.compile(r"(^|\.)\w*(vision|visual|audio|image|speech)\w*\.")
+
+
+def target_modules(model: Any, config: TrainConfig) -> tuple[str, ...]:
+    """Names of the layers that get an adapter, as PEFT takes them.
+
+    Args:
+        model: a causal language model of transformers, quantised or not, on whatever device.
+        config: its ``target_modules`` is ``family``, ``all-linear``, or names.
+
+    Raises:
+        ModelError: no default is known for the model's family, or the model has no linear layer of a wanted name.
+    """
+    wanted, layers = config.target_modules, linear_layers(model)
+    if isinstance(wanted, str):
+        chosen = set(layers if wanted == "all-linear" else _of_family(model, layers))
+        return shortest_names(chosen, (name for name, _ in _linear_modules(model) if name not in chosen))
+    if missing := [name for name in wanted if not any(_has_name(layer, name) for layer in layers)]:
+        raise ModelError(
+            f"The model has no linear layer named {', '.join(missing)}",
+            where="train.target_modules",
+            remedy=f"its linear layers are {_listed(layers)}; or write all-linear",
+        )
+    return wanted
+
+
+def linear_layers(model: Any) -> tuple[str, ...]:
+    """Whole names of a model's linear layers, without its head and without towers for pictures and sound.
+
+    bitsandbytes' 4-bit layers are linear ones to PyTorch already; GPT-2's Conv1D is a linear layer with its weight
+    transposed. A head that the model does not point out is known by its width, that of the vocabulary.
+    """
+    head = model.get_output_embeddings()
+    vocabulary = model.config.get_text_config().vocab_size
+    return tuple(
+        name
+        for name, module in _linear_modules(model)
+        if not _TOWER.search(name)
+        and (module is not head if head is not None else getattr(module, "out_features", None) != vocabulary)
+    )
+
+
+def shortest_names(chosen: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
+    """The shortest last parts of the chosen layers' names that no other layer has, in the projections' usual order."""
+    taken = {tail for name in others for tail in _tails(name)}
+    names = {next((tail for tail in _tails(name) if tail not in taken), name) for name in chosen}
+    order = {name: number for number, name in enumerate(PROJECTIONS)}
+    return tuple(sorted(names, key=lambda name: (order.get(name, len(order)), name)))
+
+
+def _of_family(model: Any, layers: Sequence[str]) -> list[str]:
+    family, settings = model.config.model_type, model.config.get_text_config()
+    layouts = NAMED_LAYOUTS.get(family, ())
+    if family == "llama" and any(0 <= settings.vocab_size - size <= ADDED_TOKENS for size in EARLY_LLAMA_VOCABULARIES):
+        layouts = (_QUERY_AND_VALUE,)
+    for names in layouts:
+        chosen = [layer for layer in layers if any(_has_name(layer, name) for name in names)]
+        if all(any(_has_name(layer, name) for layer in chosen) for name in names):
+            return chosen
+    if family in ATTENTION_FAMILIES and (chosen := [layer for layer in layers if _ATTENTION.search(layer)]):
+        return chosen
+    known = f"has none of its usual layers ({' or '.join(', '.join(names) for names in layouts)})" if layouts else ""
+    raise ModelError(
+        f"The model family {family!r} {known or 'has no default target modules'}",
+        where="train.target_modules: family",
+        remedy=f"write all-linear, or names of its linear layers: {_listed(layers)}",
+    )
+
+
+def _linear_modules(model: Any) -> Iterable[tuple[str, Any]]:
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    return ((name, module) for name, module in model.named_modules() if isinstance(module, (torch.nn.Linear, Conv1D)))
+
+
+def _has_name(layer: str, name: str) -> bool:
+    return layer == name or layer.endswith(f".{name}")
+
+
+def _tails(name: str) -> list[str]:
+    """The last parts of a name, shortest first: ``q_proj``, ``self_attn.q_proj``, ..."""
+    parts = name.split(".")
+    return [".".join(parts[-count:]) for count in range(1, len(parts) + 1)]
+
+
+def _listed(layers: Sequence[str]) -> str:
+    return ", ".join(shortest_names(layers, ()))

@@ -1,0 +1,249 @@
+"""The rows that are trained on: drawn from the training set, mixed, tokenised, and cut to length as the recipe says."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.core.errors import TrainingError
+from tasks.core.messages import Message, for_template, plain
+from tasks.train.config import TrainConfig
+from tasks.train.masking import TokenisedRow, row_tokeniser
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("example_id", "messages", "tools", "prompt", "document_id", "origin", "source")
+QUARANTINE = ("row_id", "rule", "value", "raw", "prompt", "document_id")
+TOO_LONG, NOTHING_TRAINED = "too_long", "nothing_trained"
+SAMPLES = 3
+
+
+@dataclass
+class OverLength:
+    """What became of rows over the maximum length.
+
+    Attributes:
+        dropped, truncated, split: rows.
+        pieces: training rows that the split ones became.
+        tokens_cut: tokens that truncated rows lost.
+        exchanges_dropped: exchanges of split rows that alone are too long.
+    """
+
+    dropped: int = 0
+    truncated: int = 0
+    split: int = 0
+    pieces: int = 0
+    tokens_cut: int = 0
+    exchanges_dropped: int = 0
+
+
+@dataclass(frozen=True)
+class PreparedRows:
+    """What the trainer is given, and what is said about it.
+
+    Attributes:
+        rows: a ``datasets.Dataset`` with ``input_ids`` and ``labels``.
+        counts: ``rows_in``, ``accepted``, ``quarantined``: rows of the training set.
+        over_length: what became of rows over the maximum length.
+        mix: the exact shares by group and source, with the tokens of each.
+        samples: some conversations with their text and token ids in the template that is trained with.
+    """
+
+    rows: Any
+    counts: dict[str, int]
+    over_length: OverLength
+    mix: dict[str, Any]
+    samples: list[dict[str, Any]]
+
+
+@dataclass
+class Tokenised:
+    """A row of the training set as training rows, usually one; none where ``problem`` says why."""
+
+    pieces: list[TokenisedRow] = field(default_factory=list)
+    problem: str = ""
+    detail: str = ""
+
+
+def prepare_rows(
+    training_set: Path, config: TrainConfig, tokenizer: Any, seed: int, fraction: float, out: Path
+) -> PreparedRows:
+    """Draw, mix and tokenise; rows that cannot be trained on go to ``quarantine.parquet``.
+
+    Args:
+        training_set: a Parquet file.
+        config: what is mixed, masked and cut, and how.
+        tokenizer: with the chat template that is trained with.
+        seed: of the nested subsets and of what is repeated or left out.
+        fraction: share of the training set.
+        out: folder of ``quarantine.parquet`` and ``mix.json``.
+
+    Raises:
+        TrainingError: no row is left, or the mix asks for rows that do not exist.
+    """
+    import pandas as pd
+    from datasets import Dataset, disable_progress_bars
+
+    from tasks.train.mixing import mix, strata_of, subset
+
+    disable_progress_bars()
+    frame = pd.read_parquet(training_set, columns=list(COLUMNS))
+    strata = strata_of(frame, config.mix.replay)
+    frame = frame.iloc[subset(frame["example_id"], fraction, seed, strata)].reset_index(drop=True)
+    mixed = mix(frame, config.mix, seed)
+    drawn = Counter(mixed.positions.tolist())
+    over = OverLength()
+    tokenise = _Tokeniser(config, tokenizer, over)
+    done = {
+        position: tokenise.row(for_template(frame["messages"][position]), frame["tools"][position])
+        for position in sorted(drawn)
+    }
+    refused = frame.iloc[[position for position, row in done.items() if row.problem]]
+    _write_quarantine(refused, [row for row in done.values() if row.problem], out / "quarantine.parquet")
+    kept = [piece for position in mixed.positions.tolist() for piece in done[position].pieces]
+    if not kept:
+        raise _nothing_left(list(done.values()), config.max_length, str(training_set))
+    counts = {"rows_in": len(done), "accepted": len(done) - len(refused), "quarantined": len(refused)}
+    tokens = {position: sum(len(piece.input_ids) for piece in row.pieces) for position, row in done.items()}
+    rows = Dataset.from_list([{"input_ids": row.input_ids, "labels": row.labels} for row in kept])
+    samples = [
+        _sample(frame, position, tokenizer) for position, row in list(done.items())[: 4 * SAMPLES] if not row.problem
+    ][:SAMPLES]
+    return PreparedRows(rows, counts, over, _with_tokens(mixed.shares, frame, mixed.positions, tokens), samples)
+
+
+class _Tokeniser:
+    """Tokenises rows, and does with those over the length what the recipe says."""
+
+    def __init__(self, config: TrainConfig, tokenizer: Any, over: OverLength) -> None:
+        self._config, self._over = config, over
+        self._tokenise = row_tokeniser(tokenizer, config.max_length, config.train_on)
+
+    def row(self, messages: Sequence[Message], tools: str | None) -> Tokenised:
+        offered = json.loads(tools) if tools else None
+        done = self._tokenise(messages, offered)
+        if done.problem == TOO_LONG and self._config.over_length == "truncate":
+            return self._truncated(done)
+        if done.problem == TOO_LONG and self._config.over_length == "split":
+            return self._split(messages, offered, done.detail)
+        self._over.dropped += done.problem == TOO_LONG
+        if done.problem:
+            return Tokenised(problem=done.problem, detail=done.detail)
+        return Tokenised([done])
+
+    def _truncated(self, row: TokenisedRow) -> Tokenised:
+        length = self._config.max_length
+        cut = TokenisedRow(row.input_ids[:length], row.labels[:length])
+        if not cut.trained:
+            self._over.dropped += 1
+            return Tokenised(problem=NOTHING_TRAINED, detail=f"{row.detail} tokens, none trained within {length}")
+        self._over.truncated += 1
+        self._over.tokens_cut += len(row.input_ids) - length
+        return Tokenised([cut])
+
+    def _split(self, messages: Sequence[Message], tools: Any, size: str) -> Tokenised:
+        """Pieces of whole exchanges, each as many as fit behind the system turn."""
+        head, exchanges = exchanges_of(messages)
+        pieces: list[TokenisedRow] = []
+        current: list[Message] = []
+        fitting: TokenisedRow | None = None
+        for exchange in exchanges:
+            longer = self._tokenise([*head, *current, *exchange], tools)
+            if not longer.problem:
+                current, fitting = [*current, *exchange], longer
+                continue
+            pieces += [fitting] if fitting else []
+            alone = self._tokenise([*head, *exchange], tools)
+            current, fitting = ([], None) if alone.problem else (list(exchange), alone)
+            self._over.exchanges_dropped += bool(alone.problem)
+        pieces += [fitting] if fitting else []
+        pieces = [piece for piece in pieces if piece.trained]
+        if not pieces:
+            self._over.dropped += 1
+            return Tokenised(problem=TOO_LONG, detail=size)
+        self._over.split += 1
+        self._over.pieces += len(pieces)
+        return Tokenised(pieces)
+
+
+def exchanges_of(messages: Sequence[Message]) -> tuple[list[Message], list[list[Message]]]:
+    """The system turns, and the exchanges: each from a turn of the user up to the next one of the user."""
+    head = [turn for turn in messages if turn["role"] == "system"]
+    exchanges: list[list[Message]] = []
+    for turn in messages:
+        if turn["role"] == "system":
+            continue
+        if turn["role"] == "user" or not exchanges:
+            exchanges.append([])
+        exchanges[-1].append(turn)
+    return head, exchanges
+
+
+def _write_quarantine(refused: pd.DataFrame, problems: Sequence[Tokenised], path: Path) -> None:
+    import pandas as pd
+
+    rows = [
+        {
+            "row_id": row["example_id"],
+            "rule": problem.problem,
+            "value": problem.detail,
+            "raw": json.dumps(plain(row["messages"]), ensure_ascii=False),
+            "prompt": row["prompt"],
+            "document_id": row["document_id"],
+        }
+        for row, problem in zip(refused.to_dict("records"), problems, strict=True)
+    ]
+    pd.DataFrame(rows, columns=list(QUARANTINE)).astype("string").to_parquet(path, index=False)
+
+
+def _with_tokens(shares: dict[str, Any], frame: pd.DataFrame, positions: Any, tokens: dict[int, int]) -> dict[str, Any]:
+    """The report of the mix with the tokens that each group and each source really gives."""
+    by_group, by_source = Counter[str](), Counter[str]()
+    groups, sources = shares["group_of"], frame["source"].fillna("").tolist()
+    for position in positions.tolist():
+        by_group[groups[position]] += tokens[position]
+        by_source[sources[position]] += tokens[position]
+    return {
+        "groups": {name: {**row, "tokens": by_group[name]} for name, row in shares["groups"].items()},
+        "sources": {name: {**row, "tokens": by_source[name]} for name, row in shares["sources"].items()},
+    }
+
+
+def _sample(frame: pd.DataFrame, position: int, tokenizer: Any) -> dict[str, Any]:
+    """A conversation in the template that is trained with: what a server must make of the same messages."""
+    messages, tools = for_template(frame["messages"][position]), frame["tools"][position]
+    offered = json.loads(tools) if tools else None
+
+    def render(turns: Sequence[Message], generate: bool) -> str:
+        text: str = tokenizer.apply_chat_template(
+            list(turns), tools=offered, tokenize=False, add_generation_prompt=generate
+        )
+        return text
+
+    prompt, whole = render(messages[:-1], generate=True), render(messages, generate=False)
+    return {
+        "messages": messages,
+        "tools": offered,
+        "prompt": prompt,
+        "prompt_ids": tokenizer(prompt, add_special_tokens=False)["input_ids"],
+        "text": whole,
+        "ids": tokenizer(whole, add_special_tokens=False)["input_ids"],
+    }
+
+
+def _nothing_left(rows: Sequence[Tokenised], max_length: int, where: str) -> TrainingError:
+    """Names the problem that most rows have; a template's own words are shown once."""
+    (problem, count), *_ = Counter(row.problem for row in rows).most_common(1) or [("no rows", 0)]
+    shown = next((f": {row.detail}" for row in rows if row.problem == "template_refuses" == problem), "")
+    return TrainingError(
+        f"None of the {len(rows)} training rows can be used, most often for {problem} ({count} rows{shown})",
+        where=where,
+        remedy=f"raise train.max_length (now {max_length} tokens)"
+        if problem in (TOO_LONG, NOTHING_TRAINED)
+        else "set train.chat_template: chatml, or change the conversations to what the template supports",
+    )

@@ -1,0 +1,96 @@
+"""TRL's SFTTrainer over tokenised rows, set up as a recipe says."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tasks.train.backends import Trainable, current_device
+from tasks.train.checkpoints import KEPT
+from tasks.train.config import TrainConfig
+
+ON_CPU = "adamw_torch_fused"
+ON_GPU = "adamw_8bit"
+
+
+def new_trainer(config: TrainConfig, loaded: Trainable, tokenizer: Any, rows: Any, work: Path, seed: int) -> Any:
+    """A trainer that takes the rows' ``labels`` as they are.
+
+    Args:
+        config: batches, schedule, optimizer and what else shapes the training.
+        loaded: model and dtype.
+        tokenizer: pads.
+        rows: a ``datasets.Dataset`` with ``input_ids`` and ``labels``.
+        work: folder of the checkpoints.
+        seed: of data order, dropout and noise.
+    """
+    import torch
+    from trl import SFTConfig, SFTTrainer
+
+    on_cpu = current_device() == "cpu"
+    constant = "constant_with_warmup" if config.warmup_steps else "constant"
+    arguments = SFTConfig(
+        output_dir=str(work),
+        per_device_train_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.accumulation_steps,
+        num_train_epochs=config.epochs or 1.0,
+        max_steps=config.max_steps or -1,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=constant if config.schedule == "constant" else config.schedule,
+        warmup_steps=config.warmup_steps,
+        weight_decay=config.weight_decay,
+        optim=(ON_CPU if on_cpu else ON_GPU) if config.optimizer == "auto" else config.optimizer,
+        neftune_noise_alpha=config.neftune_alpha,
+        max_length=config.max_length,
+        packing=config.packing,
+        gradient_checkpointing=loaded.checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if loaded.checkpointing else None,
+        bf16=loaded.dtype == torch.bfloat16,
+        fp16=False,
+        use_cpu=on_cpu,
+        seed=seed,
+        data_seed=seed,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=config.save_steps,
+        save_total_limit=KEPT,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=not on_cpu,
+    )
+    with kept_in_float32(loaded.model):
+        trainer = SFTTrainer(model=loaded.model, processing_class=tokenizer, train_dataset=rows, args=arguments)
+    if config.lora_plus_ratio is not None:
+        trainer.optimizer = lora_plus_optimizer(trainer, config.lora_plus_ratio)
+    return trainer
+
+
+@contextlib.contextmanager
+def kept_in_float32(model: Any) -> Iterator[None]:
+    """Undo TRL's cast of a QLoRA adapter to bfloat16.
+
+    bfloat16 cannot hold the small updates of late training, and PEFT restores a checkpoint's adapter in float32, so
+    that a resumed run would be another than an undisturbed one. Unsloth trains in float32 on a GPU as well.
+    """
+    before = [(parameter, parameter.data) for parameter in model.parameters() if parameter.requires_grad]
+    yield
+    for parameter, data in before:
+        parameter.data = data.to(parameter.device).float()
+
+
+def lora_plus_optimizer(trainer: Any, ratio: float) -> Any:
+    """The trainer's optimizer with a learning rate for B that is ``ratio`` times that for A (Hayou et al. 2024)."""
+    from peft.optimizers import create_loraplus_optimizer
+    from transformers import Trainer
+
+    kind, settings = Trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)
+    return create_loraplus_optimizer(
+        trainer.model,
+        kind,
+        loraplus_lr_ratio=ratio,
+        loraplus_weight_decay=trainer.args.weight_decay,
+        **settings,
+    )

@@ -1,0 +1,83 @@
+"""A training in this process, without MLflow and artifacts: what an option does to model, optimizer and data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.core.artifacts import ArtifactRef
+from tasks.core.config import ModelSource
+from tasks.train.config import TrainConfig
+
+SEED = 7
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trainer that has not run yet, and what it was made of."""
+
+    trainer: Any
+    config: TrainConfig
+    rows: Any
+    loaded: Any
+
+    @property
+    def model(self) -> Any:
+        return self.trainer.model
+
+    def run(self) -> list[float]:
+        """Train to the end; the loss of every step."""
+        from transformers import set_seed
+
+        set_seed(SEED)
+        self.trainer.train()
+        return self.logged("loss")
+
+    def logged(self, name: str) -> list[float]:
+        return [float(entry[name]) for entry in self.trainer.state.log_history if name in entry]
+
+    def trained(self) -> dict[str, Any]:
+        """Copies of the parameters that are trained, by name."""
+        return {
+            name: parameter.detach().clone()
+            for name, parameter in self.model.named_parameters()
+            if parameter.requires_grad
+        }
+
+
+def settings(**changes: Any) -> TrainConfig:
+    """Four steps of four rows with plain transformers."""
+    defaults: dict[str, Any] = {
+        "backend": "transformers",
+        "rank": 4,
+        "alpha": 8,
+        "target_modules": "all-linear",
+        "batch_size": 4,
+        "accumulation_steps": 1,
+        "max_steps": 4,
+        "warmup_steps": 0,
+        "learning_rate": 1e-3,
+        "max_length": 128,
+    }
+    if changes.get("method", "qlora") not in ("qlora", "lora"):
+        for name in ("rank", "alpha", "target_modules"):
+            del defaults[name]
+    return TrainConfig.model_validate({**defaults, **changes})
+
+
+def new_trial(
+    model: Path, training_set: ArtifactRef, folder: Path, initial: str | None = None, **changes: Any
+) -> Trial:
+    """Load, tokenise and set up, as the worker does."""
+    from tasks.train.backends import load_trainable
+    from tasks.train.chat_templates import with_chat_template
+    from tasks.train.rows import prepare_rows
+    from tasks.train.trainer import new_trainer
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = settings(**changes)
+    loaded = load_trainable(config, ModelSource(path=str(model)), SEED, folder, initial)
+    tokenizer = with_chat_template(loaded.tokenizer, config.chat_template)
+    rows = prepare_rows(training_set.folder / "training_set.parquet", config, tokenizer, SEED, 1.0, folder).rows
+    return Trial(new_trainer(config, loaded, tokenizer, rows, folder, SEED), config, rows, loaded)
