@@ -16,6 +16,7 @@ from rich.table import Table
 from flows.cli.contracts import contracts_app
 from flows.cli.export import export
 from flows.cli.night_report import print_report
+from flows.cli.plan import plan
 from flows.cli.prompts import prompts_app
 from flows.cli.quarantine import quarantine_app
 from flows.cli.teacher import serve_teacher
@@ -31,6 +32,7 @@ app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(contracts_app, name="contracts")
 app.command("serve-teacher")(serve_teacher)
 app.command()(export)
+app.command()(plan)
 RecipeOption = Annotated[str, typer.Option(help="A name in deployments/recipes, or a recipe file's path.")]
 INTERRUPTED = 130
 

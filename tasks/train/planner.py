@@ -1,0 +1,181 @@
+"""Does a model fit: parameters and memory of a training against devices, before anything is loaded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.core.config import ModelSource, ServerSettings
+from tasks.train.config import TrainConfig
+from tasks.train.devices import MemoryDevice, training_device
+from tasks.train.memory import (
+    MemoryEstimate,
+    inference_memory,
+    likely_backend,
+    trainable_parameters,
+    training_memory,
+)
+from tasks.train.shapes import ModelShape, catalogue, model_shape, read_config
+
+GB = 10**9
+GPU_SIZES = (16, 24, 40, 48, 80, 141)
+TABLE_ROWS = (
+    "Qwen/Qwen2.5-0.5B",
+    "meta-llama/Llama-3.2-1B",
+    "Qwen/Qwen2.5-1.5B",
+    "meta-llama/Llama-3.2-3B",
+    "Qwen/Qwen2.5-7B",
+    "meta-llama/Llama-3.1-8B",
+    "Qwen/Qwen2.5-14B",
+    "Qwen/Qwen2.5-32B",
+    "meta-llama/Llama-3.1-70B",
+)
+TABLE_METHODS = {
+    "full": TrainConfig(method="full", max_steps=60, batch_size=2, max_length=1024, use_gradient_checkpointing=True),
+    "LoRA": TrainConfig(method="lora", max_steps=60, batch_size=2, max_length=1024, target_modules="all-linear"),
+    "QLoRA": TrainConfig(method="qlora", max_steps=60, batch_size=2, max_length=1024, target_modules="all-linear"),
+}
+TABLE_CACHE = 2 * 1024
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What a recipe's model takes, and where it fits.
+
+    Attributes:
+        shape: of the model.
+        method, backend: that train; of ``auto`` the one that is tried first.
+        trainable_parameters: what training changes.
+        training, inference: memory at the peak.
+        devices: of this machine, the one that trains first.
+    """
+
+    shape: ModelShape
+    method: str
+    backend: str
+    trainable_parameters: int
+    training: MemoryEstimate
+    inference: MemoryEstimate
+    devices: tuple[MemoryDevice, ...]
+
+    @property
+    def device(self) -> MemoryDevice:
+        return training_device(self.devices)
+
+    @property
+    def fits_training(self) -> bool:
+        return self.training.total <= self.device.free
+
+    @property
+    def fits_inference(self) -> bool:
+        return self.inference.total <= self.device.free
+
+    @property
+    def fits(self) -> bool:
+        """Whether the device's free memory is enough for both; they never run at the same time."""
+        return self.fits_training and self.fits_inference
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data; bytes."""
+        return {
+            "family": self.shape.family,
+            "method": self.method,
+            "backend": self.backend,
+            "total_parameters": self.shape.total_parameters,
+            "trainable_parameters": self.trainable_parameters,
+            "memory_bytes": {"inference": self.inference.total, "training": self.training.total},
+            "memory_splits": {"inference": self.inference.splits(), "training": self.training.splits()},
+            "device": self.device.name,
+            "devices": [vars(device) for device in self.devices],
+            "fits": self.fits,
+            "fits_each": {"inference": self.fits_inference, "training": self.fits_training},
+        }
+
+
+def plan_training(
+    model: ModelSource,
+    config: TrainConfig,
+    server: ServerSettings,
+    devices: tuple[MemoryDevice, ...],
+    config_file: Path | None = None,
+) -> TrainingPlan:
+    """Plan without weights and without a network.
+
+    Args:
+        model: what the recipe names.
+        config: the recipe's training.
+        server: that serves the trained model: its type, context length and, on a CPU, cache.
+        devices: of :func:`devices_present`.
+        config_file: the model's ``config.json``, where neither its folder nor the catalogue has it.
+
+    Raises:
+        ModelError: the config is not at hand, or the model has no layer of a wanted name.
+    """
+    settings = read_config(model, config_file)
+    shape = model_shape(settings, config)
+    kind = training_device(devices).kind
+    longest = server.max_model_len or int(settings.get("max_position_embeddings", config.max_length))
+    return TrainingPlan(
+        shape=shape,
+        method=config.method,
+        backend=likely_backend(config, kind),
+        trainable_parameters=trainable_parameters(shape, config),
+        training=training_memory(shape, config, kind),
+        inference=inference_memory(
+            shape,
+            {"auto": shape.stored_bytes, "float32": 4}.get(server.dtype, 2),
+            kind,
+            longest,
+            int(server.cpu_kv_cache_gib * 2**30) if kind == "cpu" else None,
+        ),
+        devices=devices,
+    )
+
+
+def planned_steps(config: TrainConfig, rows: int) -> int:
+    """Optimizer steps of a training over ``rows`` rows on one device; packing, which needs fewer, is not foreseen."""
+    if config.max_steps is not None:
+        return config.max_steps
+    per_epoch = math.ceil(math.ceil(rows / config.batch_size) / config.accumulation_steps)
+    return max(1, math.ceil(per_epoch * (config.epochs or 1)))
+
+
+def size_table() -> str:
+    """The tables of docs/planning.md: model sizes against GPU sizes, in Markdown."""
+    figures = {model: _figures(model) for model in TABLE_ROWS}
+    kinds = list(next(iter(figures.values()))[1])
+    peaks = [
+        [model, f"{total:,}", f"{trained:,}", *(f"{found[kind] / GB:.1f}" for kind in kinds)]
+        for model, ((total, trained), found) in figures.items()
+    ]
+    fitting = [[model, *(_fitting(found, size) for size in GPU_SIZES)] for model, (_, found) in figures.items()]
+    return "\n".join(
+        [
+            *_markdown(["model", "parameters", "trained by (Q)LoRA", *(f"{kind}, GB" for kind in kinds)], peaks),
+            "",
+            *_markdown(["model", *(f"{size} GB" for size in GPU_SIZES)], fitting),
+        ]
+    )
+
+
+def _figures(model: str) -> tuple[tuple[int, int], dict[str, int]]:
+    """Parameters, those that QLoRA trains, and the peaks by what is done, the largest first."""
+    peaks = {}
+    for name, config in TABLE_METHODS.items():
+        shape = model_shape(catalogue()[model], config)
+        peaks[name] = training_memory(shape, config, "cuda").total
+        trained = trainable_parameters(shape, config)
+    peaks["serve 16 bit"] = inference_memory(shape, 2, "cuda", TABLE_CACHE).total
+    return (shape.total_parameters, trained), peaks
+
+
+def _fitting(peaks: dict[str, int], size: int) -> str:
+    return next((name for name in TABLE_METHODS if peaks[name] <= size * GB), "-")
+
+
+def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    for cells in (heads, ["---", *["--:"] * (len(heads) - 1)], *rows):
+        yield f"| {' | '.join(cells)} |"

@@ -1,0 +1,144 @@
+"""The planner counts what PEFT counts, and its memory is what autograd, bitsandbytes and the optimizers really keep."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.recipe import read_recipe
+from tasks.core.config import ModelSource, ServerSettings
+from tasks.core.errors import ModelError
+from tasks.core.home import PROJECT_ROOT
+from tasks.train.config import TrainConfig
+from tasks.train.devices import MemoryDevice
+from tasks.train.memory import trainable_parameters
+from tasks.train.planner import plan_training
+from tasks.train.shapes import catalogue, model_shape, read_config
+
+QWEN2 = {
+    "model_type": "qwen2", "vocab_size": 320, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True,
+}  # fmt: skip
+LLAMA = {**QWEN2, "model_type": "llama", "tie_word_embeddings": False, "attention_bias": True, "mlp_bias": True}
+GPT2 = {"model_type": "gpt2", "vocab_size": 320, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128}
+PUBLISHED = {
+    "Qwen/Qwen2.5-0.5B-Instruct": 494_032_768,
+    "meta-llama/Llama-3.2-1B": 1_235_814_400,
+    "Qwen/Qwen2.5-1.5B": 1_543_714_304,
+    "meta-llama/Llama-3.2-3B": 3_212_749_824,
+    "Qwen/Qwen2.5-7B": 7_615_616_512,
+    "unsloth/Meta-Llama-3.1-8B-bnb-4bit": 8_030_261_248,
+    "Qwen/Qwen2.5-14B": 14_770_033_664,
+    "Qwen/Qwen2.5-32B": 32_763_876_352,
+    "meta-llama/Llama-3.1-70B": 70_553_706_496,
+}
+"""As safetensors on the models' own pages count them."""
+CPU = MemoryDevice("CPU", "cpu", 8 * 10**9, 6 * 10**9)
+
+
+def training(**settings: Any) -> TrainConfig:
+    return TrainConfig.model_validate({"max_steps": 10, "rank": 8, "target_modules": "all-linear", **settings})
+
+
+def real_model(config: dict[str, Any]) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    settings = {key: value for key, value in config.items() if key != "model_type"}
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(config["model_type"], **settings))
+
+
+@pytest.mark.parametrize("config", [QWEN2, LLAMA, GPT2], ids=lambda config: str(config["model_type"]))
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"rank": 16},
+        {"use_dora": True},
+        {"bias": "all"},
+        {"bias": "lora_only"},
+        {"bias": "lora_only", "use_dora": True, "rank": 3},
+        {"target_modules": "family"},
+    ],
+    ids=str,
+)
+def test_low_rank_counts_are_those_of_peft(config: dict[str, Any], settings: dict[str, Any]) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    train = training(method="lora", **settings)
+    shape = model_shape(config, train)
+    bare = real_model(config)
+    assert shape.total_parameters == bare.num_parameters()
+    adapted = get_peft_model(
+        bare,
+        LoraConfig(
+            r=train.rank,
+            bias=train.bias,
+            use_dora=train.use_dora,
+            target_modules=list(shape.targets),
+            task_type="CAUSAL_LM",
+        ),
+    )
+    assert trainable_parameters(shape, train) == adapted.get_nb_trainable_parameters()[0]
+
+
+def test_prompt_tuning_counts_are_those_of_peft_and_full_training_learns_everything() -> None:
+    from peft import PromptTuningConfig, get_peft_model
+
+    prompted = training(method="prompt_tuning", rank=16, target_modules="family", virtual_tokens=7)
+    full = training(method="full", rank=16, target_modules="family")
+    real = get_peft_model(real_model(QWEN2), PromptTuningConfig(num_virtual_tokens=7, task_type="CAUSAL_LM"))
+    assert trainable_parameters(model_shape(QWEN2, prompted), prompted) == real.get_nb_trainable_parameters()[0]
+    assert trainable_parameters(model_shape(QWEN2, full), full) == real_model(QWEN2).num_parameters()
+
+
+def test_the_llama_reference_recipe_trains_20971520_parameters_of_8_billion() -> None:
+    recipe = read_recipe("llama-3.1-8b-qlora")
+    plan = plan_training(recipe.model, recipe.train, recipe.evaluate.server, (CPU,)).as_json()
+    assert plan["trainable_parameters"] == 20_971_520
+    assert plan["total_parameters"] == 8_030_261_248
+
+
+@pytest.mark.parametrize("model", PUBLISHED)
+def test_the_catalogue_s_numbers_make_models_of_the_published_size(model: str) -> None:
+    assert model_shape(catalogue()[model], training()).total_parameters == PUBLISHED[model]
+
+
+@pytest.mark.parametrize(
+    "recipe", sorted((PROJECT_ROOT / "deployments" / "recipes").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_every_shipped_recipe_s_model_is_known_without_a_network(recipe: Path) -> None:
+    model = read_recipe(str(recipe)).model
+    assert model.is_local or model.path in catalogue()
+
+
+def test_an_unknown_model_is_planned_from_its_config_and_never_fetched(tmp_path: Path) -> None:
+    unknown = ModelSource(path="somebody/model")
+    with pytest.raises(ModelError, match="nothing is fetched") as refused:
+        read_config(unknown)
+    assert "--model-config" in refused.value.remedy
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(QWEN2), encoding="utf-8")
+    plan = plan_training(unknown, training(), ServerSettings(max_model_len=128), (CPU,), file)
+    assert plan.shape.total_parameters == real_model(QWEN2).num_parameters()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [("{", "no JSON"), ("[]", "no model_type"), ('{"model_type": "my_own"}', "cannot build"), (None, "cannot be read")],
+)
+def test_a_config_that_is_none_is_refused_with_its_place(tmp_path: Path, content: str | None, says: str) -> None:
+    file = tmp_path / "config.json"
+    if content is not None:
+        file.write_text(content, encoding="utf-8")
+    with pytest.raises(ModelError, match=says) as refused:
+        model_shape(read_config(ModelSource(path="a/b"), file), training())
+    assert refused.value.where
+
+
+def test_what_is_stored_in_4_bit_still_counts_its_full_parameters() -> None:
+    stored = {**QWEN2, "quantization_config": {"load_in_4bit": True, "quant_method": "bitsandbytes"}}
+    assert model_shape(stored, training()).is_quantised
+    assert model_shape(stored, training()).total_parameters == model_shape(QWEN2, training()).total_parameters
