@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tasks.core.errors import ContractError
 from tasks.validate.contract import Contract, Rule
+from tasks.validate.data_docs import make_readable_offline
 from tasks.validate.expectations import expectation_class, load_great_expectations
 from tasks.validate.rows import contract_view
 
@@ -83,6 +84,7 @@ def run_checkpoint(contract: Contract, rows: pa.Table | pd.DataFrame, data_docs:
             checkpoint.run(batch_parameters={"dataframe": frame})
         context.build_data_docs()
         shutil.move(Path(project) / SITE, data_docs)
+    make_readable_offline(data_docs)
     return [findings[number] for number in range(len(contract.rules))]
 
 

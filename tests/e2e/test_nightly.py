@@ -5,6 +5,7 @@ The tests share one RETUNE_HOME and run in this order: each goes on from where t
 
 from __future__ import annotations
 
+import json
 import signal
 import sqlite3
 import subprocess
@@ -47,8 +48,6 @@ def kill(retune: Retune, process: subprocess.Popen[str]) -> None:
 
 
 def details(record: dict[str, Any], stage: str) -> dict[str, Any]:
-    import json
-
     manifest = json.loads((Path(record["stages"][stage]["path"]) / "manifest.json").read_text())
     found: dict[str, Any] = manifest["summary"]["details"]
     return found
@@ -107,6 +106,16 @@ def test_the_next_run_resumes_training_and_publishes_once(retune: Retune) -> Non
     for text in ("published", "95% interval", "champion: small-router version 1"):
         assert text in done.stdout
     retune.wait_for_no_process()
+
+
+def test_prefect_shows_the_counts_the_progress_and_what_became_of_every_row(retune: Retune) -> None:
+    with sqlite3.connect(retune.home / "prefect" / "prefect.db", timeout=30) as connection:
+        shown = dict(connection.execute("SELECT key, data FROM artifact WHERE key IS NOT NULL ORDER BY created"))
+    assert {"small-rows", "small-waterfall", "small-evaluation", "small-samples", "generate-progress"} <= set(shown)
+    whole = json.loads(json.loads(shown["small-waterfall"]))[-1]
+    stages = retune.report()["stages"]
+    assert whole["distinct, kept"] == stages["validate"]["accepted"]
+    assert whole["asked"] == stages["generate"]["quarantined"] + stages["validate"]["rows_in"]
 
 
 def test_teacher_rows_are_mostly_valid_and_distinct(retune: Retune) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,10 @@ def test_data_docs_show_the_rules_and_nothing_of_the_machine(
     (result,) = [page for name, page in pages.items() if name.startswith("validations/")]
     assert "values must never be null" in result
     assert "rows-and-more" in pages["index.html"]
+    (link,) = re.findall(r'<a href="(validations/[^"]+)">rows-and-more: each rule</a>', pages["index.html"])
+    assert link in pages, "the first page leads to the result without a script"
+    assert "fa-check-circle" in result and '.fa-check-circle::before { content: "\\2714"; }' in result
+    assert not [name for name, page in pages.items() if "dataContextId" in page]
     assert not [name for name, page in pages.items() if str(tmp_path) in page]
     assert [path.name for path in docs.parent.iterdir()] == ["docs"], "the rest of the GX project is gone"
     assert "Exception" not in capfd.readouterr().err
