@@ -28,6 +28,12 @@ def picture_in(folder: Path) -> str | None:
     return str(picture) if picture.is_file() else None
 
 
+def curve_in(folder: Path) -> str | None:
+    """The learning curve's picture, where the evaluation drew one."""
+    picture = folder / REPORT_FOLDER / "curve.png"
+    return str(picture) if picture.is_file() else None
+
+
 def waterfall_in(folder: Path) -> Waterfall | None:
     """The waterfall, where a stage wrote one and it is still there."""
     return read_waterfall(folder / WATERFALL) if (folder / WATERFALL).is_file() else None

@@ -60,7 +60,29 @@ def evaluation_markdown(record: RunRecord) -> str:
         "|---|---|---|",
         *(f"| {_cell(p['prompt'])} | {_cell(p['base'])} | {_cell(p['candidate'])} |" for p in found["probes"]),
     ]
-    return "\n".join(lines)
+    return "\n".join(lines + curve_lines(found))
+
+
+def curve_lines(evaluation: Mapping[str, Any]) -> list[str]:
+    """The learning curve as Markdown, where there is one."""
+    if "curve" not in evaluation:
+        return []
+    head = ["", evaluation["curve_gain"]["sentence"], ""]
+    table = [f"| fraction | training rows | {evaluation['metric']} | interval |", "|---:|---:|---|---|"]
+    return head + table + [f"| {' | '.join(row)} |" for row in curve_rows(evaluation)]
+
+
+def curve_rows(evaluation: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Fraction, training rows, rate and interval of every model on the learning curve."""
+    return [
+        (
+            f"{point['fraction']:.4g}",
+            f"{point['rows']:,}",
+            percent(point["score"]),
+            " to ".join(map(percent, point["interval"])),
+        )
+        for point in evaluation.get("curve", [])
+    ]
 
 
 def samples_markdown(artifacts: Mapping[str, ArtifactRef]) -> str:
@@ -96,6 +118,8 @@ def report_markdown(record: RunRecord) -> str:
     lines += _yield(record)
     if record.evaluation:
         lines += ["## Evaluation", "", evaluation_markdown(record), ""]
+        if picture := record.stages.get("evaluate", {}).get("curve"):
+            lines += [f"![Learning curve]({_relative(record, picture)})", ""]
     if record.champion:
         lines.append(f"Champion: {record.champion['name']} version {record.champion['version']}")
         lines.append(f"in {record.champion['path']}")

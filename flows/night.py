@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,14 @@ from tasks.core.errors import ContractViolation, StageTimeout
 from tasks.core.home import Home
 from tasks.core.progress import say
 from tasks.core.stage import StageResult
+from tasks.evaluate.curve import Smaller
 from tasks.evaluate.evaluate import Rival
 from tasks.generate.generate import GenerateJob
 from tasks.publish.history import TRAINING_PROFILE, champions_before
 from tasks.publish.publish import PublishJob
 from tasks.publish.registry import Registry
 from tasks.publish.task import PublishResult, publish_candidate
+from tasks.train.train import TrainJob
 from tasks.validate.check_training_set import Publications, choose_publications
 
 SECONDS_A_MINUTE = 60
@@ -52,17 +54,26 @@ class Night:
             state: Any = limited(job, self.record.run_id, return_state=True)
             _result_of(state, "collect", timeout)
 
-    def stage(self, task: Task[Any, StageResult], job: Any) -> ArtifactRef:
-        """Run a stage's task under the recipe's timeout and record its rows, seconds and whether it was cached."""
-        say(f"{task.name}")
+    def stage(self, task: Task[Any, StageResult], job: Any, part: str = "") -> ArtifactRef:
+        """Run a stage's task under the recipe's timeout and record its rows, seconds and whether it was cached.
+
+        Args:
+            part: told beside the stage's name, where a stage runs more than once.
+        """
+        name = f"{task.name} {part}".strip()
+        say(name)
         started = time.monotonic()
         timeout = getattr(getattr(job, "config", None), "timeout_minutes", None)
-        limited = task.with_options(timeout_seconds=timeout * SECONDS_A_MINUTE) if timeout else task
+        limited = task.with_options(task_run_name=name, timeout_seconds=timeout * SECONDS_A_MINUTE if timeout else None)
         state: Any = limited(job, self.record.run_id, return_state=True)
         result: StageResult = _result_of(state, str(task.name), timeout)
         cached = result.cached or state.name == "Cached"
-        self._note(str(task.name), result.ref, time.monotonic() - started, cached)
+        self._note(name, result.ref, time.monotonic() - started, cached)
         return result.ref
+
+    def smaller(self, task: Task[Any, StageResult], jobs: Sequence[TrainJob]) -> tuple[Smaller, ...]:
+        """Train on parts of the training set, for the learning curve."""
+        return tuple(Smaller(job.fraction, self.stage(task, job, f"{job.fraction:.4g}")) for job in jobs)
 
     def publish(self, job: PublishJob) -> None:
         """Run the publish task and record the champion."""

@@ -23,6 +23,7 @@ from tasks.core.home import PROJECT_ROOT, Home
 from tasks.core.prompts import Prompt, read_prompt
 from tasks.core.yaml_tree import doubled_keys
 from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.curve import Smaller
 from tasks.evaluate.evaluate import EvaluateJob, Rival
 from tasks.generate.config import GenerateConfig
 from tasks.generate.generate import GenerateJob
@@ -97,11 +98,18 @@ class Recipe(Section):
     def training_set_job(self, validated: ArtifactRef, publications: Publications) -> CheckTrainingSetJob:
         return CheckTrainingSetJob(self.validate_, validated, publications, self.row_fields, self.contract_context)
 
-    def train_job(self, validated: ArtifactRef) -> TrainJob:
-        return TrainJob(self.train, self.model, validated, self.seed)
+    def train_job(self, validated: ArtifactRef, fraction: float = 1.0) -> TrainJob:
+        return TrainJob(self.train, self.model, validated, self.seed, fraction)
 
-    def evaluate_job(self, documents: ArtifactRef, trained: ArtifactRef, champion: Rival | None) -> EvaluateJob:
-        return EvaluateJob(self.evaluate, self.model, self.task, documents, trained, champion)
+    def smaller_train_jobs(self, validated: ArtifactRef) -> tuple[TrainJob, ...]:
+        """Trainings on parts of the training set, for the learning curve; smallest first."""
+        return tuple(self.train_job(validated, fraction) for fraction in self.train.fractions[:-1])
+
+    def evaluate_job(
+        self, documents: ArtifactRef, trained: ArtifactRef, champion: Rival | None, smaller: tuple[Smaller, ...] = ()
+    ) -> EvaluateJob:
+        replay = self.train.mix.replay
+        return EvaluateJob(self.evaluate, self.model, self.task, documents, trained, champion, smaller, replay)
 
     def publish_job(self, artifacts: Mapping[str, ArtifactRef]) -> PublishJob:
         training = self.train.model_dump(include={"method", "quant_type", "double_quantisation"})

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.evidence import evidence_of, example_leak, pages_in, picture_in, yield_by_prompt
+from flows.evidence import curve_in, evidence_of, example_leak, pages_in, picture_in, yield_by_prompt
 from flows.lock import is_held
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.errors import RecipeError, RetuneError
@@ -26,6 +26,7 @@ SHOWN = (
     "asked", "reused", "by_prompt", "rules", "splits", "found", "notes", "labels", "merge", "quantised_layers",
     "stats", "judges", "unasked", "not_applicable", "stopped", "failed", "by_source", "by_contract", "warnings",
     "duplicate_kinds", "contamination", "diversity", "floors", "control", "drift", "compared_with",
+    "replay_unasked",
 )  # fmt: skip
 """Details of a stage that its record repeats."""
 COUNTS = ("rows_in", "accepted", "quarantined", "duplicates", "contaminated")
@@ -78,6 +79,7 @@ class RunRecord:
         extras = {extra: details.get(extra) for extra in SHOWN} | {
             "pages": pages_in(ref.folder),
             "picture": picture_in(ref.folder),
+            "curve": curve_in(ref.folder),
             "waterfall": yield_by_prompt(ref.folder),
             "leak": example_leak(ref.folder),
         }

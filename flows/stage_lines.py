@@ -25,6 +25,7 @@ def stage_lines(stages: Mapping[str, Stage]) -> list[str]:
         "generate": generate_lines,
         "validate": validate_lines,
         "check_training_set": training_set_lines,
+        "evaluate": evaluate_lines,
     }
     return [line for name, lines in describe.items() if name in stages for line in lines(stages[name])]
 
@@ -91,6 +92,12 @@ def training_set_lines(stage: Stage) -> list[str]:
     lines = [f"The training set was compared with {' and '.join(against)}." if against
              else "The training set was compared with nothing: none was published before."]  # fmt: skip
     return lines + _warnings("Warnings of the training set's contract", stage)
+
+
+def evaluate_lines(stage: Stage) -> list[str]:
+    """Held-out documents that were not asked."""
+    unasked = stage.get("replay_unasked")
+    return [f"Held-out documents of replay sources, which are not asked: {unasked}."] * bool(unasked)
 
 
 def _floors(stage: Stage) -> list[str]:

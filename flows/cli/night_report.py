@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,7 +13,7 @@ from rich.text import Text
 
 from flows.drift_table import HEAD, drift_table
 from flows.evidence import pages_in, picture_in
-from flows.morning import PAGE, evaluation_rows
+from flows.morning import PAGE, curve_rows, evaluation_rows
 from flows.report import COUNTS, RunRecord, rows_table
 from flows.stage_lines import percent, stage_lines
 from flows.waterfall_tables import NAMES, waterfall_by_prompt
@@ -42,6 +44,9 @@ def print_report(record: RunRecord) -> None:
     if record.evaluation:
         out.print(_evaluation(record))
         found = record.evaluation
+        if found.get("curve"):
+            out.print(_curve(found))
+            _say(found["curve_gain"]["sentence"])
         _say(f"on {found['n']} held-out documents; decision: {found['decision']}")
     _say(record.error or record.reason)
     if record.changes and record.changes not in record.reason:
@@ -100,6 +105,13 @@ def _evaluation(record: RunRecord) -> Table:
     return table
 
 
+def _curve(found: Mapping[str, Any]) -> Table:
+    table = Table("fraction", "training rows", str(found["metric"]), f"{found['confidence']:.0%} interval")
+    for row in curve_rows(found):
+        table.add_row(*row)
+    return table
+
+
 def _print_places(record: RunRecord) -> None:
     """Where the page, the waterfall's picture and the contracts' Data Docs lie, those of a run that was stopped too."""
     for stage, folder in record.evidence.items():
@@ -110,6 +122,8 @@ def _print_places(record: RunRecord) -> None:
             _say(f"data docs, {stage}, {contract}: {page}")
         if picture := picture_in(Path(folder)):
             _say(f"waterfall: {picture}")
+    if curve := record.stages.get("evaluate", {}).get("curve"):
+        _say(f"learning curve: {curve}")
     if record.evidence or any(row[count] for row in rows_table(record) for count in COUNTS[2:]):
         _say(f"rows that were set aside: retune quarantine list --run {record.run_id}")
     whole = Path(record.folder) / PAGE

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.core.answers import Answer
-from tasks.core.config import ChatTask, ModelSource
+from tasks.core.config import ChatTask, ModelSource, ServerSettings
 from tasks.core.messages import Message
-from tasks.core.progress import progress
+from tasks.core.progress import Advance, progress
 from tasks.core.prompts import Sampling
 from tasks.core.vllm.client import Request, ask
 from tasks.core.vllm.likelihoods import log_likelihoods
@@ -17,6 +17,8 @@ from tasks.core.vllm.server import BASE_NAME, Server, serving
 from tasks.evaluate.config import EvaluateConfig
 
 SEED = 0
+BASES_WORDS = ("--tokenizer", "--chat-template")
+"""Arguments of vLLM that say how the base reads a conversation."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,29 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Contestant:
+    """A model that answers beside the base.
+
+    Attributes:
+        name: under which it is asked.
+        folder: of a LoRA adapter (PEFT), or of a whole model in Hugging Face layout.
+        is_whole: whether it is a model of its own: it is served alone, once the base and its adapters have ended.
+        is_probed: whether it is asked the probes too.
+    """
+
+    name: str
+    folder: Path
+    is_whole: bool = False
+    is_probed: bool = True
+
+
+@dataclass(frozen=True)
 class Replies:
     """What the models said; every list is in the order of the rows or of the probes.
 
     Attributes:
-        answers: by model (``base``, ``candidate``, ``champion``), one per row.
-        probes: by model, one per probe.
+        answers: by model (``base`` and the contestants' names), one per row.
+        probes: by model that was probed, one per probe.
         restricted: the base's most likely label per row, None where the server refused the row; None as a whole where
             this was not asked.
     """
@@ -47,57 +66,90 @@ def collect_replies(
     config: EvaluateConfig,
     model: ModelSource,
     task: ChatTask,
-    adapters: Mapping[str, Path],
+    contestants: Sequence[Contestant],
     questions: Sequence[Question],
     log: Path,
 ) -> Replies:
-    """Start vLLM once, with the adapters beside the base, and ask all there is to ask.
+    """Start vLLM with the adapters beside the base, then once for each whole model, and ask all there is to ask.
 
     Args:
-        adapters: PEFT folders by the name under which they are asked.
+        contestants: who answers beside the base.
         questions: one per row.
-        log: vLLM's log file.
+        log: vLLM's log file; a whole model has one beside it, with its name.
 
     Raises:
         ServerStartError, ServerError: vLLM did not start, or stopped answering.
     """
-    probes = [Question([{"role": "user", "content": probe}]) for probe in config.probes]
+    adapters = {one.name: one.folder for one in contestants if not one.is_whole}
+    whole = [one for one in contestants if one.is_whole]
     restrict = config.likelihood and bool(task.labels)
-    names = (BASE_NAME, *adapters)
-    total = len(names) * (len(questions) + len(probes)) + restrict * len(questions)
-    with (
-        serving(model, config.server, log=log, adapters=adapters) as server,
-        progress("evaluate", total) as advance,
-    ):
-        done = 0
+    probed = {BASE_NAME, *(one.name for one in contestants if one.is_probed)}
+    total = (1 + len(contestants) + restrict) * len(questions) + len(probed) * len(config.probes)
+    with progress("evaluate", total) as advance:
+        asker = _Asker(config, questions, probed, advance)
+        with serving(model, config.server, log=log, adapters=adapters) as server:
+            for name in (BASE_NAME, *adapters):
+                asker.ask(server, name, name)
+            restricted = (
+                most_likely_labels(server, questions, task.labels, config.concurrency, asker.step) if restrict else None
+            )
+        for one in whole:
+            source, settings = ModelSource(path=str(one.folder)), _own_words(config.server)
+            with serving(source, settings, log=log.with_stem(f"{log.stem}-{one.name}"), adapters={}) as server:
+                asker.ask(server, BASE_NAME, one.name)
+    return Replies(asker.answers, asker.probes, restricted)
 
-        def step(note: str) -> None:
-            nonlocal done
-            done += 1
-            advance(done, note)
 
-        def answers_of(name: str, asked: Sequence[Question], max_tokens: int) -> list[Answer]:
-            sampling = Sampling(temperature=0, max_tokens=max_tokens)
-            requests = [
-                Request(str(i), question.messages, sampling, SEED, tools=question.tools)
-                for i, question in enumerate(asked)
-            ]
-            found: dict[str, Answer] = {}
+class _Asker:
+    """Asks one model after another, and keeps what each said."""
 
-            def keep(answer: Answer) -> None:
-                found[answer.request_id] = answer
-                step(name)
+    def __init__(
+        self, config: EvaluateConfig, questions: Sequence[Question], probed: Collection[str], advance: Advance
+    ) -> None:
+        self.answers: dict[str, list[Answer]] = {}
+        self.probes: dict[str, list[Answer]] = {}
+        self._config, self._questions, self._probed, self._advance = config, questions, probed, advance
+        self._done = 0
 
-            ask(server, name, requests, concurrency=config.concurrency, on_answer=keep)
-            return [found[request.request_id] for request in requests]
+    def step(self, note: str) -> None:
+        """One more request is answered."""
+        self._done += 1
+        self._advance(self._done, note)
 
-        return Replies(
-            answers={name: answers_of(name, questions, config.max_tokens) for name in names},
-            probes={name: answers_of(name, probes, config.probe_max_tokens) for name in names},
-            restricted=(
-                most_likely_labels(server, questions, task.labels, config.concurrency, step) if restrict else None
-            ),
-        )
+    def ask(self, server: Server, served_name: str, name: str) -> None:
+        """Ask a model, which the server knows as ``served_name``, all questions, and the probes if it is probed."""
+        self.answers[name] = self._answers(server, served_name, name, self._questions, self._config.max_tokens)
+        if name in self._probed:
+            probes = [Question([{"role": "user", "content": probe}]) for probe in self._config.probes]
+            self.probes[name] = self._answers(server, served_name, name, probes, self._config.probe_max_tokens)
+
+    def _answers(
+        self, server: Server, served_name: str, name: str, asked: Sequence[Question], max_tokens: int
+    ) -> list[Answer]:
+        sampling = Sampling(temperature=0, max_tokens=max_tokens)
+        requests = [
+            Request(str(i), question.messages, sampling, SEED, tools=question.tools) for i, question in enumerate(asked)
+        ]
+        found: dict[str, Answer] = {}
+
+        def keep(answer: Answer) -> None:
+            found[answer.request_id] = answer
+            self.step(name)
+
+        ask(server, served_name, requests, concurrency=self._config.concurrency, on_answer=keep)
+        return [found[request.request_id] for request in requests]
+
+
+def _own_words(settings: ServerSettings) -> ServerSettings:
+    """The settings without a tokenizer or chat template for the base: a whole model brings its own."""
+    kept: list[str] = []
+    arguments = iter(settings.extra_args)
+    for argument in arguments:
+        if argument in BASES_WORDS:
+            next(arguments, None)
+        elif argument.partition("=")[0] not in BASES_WORDS:
+            kept.append(argument)
+    return settings.model_copy(update={"extra_args": tuple(kept)})
 
 
 def most_likely_labels(

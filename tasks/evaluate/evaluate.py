@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from tasks.core.messages import for_server, plain, turn_text
 from tasks.core.models import model_digest
 from tasks.core.stage import StageContext
 from tasks.core.vllm.server import vllm_version
-from tasks.evaluate.asking import Question, Replies, collect_replies
+from tasks.evaluate.asking import Contestant, Question, Replies, collect_replies
 from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.curve import CURVE_PICTURE, Smaller, draw_curve, learning_curve, write_curve
 from tasks.evaluate.decision import decide
 from tasks.evaluate.report import evaluation_report
 from tasks.evaluate.scoring import METRICS
@@ -65,6 +66,9 @@ class EvaluateJob:
         collected: the artifact with the holdout.
         trained: the artifact with the candidate's adapter.
         champion: what is served now, or None.
+        smaller: models that learned from parts of the training set, for the learning curve; in the order of their size.
+        replay: sources whose documents are trained on against forgetting, and are not what the task is about: their
+            held-out documents are not asked.
     """
 
     config: EvaluateConfig
@@ -73,6 +77,8 @@ class EvaluateJob:
     collected: ArtifactRef
     trained: ArtifactRef
     champion: Rival | None
+    smaller: tuple[Smaller, ...] = ()
+    replay: tuple[str, ...] = ()
 
     def key(self) -> StageKey:
         """What determines the verdict."""
@@ -83,25 +89,27 @@ class EvaluateJob:
                 "evaluate": self.config.model_dump(mode="json", exclude=NOT_IN_KEY),
                 "task": self.task,
                 "vllm": vllm_version(),
+                **({"fractions": [one.fraction for one in self.smaller]} if self.smaller else {}),
+                **({"replay": sorted(self.replay)} if self.replay else {}),
             },
-            inputs=(self.collected, self.trained),
+            inputs=(self.collected, self.trained, *(one.trained for one in self.smaller)),
             files={"model": model_digest(self.model), "champion": self.champion.digest if self.champion else ""},
             libraries=("scipy",),
         )
 
     def fill(self, folder: Path, context: StageContext) -> Summary:
-        """Write the evaluation, the answers, the probes, the refused rows and the report.
+        """Write the evaluation, the answers, the probes, the refused rows, the learning curve and the report.
 
         Raises:
             ContractViolation: the holdout is empty, or no row of it was answered by every model.
             ServerStartError, ServerError: vLLM did not start, or stopped answering.
         """
-        holdout = read_holdout(self.collected.folder / "holdout.parquet", self.config.max_rows)
+        holdout, unasked = read_holdout(self.collected.folder / "holdout.parquet", self.config.max_rows, self.replay)
         replies = collect_replies(
             self.config,
             self.model,
             self.task,
-            self._adapters(),
+            self._contestants(),
             [
                 Question(for_server(messages[:-1]), tools)
                 for messages, tools in zip(holdout["messages"], holdout["tools"].tolist(), strict=True)
@@ -117,12 +125,19 @@ class EvaluateJob:
                 where=str(self.collected.folder / "holdout.parquet"),
                 remedy="collect more documents, or raise evaluate.server.max_model_len if the rows are too long",
             )
-        evaluation = compare(answers, self.config, self.champion)
+        evaluation = {
+            **compare(answers, self.config, self.champion),
+            **learning_curve(answers, self.smaller, self.trained, self.config),
+            **({"replay_unasked": unasked} if self.replay else {}),
+        }
         probes = probe_table(self.config.probes, replies)
         answers.to_parquet(folder / "answers.parquet", index=False)
         refused.to_parquet(folder / "quarantine.parquet", index=False)
         write_json(folder / "probes.json", probes)
         write_json(folder / "evaluation.json", evaluation)
+        if self.smaller:
+            write_curve(folder / "curve.csv", evaluation["curve"])
+            draw_curve(evaluation, folder / REPORT_FOLDER / CURVE_PICTURE)
         report = evaluation_report(evaluation, answers, probes, self.task.labels)
         write_text(folder / REPORT_FOLDER / "evaluation.md", report)
         return Summary(
@@ -132,28 +147,39 @@ class EvaluateJob:
             details={**evaluation, "probes": probes},
         )
 
-    def _adapters(self) -> dict[str, Path]:
-        champion = {"champion": Path(self.champion.adapter)} if self.champion else {}
-        return {"candidate": self.trained.folder / "adapter", **champion}
+    def _contestants(self) -> list[Contestant]:
+        champion = [Contestant("champion", Path(self.champion.adapter))] if self.champion else []
+        smaller = [Contestant(one.name, one.trained.folder / "adapter", is_probed=False) for one in self.smaller]
+        return [Contestant("candidate", self.trained.folder / "adapter"), *champion, *smaller]
 
 
-def read_holdout(path: Path, max_rows: int | None) -> pd.DataFrame:
+def read_holdout(path: Path, max_rows: int | None, replay: Collection[str] = ()) -> tuple[pd.DataFrame, int]:
     """Rows ``document_id``, ``messages`` and ``tools`` in the order of a hash of their id, which no new one disturbs.
 
     A document that is no conversation asks nothing and is left out.
+
+    Args:
+        replay: sources whose documents are left out.
+
+    Returns:
+        the rows, and how many conversations of the replay's sources were left out.
     """
-    holdout = pd.read_parquet(path, columns=["document_id", "messages", "tools"])
+    columns = ["document_id", "messages", "tools", *(["source"] if replay else [])]
+    holdout = pd.read_parquet(path, columns=columns)
     holdout = holdout[holdout["messages"].map(len) > 0].astype({"tools": object})
+    is_replay = holdout["source"].isin(list(replay)) if replay else pd.Series(False, index=holdout.index)
+    holdout, unasked = holdout[~is_replay].drop(columns="source", errors="ignore"), int(is_replay.sum())
     holdout["messages"] = holdout["messages"].map(plain)
     holdout["tools"] = holdout["tools"].where(holdout["tools"].notna(), None)
     rank = holdout["document_id"].map(lambda name: hashlib.sha256(name.encode()).hexdigest())
-    return holdout.iloc[rank.argsort(kind="stable")[:max_rows]].reset_index(drop=True)
+    return holdout.iloc[rank.argsort(kind="stable")[:max_rows]].reset_index(drop=True), unasked
 
 
 def answer_table(holdout: pd.DataFrame, replies: Replies, metric: str) -> pd.DataFrame:
     """One row per document: question, reference, and per reading the answer, its score and why it ended.
 
-    A reading that was not asked for has a column of nulls, so that the columns are always the same.
+    A reading that was not asked for has a column of nulls, so that the columns are always the same but for those of the
+    learning curve's models, which come last.
     """
     score = METRICS[metric]
     table = pd.DataFrame(
@@ -163,7 +189,8 @@ def answer_table(holdout: pd.DataFrame, replies: Replies, metric: str) -> pd.Dat
             "reference": [turn_text(messages[-1]) for messages in holdout["messages"]],
         }
     )
-    for reading in READINGS:
+    smaller = [name for name in replies.answers if name not in MODELS]
+    for reading in (*READINGS, *smaller):
         texts = _texts(replies, reading, len(table))
         scores = [
             None if text is None else score(text, reference)
@@ -171,7 +198,7 @@ def answer_table(holdout: pd.DataFrame, replies: Replies, metric: str) -> pd.Dat
         ]
         table[reading] = pd.array(texts, dtype="string")
         table[f"{reading}_score"] = pd.array(scores, dtype="Float64")
-    for model in MODELS:
+    for model in (*MODELS, *smaller):
         answers = replies.answers.get(model)
         reasons = [answer.finish_reason for answer in answers] if answers else [None] * len(table)
         table[f"{model}_finish_reason"] = pd.array(reasons, dtype="string")

@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from tasks.evaluate.curve import CURVE_PICTURE
+
 ROWS = {
     "base": "base",
     "base_restricted": "base, only labels allowed (by likelihood)",
@@ -27,6 +29,7 @@ def evaluation_report(
         f"# Evaluation: {evaluation['decision']}",
         evaluation["reason"],
         _rates(evaluation),
+        *_curve(evaluation),
         "## Probes",
         _table(["prompt", "base", "candidate", "champion"], (probe.values() for probe in probes)),
     ]
@@ -51,6 +54,18 @@ def _rates(evaluation: dict[str, Any]) -> str:
         rows.append(["**candidate less champion**", *_difference(evaluation["against_champion"])])
     heading = f"{evaluation['metric']} on {evaluation['n']} rows"
     return _table([heading, "%", f"{percent} interval"], rows)
+
+
+def _curve(evaluation: dict[str, Any]) -> list[str]:
+    if "curve" not in evaluation:
+        return []
+    heading = ["fraction", "training rows", "%", f"{100 * evaluation['confidence']:g}% interval"]
+    rows = [
+        [point["fraction"], point["rows"], _points(point["score"]), " to ".join(map(_points, point["interval"]))]
+        for point in evaluation["curve"]
+    ]
+    picture = f"![Learning curve]({CURVE_PICTURE})"
+    return ["## Learning curve", evaluation["curve_gain"]["sentence"], _table(heading, rows), picture]
 
 
 def _difference(found: dict[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from tasks.core.artifacts import ArtifactRef, ArtifactStore, StageKey, Summary
 from tasks.core.home import Home
 from tasks.core.stage import StageResult
 from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.curve import Smaller, learning_curve
 from tasks.evaluate.evaluate import READINGS, compare
 from tasks.publish.registry import Published
 from tasks.publish.task import PublishResult
@@ -30,6 +31,16 @@ def write_artifact(home: Home, stage: str, summary: Summary) -> ArtifactRef:
         return summary
 
     return ArtifactStore(home.artifacts).write(StageKey(stage, 1, {"details": summary.details}), fill)
+
+
+def with_curve(evaluation: dict[str, Any], half: float = 0.5, rows: int = 100) -> dict[str, Any]:
+    """The same evaluation with the learning curve of a model that half the training set made so good."""
+    score = float(evaluation["candidate"])
+    answers = {name: [float(at < rate * rows) for at in range(rows)] for name, rate in
+               (("candidate_score", score), ("fraction_0.5_score", half))}  # fmt: skip
+    smaller, all_rows = (ArtifactRef("train", "k", "/t", "d", count) for count in (60, 120))
+    curve = learning_curve(pd.DataFrame(answers), [Smaller(0.5, smaller)], all_rows, EvaluateConfig())
+    return {**evaluation, **curve}
 
 
 def comparison(base: float = 0.1, candidate: float = 0.9, rows: int = 100) -> dict[str, Any]:

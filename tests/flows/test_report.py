@@ -16,7 +16,8 @@ from flows.stage_lines import percent
 from tasks.core.artifacts import Summary
 from tasks.core.errors import RecipeError
 from tasks.core.home import Home
-from tests.flows.night import SAMPLE, STAGES, comparison, record_night, version, write_artifact
+from tests.flows.night import SAMPLE, STAGES, comparison, record_night, version, with_curve, write_artifact
+from tests.flows.test_cli import retune
 
 
 @pytest.fixture
@@ -55,6 +56,17 @@ def test_the_status_says_what_the_night_changed(
     assert record.status == status and reason in record.reason
     assert read_record(home) == record
     assert page(record).startswith(f"# embedded: {status}\n")
+
+
+def test_the_learning_curve_is_told_everywhere(home: Home) -> None:
+    record = record_night(home, with_curve(comparison()))
+    said = "Doubling the rows, from 60 to 120, changed accuracy by +40.0 points"
+    text = page(record)
+    assert said in text and "| 0.5 | 60 | 50.0% | 40.4% to 59.6% |" in text and "| 1 | 120 | 90.0% |" in text
+    shown = retune(home.root, "report").stdout
+    assert said in shown and "training rows" in shown
+    assert read_json(home)["evaluation"]["curve"][1]["rows"] == 120
+    assert "Doubling" not in page(record_night(home, comparison()))
 
 
 def test_a_rejected_candidate_is_named_beside_the_champion_with_the_reason(home: Home) -> None:

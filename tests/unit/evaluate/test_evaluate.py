@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tasks.core.vllm.server import Server
 from tasks.evaluate import asking
 from tasks.evaluate import evaluate as evaluate_module
 from tasks.evaluate.config import EvaluateConfig, Gate
+from tasks.evaluate.curve import Smaller
 from tasks.evaluate.evaluate import EvaluateJob, Rival, read_holdout
 from tests.openai_stand_in import TOO_LONG, Chat, stand_in
 
@@ -46,8 +48,9 @@ def skilled(model: str, messages: list[dict[str, str]]) -> tuple[str, str]:
 
 def write_holdout(path: Path, documents: Sequence[dict[str, Any]]) -> None:
     """As the collect stage writes it, without the columns that nobody asks for here."""
-    schema = pa.schema([("document_id", pa.string()), ("messages", MESSAGES), ("tools", pa.string())])
-    pq.write_table(pa.Table.from_pylist([{"tools": None, **row} for row in documents], schema=schema), path)
+    columns = [("document_id", pa.string()), ("source", pa.string()), ("messages", MESSAGES), ("tools", pa.string())]
+    rows = [{"tools": None, "source": "desk", **row} for row in documents]
+    pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(columns)), path)
 
 
 @pytest.fixture
@@ -60,6 +63,7 @@ def collected(tmp_path: Path) -> Callable[[int, int], ArtifactRef]:
         table = [
             {
                 "document_id": f"doc-{number}",
+                "source": "chat" if number % 4 == 3 else "desk",
                 "messages": [
                     {"role": "system", "content": "Route the message."},
                     {"role": "user", "content": text},
@@ -85,6 +89,8 @@ def job(tmp_path: Path, collected: Callable[[int, int], ArtifactRef]) -> Callabl
         too_long: int = 0,
         champion: Rival | None = CHAMPION,
         labels: tuple[str, ...] = LABELS,
+        smaller: tuple[Smaller, ...] = (),
+        replay: tuple[str, ...] = (),
         **config: Any,
     ) -> EvaluateJob:
         return EvaluateJob(
@@ -94,6 +100,8 @@ def job(tmp_path: Path, collected: Callable[[int, int], ArtifactRef]) -> Callabl
             collected(rows, too_long),
             ArtifactRef("train", "t", str(tmp_path / "trained"), "t0", 1),
             champion,
+            smaller,
+            replay,
         )
 
     return make
@@ -194,6 +202,63 @@ def test_without_a_champion_and_labels_those_numbers_are_null(job: Make, fill: F
     assert pd.read_parquet(folder / "answers.parquet")["champion"].isna().all()
 
 
+def learned_from_half(model: str, messages: list[dict[str, str]]) -> tuple[str, str]:
+    """A model that learned from a quarter knows one label; one that learned from half fails at every tenth row."""
+    question = messages[-1]["content"]
+    if not model.startswith("fraction"):
+        return skilled(model, messages)
+    knows = label_of(question) == "billing" if model == "fraction_0.25" else not question.endswith("9")
+    return label_of(question) if knows else "no idea", "stop"
+
+
+def curve_of(tmp_path: Path) -> tuple[Smaller, ...]:
+    return tuple(
+        Smaller(share, ArtifactRef("train", f"t{rows}", str(tmp_path / f"t{rows}"), f"digest-{rows}", rows))
+        for share, rows in ((0.25, 25), (0.5, 50))
+    )
+
+
+def test_smaller_training_sets_are_asked_the_same_and_make_the_learning_curve(
+    job: Make, fill: Fill, tmp_path: Path
+) -> None:
+    one = job(smaller=curve_of(tmp_path))
+    _, folder, seen = fill(replace(one, trained=replace(one.trained, rows=100)), learned_from_half)
+    found = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    assert [(point["fraction"], point["rows"], point["score"]) for point in found["curve"]] == [
+        (0.25, 25, 0.5), (0.5, 50, 0.9), (1.0, 100, 1.0),
+    ]  # fmt: skip
+    assert all(point["interval"][0] <= point["score"] <= point["interval"][1] for point in found["curve"])
+    assert found["curve"][-1]["interval"] == found["intervals"]["candidate"]
+    gain = found["curve_gain"]
+    assert gain["factor"] == 2.0 and gain["over_smaller"]["difference"] == pytest.approx(0.1)
+    assert gain["sentence"].startswith("Doubling the rows, from 50 to 100, changed accuracy by +10.0 points (95% ")
+    assert (folder / "curve.csv").read_text(encoding="utf-8").splitlines()[1].startswith("0.25,25,0.5,")
+    assert (folder / "report" / "curve.png").read_bytes().startswith(b"\x89PNG")
+    report = (folder / "report" / "evaluation.md").read_text(encoding="utf-8")
+    assert gain["sentence"] in report and "| 0.5 | 50 | 90.0 |" in report
+    assert seen["adapters"]["fraction_0.25"] == tmp_path / "t25" / "adapter"
+    asked = [body["model"] for body in seen["asked"] if body["path"] == "/v1/chat/completions"]
+    assert asked.count("fraction_0.25") == 40, "the probes are asked of the others only"
+    answers = pd.read_parquet(folder / "answers.parquet")
+    assert answers["fraction_0.5_score"].sum() == 36
+
+
+def test_the_gate_looks_at_the_full_candidate_only(job: Make, fill: Fill, tmp_path: Path) -> None:
+    _, folder, _ = fill(job(), learned_from_half)
+    alone = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    _, folder, _ = fill(job(smaller=curve_of(tmp_path)), learned_from_half)
+    with_curve = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    assert set(with_curve) - set(alone) == {"curve", "curve_gain"}
+    assert {name: with_curve[name] for name in alone} == alone
+
+
+def test_held_out_documents_of_replay_sources_are_not_asked(job: Make, fill: Fill) -> None:
+    summary, folder, _ = fill(job(replay=("chat",)))
+    assert (summary.rows_in, summary.accepted, summary.details["replay_unasked"]) == (30, 30, 10)
+    asked = set(pd.read_parquet(folder / "answers.parquet")["document_id"])
+    assert not asked & {f"doc-{number}" for number in range(3, 40, 4)}
+
+
 def test_a_candidate_that_is_only_as_good_as_the_champion_is_rejected(job: Make, fill: Fill) -> None:
     def equal(model: str, messages: list[dict[str, str]]) -> tuple[str, str]:
         return skilled("base" if model == "base" else "candidate", messages)
@@ -239,9 +304,9 @@ def test_the_holdout_is_drawn_by_the_hash_of_the_id(tmp_path: Path) -> None:
     rows = [{"document_id": f"d{number}", "messages": talk} for number in range(50)]
     file = tmp_path / "holdout.parquet"
     write_holdout(file, rows)
-    drawn = list(read_holdout(file, 20)["document_id"])
+    drawn = list(read_holdout(file, 20)[0]["document_id"])
     write_holdout(file, [{"document_id": "late", "messages": talk}, *reversed(rows)])
-    again = list(read_holdout(file, 20)["document_id"])
+    again = list(read_holdout(file, 20)[0]["document_id"])
     assert len(drawn) == 20 and drawn != sorted(drawn)
     assert set(again) - set(drawn) <= {"late"}
     assert [name for name in drawn if name in again] == [name for name in again if name != "late"]
@@ -261,7 +326,7 @@ def test_a_passage_asks_nothing_and_a_conversation_with_tools_is_asked_with_them
         {"document_id": "t", "messages": turns, "tools": tools},
     ]
     write_holdout(tmp_path / "holdout.parquet", documents)
-    holdout = read_holdout(tmp_path / "holdout.parquet", None)
+    holdout, _ = read_holdout(tmp_path / "holdout.parquet", None)
     assert list(holdout["document_id"]) == ["t"] and list(holdout["tools"]) == [tools]
     assert holdout["messages"][0] == turns
 
@@ -285,6 +350,9 @@ def test_the_key_changes_with_what_shapes_the_verdict_and_with_nothing_else(
         job(server=ServerSettings(dtype="float32")),
         job(champion=None),
         job(labels=("billing",)),
+        job(smaller=curve_of(Path("x"))),
+        job(smaller=curve_of(Path("x"))[1:]),
+        job(replay=("chat",)),
     ]
     assert len({one.key().hex for one in different} | {key}) == len(different) + 1
     monkeypatch.setattr(evaluate_module, "vllm_version", lambda: "vllm-cpu-2")
