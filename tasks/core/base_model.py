@@ -44,6 +44,8 @@ def load_base(model: ModelSource, dtype: torch.dtype, quantisation: Quantisation
             )
         settings = {}
         if quantisation is not None and not quantised_already:
+            if config.model_type == "falcon":
+                _give_falcon_plain_layers()
             settings["quantization_config"] = BitsAndBytesConfig(
                 load_in_4bit=True,
                 bnb_4bit_quant_type=quantisation.quant_type,
@@ -77,6 +79,17 @@ def load_tokenizer(model: ModelSource) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _give_falcon_plain_layers() -> None:
+    """Let Falcon be built of PyTorch's own linear layers, which compute the same as its subclass of them.
+
+    transformers 5.17 quantises a layer whose type is ``torch.nn.Linear`` itself, and leaves Falcon in 16 bit.
+    """
+    import torch
+    from transformers.models.falcon import modeling_falcon
+
+    modeling_falcon.FalconLinear = torch.nn.Linear
 
 
 def quantised_layers(model: torch.nn.Module) -> int:

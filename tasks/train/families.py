@@ -34,11 +34,10 @@ NAMED_LAYOUTS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 """By ``model_type``: the layouts that a family has had, of which the first that a model really has is taken."""
 ATTENTION_FAMILIES = frozenset({
-    "apertus", "cohere", "cohere2", "deepseek_v2", "deepseek_v3", "ernie4_5", "ernie4_5_moe", "exaone4",
-    "gemma", "gemma2", "gemma3", "gemma3_text", "glm", "glm4", "glm4_moe", "gpt2", "gpt_neox", "gpt_oss",
-    "granite", "granitemoe", "lfm2", "llama", "ministral", "ministral3", "nemotron", "olmo", "olmo2", "olmo3",
-    "phi3", "phimoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_next", "seed_oss", "smollm3",
-    "stablelm", "starcoder2",
+    "apertus", "cohere", "cohere2", "deepseek_v3", "ernie4_5", "exaone4", "gemma", "gemma2", "gemma3_text",
+    "glm", "glm4", "glm4_moe", "gpt2", "gpt_neox", "gpt_oss", "granite", "lfm2", "llama", "ministral3",
+    "nemotron", "olmo", "olmo2", "olmo3", "phi3", "phimoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe",
+    "qwen3_next", "seed_oss", "smollm3", "stablelm", "starcoder2",
 })  # fmt: skip
 """By ``model_type``: every linear layer of the attention, under whatever names a model has them."""
 EARLY_LLAMA_VOCABULARIES = (32_000, 64_000)

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.core.config import ModelSource
+from tasks.core.errors import ModelError
+from tasks.train.config import TrainConfig
+from tasks.train.families import linear_layers, shortest_names, target_modules
+from tests.tiny_families import FAMILIES, QKVO, Family, tiny_config, write_tiny_family
+
+CONVERSATIONS = [
+    [{"role": "user", "content": f"where is my card number {number}"}, {"role": "assistant", "content": answer}]
+    for number, answer in enumerate(("cards", "billing", "accounts", "cards"))
+]
+
+
+def train_two_steps(model: ModelSource, work: Path, **changes: Any) -> tuple[Any, set[str], set[str]]:
+    """Train as the worker does, in this process.
+
+    Returns:
+        the trained model, the names of the layers whose A and B both changed, and of all other weights that changed.
+    """
+    from datasets import Dataset
+
+    from tasks.train.backends import load_trainable
+    from tasks.train.chat_templates import with_chat_template
+    from tasks.train.masking import row_tokeniser
+    from tasks.train.trainer import new_trainer
+
+    settings: dict[str, Any] = {
+        "backend": "transformers",
+        "rank": 4,
+        "max_steps": 2,
+        "warmup_steps": 0,
+        "learning_rate": 1e-2,
+        "accumulation_steps": 1,
+        "max_length": 128,
+        **changes,
+    }
+    config = TrainConfig(**settings)
+    loaded = load_trainable(config, model, 1, work)
+    tokenizer = with_chat_template(loaded.tokenizer, config.chat_template)
+    tokenise = row_tokeniser(tokenizer, config.max_length)
+    rows = [tokenise(conversation) for conversation in CONVERSATIONS]
+    dataset = Dataset.from_list([{"input_ids": row.input_ids, "labels": row.labels} for row in rows])
+    trainer = new_trainer(config, loaded, tokenizer, dataset, work, 1)
+    before = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
+    trainer.train()
+    changed = {name for name, weight in trainer.model.named_parameters() if not weight.equal(before[name])}
+    a = {name.partition(".lora_A.")[0] for name in changed if ".lora_A." in name}
+    b = {name.partition(".lora_B.")[0] for name in changed if ".lora_B." in name}
+    assert trainer.state.global_step == 2
+    return trainer.model, a & b, {name for name in changed if ".lora_" not in name}
+
+
+def layers_named(model: Any, names: tuple[str, ...]) -> set[str]:
+    """The layers of a PEFT model that have one of some names, by a rule of this test's own."""
+    wanted = re.compile(rf"(^|\.)({'|'.join(map(re.escape, names))})(\.base_layer)?$")
+    return {
+        name.removesuffix(".base_layer")
+        for name, module in model.named_modules()
+        if wanted.search(name) and hasattr(module, "weight")
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_two_steps_of_qlora_change_the_familys_layers_and_nothing_else(name: str, tmp_path: Path) -> None:
+    family = FAMILIES[name]
+    folder = write_tiny_family(family, tmp_path / "model")
+    model, adapted, other = train_two_steps(ModelSource(path=str(folder)), tmp_path / "work")
+    expected = layers_named(model, family.modules)
+    assert {layer.rsplit(".", 1)[-1] for layer in expected} == {module.rsplit(".", 1)[-1] for module in family.modules}
+    assert adapted == expected
+    assert other == set()
+
+
+def on_meta(family: Family) -> Any:
+    """The family's tiny model without memory: names and shapes only."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(tiny_config(family))
+
+
+def chosen(model: Any, modules: Any) -> tuple[str, ...]:
+    return target_modules(model, TrainConfig(max_steps=10, target_modules=modules))
+
+
+@pytest.mark.parametrize(
+    ("name", "modules"),
+    [
+        ("llama", ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")),
+        ("phi 3 and 4", ("o_proj", "down_proj", "gate_up_proj", "qkv_proj")),
+        ("phi in transformers' layout", ("q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2")),
+        ("bloom", ("dense", "dense_4h_to_h", "dense_h_to_4h", "query_key_value")),
+        ("gpt 2", ("c_attn", "c_fc", "c_proj")),
+    ],
+)
+def test_all_linear_is_every_linear_layer_but_the_head(name: str, modules: tuple[str, ...]) -> None:
+    model = on_meta(FAMILIES[name])
+    assert chosen(model, "all-linear") == modules
+    assert not any("head" in layer for layer in linear_layers(model))
+
+
+def test_quantised_layers_are_linear_layers() -> None:
+    import torch
+    from bitsandbytes.nn import Linear4bit
+
+    model = on_meta(FAMILIES["qwen 2"])
+    plain = linear_layers(model)
+    for layer in model.model.layers:
+        layer.self_attn.q_proj = Linear4bit(64, 64, device=torch.device("meta"))
+    assert linear_layers(model) == plain
+    assert chosen(model, "family") == QKVO
+
+
+def test_a_head_that_the_model_does_not_point_out_is_known_by_its_width() -> None:
+    model = on_meta(FAMILIES["qwen 2"])
+    with_head_known = linear_layers(model)
+    model.get_output_embeddings = lambda: None
+    assert linear_layers(model) == with_head_known
+
+
+def test_towers_for_pictures_get_no_adapter_though_their_layers_have_the_same_names() -> None:
+    import torch
+
+    model = on_meta(FAMILIES["qwen 2"])
+    model.vision_tower = torch.nn.ModuleDict({"self_attn": torch.nn.ModuleDict({"q_proj": torch.nn.Linear(8, 8)})})
+    names = chosen(model, "family")
+    reached = {
+        layer
+        for layer, _ in model.named_modules()
+        if any(layer == name or layer.endswith(f".{name}") for name in names)
+    }
+    assert reached == {f"model.layers.{number}.self_attn.{name}" for number in range(2) for name in QKVO}
+
+
+def test_the_recipes_own_names_are_taken_as_they_are() -> None:
+    model = on_meta(FAMILIES["qwen 2"])
+    assert chosen(model, ["down_proj", "self_attn.q_proj"]) == ("down_proj", "self_attn.q_proj")
+
+
+@pytest.mark.parametrize("wrong", ["W_pack", "proj", "lm_head"])
+def test_a_name_that_no_layer_has_is_refused_with_those_there_are(wrong: str) -> None:
+    with pytest.raises(ModelError, match=f"no linear layer named {wrong}$|no linear layer named {wrong}\n") as caught:
+        chosen(on_meta(FAMILIES["phi 3 and 4"]), ["qkv_proj", wrong])
+    assert "o_proj, down_proj, gate_up_proj, qkv_proj" in caught.value.remedy
+
+
+def test_a_family_without_a_default_is_told_what_to_write() -> None:
+    model = on_meta(Family("mpt", (), {"d_model": 64, "n_layers": 2, "n_heads": 4}))
+    with pytest.raises(ModelError, match="'mpt' has no default") as caught:
+        chosen(model, "family")
+    assert "all-linear, or names of its linear layers: up_proj, down_proj, Wqkv, out_proj" in caught.value.remedy
+    assert chosen(model, "all-linear") == ("up_proj", "down_proj", "Wqkv", "out_proj")
+
+
+def test_a_family_without_its_usual_layers_is_told_so() -> None:
+    model = on_meta(FAMILIES["bloom"])
+    for block in model.transformer.h:
+        block.self_attention.renamed = block.self_attention.query_key_value
+        del block.self_attention.query_key_value
+    with pytest.raises(ModelError, match="none of its usual layers \\(query_key_value\\)") as caught:
+        chosen(model, "family")
+    assert "renamed" in caught.value.remedy
+
+
+def test_the_shortest_names_reach_the_chosen_layers_and_no_other() -> None:
+    layers = ["h.0.attn.c_proj", "h.0.mlp.c_proj", "h.0.attn.c_attn", "head"]
+    assert shortest_names(layers[:1], layers[1:]) == ("attn.c_proj",)
+    assert shortest_names(layers[:3], layers[3:]) == ("c_attn", "c_proj")
+    assert shortest_names(["a.0.x"], ["a.1.x"]) == ("0.x",)
