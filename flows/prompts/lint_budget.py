@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.project import ProjectRecipe
 from flows.prompts.lint_template import LintedTemplate
+from tasks.core.base_model import pinned
 from tasks.core.config import ModelSource
 from tasks.core.findings import Finding
 
@@ -101,4 +102,4 @@ def _count(model: ModelSource, conversations: Sequence[Messages]) -> int | str:
 def _tokenizer(model: ModelSource) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(model.path, revision=model.revision, local_files_only=True)
+    return AutoTokenizer.from_pretrained(model.path, **pinned(model), local_files_only=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.core.config import ModelSource, Section
 from tasks.core.errors import ModelError
+from tasks.core.remote_code import check_remote_code
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +20,29 @@ class Quantisation(Section):
     double_quantisation: bool = True
 
 
+def pinned(model: ModelSource) -> dict[str, Any]:
+    """What ``from_pretrained`` needs beside the path: the revision of weights and code, and whether code may be run.
+
+    Left to itself, transformers asks on the terminal.
+    """
+    return {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
+
+
+def require_allowed_code(model: ModelSource) -> None:
+    """Raise a ModelError for a model that needs code of its own which the recipe does not allow; none of it is run."""
+    from transformers import PreTrainedConfig
+
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(model.path, revision=model.revision)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"The model's config cannot be read: {error}",
+            where=model.path,
+            remedy="check model.path and model.revision",
+        ) from error
+    check_remote_code(model, config)
+
+
 def load_base(model: ModelSource, dtype: torch.dtype, quantisation: Quantisation | None) -> PreTrainedModel:
     """Load a base model on this machine's device: the first GPU, or the CPU.
 
@@ -28,13 +52,15 @@ def load_base(model: ModelSource, dtype: torch.dtype, quantisation: Quantisation
         quantisation: None loads the weights as they are.
 
     Raises:
-        ModelError: the model is quantised although a full one was asked for, or it cannot be loaded.
+        ModelError: the model is quantised although a full one was asked for, it cannot be loaded, or it needs code of
+            its own that the recipe does not allow.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
+    require_allowed_code(model)
     try:
-        config = AutoConfig.from_pretrained(model.path, revision=model.revision)
+        config = AutoConfig.from_pretrained(model.path, **pinned(model))
         quantised_already = getattr(config, "quantization_config", None) is not None
         if quantised_already and quantisation is None:
             raise ModelError(
@@ -54,7 +80,7 @@ def load_base(model: ModelSource, dtype: torch.dtype, quantisation: Quantisation
             )
         device = "cuda:0" if torch.cuda.is_available() else "cpu"
         loaded = AutoModelForCausalLM.from_pretrained(
-            model.path, revision=model.revision, dtype=dtype, device_map={"": device}, **settings
+            model.path, **pinned(model), dtype=dtype, device_map={"": device}, **settings
         )
     except (OSError, ValueError) as error:
         if isinstance(error, ModelError):
@@ -71,7 +97,7 @@ def load_tokenizer(model: ModelSource) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision, padding_side="right")
+        tokenizer = AutoTokenizer.from_pretrained(model.path, **pinned(model), padding_side="right")
     except (OSError, ValueError) as error:
         raise ModelError(
             f"The tokenizer cannot be loaded: {error}", where=model.path, remedy="check model.path and model.revision"

@@ -21,6 +21,9 @@ class ModelSource(Section):
 
     path: str = Field(description="folder (relative to the recipe's file) or hub id such as Qwen/Qwen2.5-0.5B-Instruct")
     revision: str | None = Field(None, description="commit of the hub repository; a hub id without one is not pinned")
+    trust_remote_code: bool = Field(
+        False, description="run the model's own Python code: a folder's, or that of a hub repository's pinned revision"
+    )
 
     @property
     def is_local(self) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
 from tasks.core.files import digest_of, folder_digests
+from tasks.core.remote_code import check_remote_code
 
 DOCUMENTATION = ("README.md", ".gitattributes")
 
@@ -16,9 +19,11 @@ def check_model(model: ModelSource) -> None:
     """Find out before any stage runs whether a local model folder is complete.
 
     Raises:
-        ModelError: the folder, its config, tokenizer or weights are missing.
+        ModelError: the folder, its config, tokenizer or weights are missing; or it needs code of its own that the
+            recipe does not allow, or allows without pinning it.
     """
     if not model.is_local:
+        check_remote_code(model, {})
         return
     folder = Path(model.path)
     if not folder.is_dir():
@@ -30,10 +35,7 @@ def check_model(model: ModelSource) -> None:
             raise ModelError(
                 f"The model folder has no {name}", where=str(folder), remedy="name a folder in Hugging Face layout"
             )
-    try:
-        json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"The model's config.json is no JSON: {error}", where=str(folder / "config.json")) from error
+    check_remote_code(model, _read_json(folder / "config.json"), _read_json(folder / "tokenizer_config.json"))
     if not any(folder.glob("*.safetensors")):
         raise ModelError(
             "The model folder has no weights (*.safetensors)",
@@ -43,7 +45,20 @@ def check_model(model: ModelSource) -> None:
 
 
 def model_digest(model: ModelSource) -> str:
-    """The revision of a model: of a local folder its files' digest, of a hub model its id and commit."""
+    """The revision of a model: of a local folder its files' digest, of a hub model its id and commit.
+
+    A folder's Python code is among its files. Whether that code is run, or transformers' own, is part of it too.
+    """
     if model.is_local:
-        return digest_of(folder_digests(Path(model.path), skip=DOCUMENTATION))
-    return digest_of([model.path, model.revision])
+        digest = digest_of(folder_digests(Path(model.path), skip=DOCUMENTATION))
+    else:
+        digest = digest_of([model.path, model.revision])
+    return digest_of([digest, "its own code"]) if model.trust_remote_code else digest
+
+
+def _read_json(file: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"The model's {file.name} is no JSON: {error}", where=str(file)) from error
+    return content if isinstance(content, dict) else {}

@@ -94,7 +94,8 @@ def collect_replies(
                 most_likely_labels(server, questions, task.labels, config.concurrency, asker.step) if restrict else None
             )
         for one in whole:
-            source, settings = ModelSource(path=str(one.folder)), _own_words(config.server)
+            source = model.model_copy(update={"path": str(one.folder), "revision": None})
+            settings = _own_words(config.server)
             with serving(source, settings, log=log.with_stem(f"{log.stem}-{one.name}"), adapters={}) as server:
                 asker.ask(server, BASE_NAME, one.name)
     return Replies(asker.answers, asker.probes, restricted)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tasks.core.base_model import load_tokenizer
+from tasks.core.base_model import load_tokenizer, pinned
 from tasks.core.config import ModelSource
 from tasks.core.errors import MemoryShortage, ModelError
 from tasks.core.processes import worker_main
@@ -102,7 +102,7 @@ def _load(source: ModelSource) -> Any:
     from transformers import AutoModel
 
     try:
-        model = AutoModel.from_pretrained(source.path, revision=source.revision, dtype=torch.float32)
+        model = AutoModel.from_pretrained(source.path, **pinned(source), dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise ModelError(
             f"The model cannot be loaded: {error}",

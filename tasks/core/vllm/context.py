@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import jinja2
 
-from tasks.core.base_model import load_tokenizer
+from tasks.core.base_model import load_tokenizer, pinned
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
 from tasks.core.vllm.client import Request
@@ -67,7 +67,7 @@ def own_context_length(model: ModelSource) -> int | None:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(model.path, revision=model.revision)
+        config = AutoConfig.from_pretrained(model.path, **pinned(model))
     except (OSError, ValueError) as error:
         raise ModelError(
             f"The model's config cannot be loaded: {error}", where=model.path, remedy="check its path and revision"

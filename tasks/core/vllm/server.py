@@ -112,6 +112,8 @@ def _command(model: ModelSource, settings: ServerSettings, adapters: Mapping[str
     command += ["--structured-outputs-config", STRUCTURED_OUTPUTS]
     if model.revision:
         command += ["--revision", model.revision]
+    if model.trust_remote_code:
+        command += ["--trust-remote-code", *(["--code-revision", model.revision] if model.revision else [])]
     if settings.max_model_len:
         command += ["--max-model-len", str(settings.max_model_len)]
     if settings.quantization:

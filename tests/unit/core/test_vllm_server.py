@@ -63,16 +63,30 @@ def test_the_version_is_read_without_importing_vllm(fake_vllm: Path) -> None:
     assert "make setup" in caught.value.remedy
 
 
+def arguments_of(fake_vllm: Path, log: Path, model: ModelSource, **settings: Any) -> str:
+    """What vLLM was started with."""
+    write_script(fake_vllm, "import sys; print(*sys.argv); sys.exit(3)")
+    with pytest.raises(ServerStartError), serving(model, ServerSettings(**settings), log=log):
+        pass
+    return log.read_text(encoding="utf-8")
+
+
+def test_a_models_own_code_is_served_only_where_the_recipe_allows_it_and_at_its_commit(
+    fake_vllm: Path, tmp_path: Path
+) -> None:
+    def arguments(**model: Any) -> str:
+        return arguments_of(fake_vllm, tmp_path / "vllm.log", ModelSource(**model))
+
+    assert "code" not in arguments(path="org/model", revision="abc").partition("--dtype")[2]
+    pinned = arguments(path="org/model", revision="abc", trust_remote_code=True)
+    assert "--revision abc" in pinned and "--trust-remote-code" in pinned and "--code-revision abc" in pinned
+    local = arguments(path=str(tmp_path), trust_remote_code=True)
+    assert "--trust-remote-code" in local and "revision" not in local
+
+
 def test_settings_become_arguments_and_defaults_are_vllms_own(fake_vllm: Path, tmp_path: Path) -> None:
     def arguments(**settings: Any) -> str:
-        write_script(fake_vllm, "import sys; print(*sys.argv); sys.exit(3)")
-        log = tmp_path / "vllm.log"
-        with (
-            pytest.raises(ServerStartError),
-            serving(ModelSource(path=str(tmp_path)), ServerSettings(**settings), log=log),
-        ):
-            pass
-        return log.read_text(encoding="utf-8")
+        return arguments_of(fake_vllm, tmp_path / "vllm.log", ModelSource(path=str(tmp_path)), **settings)
 
     plain = arguments()
     assert not any(name in plain for name in ("parallel", "quantization", "max-model-len"))
