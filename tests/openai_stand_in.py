@@ -95,6 +95,9 @@ class StandIn(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: StandIn
     protocol_version = "HTTP/1.1"
+    # In two packets, head and content of an answer wait 40 ms for each other (Nagle's algorithm, delayed ACKs).
+    wbufsize = -1
+    disable_nagle_algorithm = True
 
     def log_message(self, *args: Any) -> None:
         pass
@@ -129,6 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(content)
+            self.wfile.flush()
 
     def _answer(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         if self.headers["Authorization"] != f"Bearer {KEY}":
@@ -185,8 +189,8 @@ def stand_in(folder: Path, chat: Chat, seconds: float = 0.0) -> Iterator[tuple[S
     log = folder / "vllm.log"
     log.write_text("the last line of the log\n", encoding="utf-8")
     http = StandIn(chat, seconds)
-    threading.Thread(target=http.serve_forever, daemon=True).start()
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, text=True) as process:
+    threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True).start()
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, text=True) as process:
         try:
             yield Server(f"http://127.0.0.1:{http.server_port}", KEY, log, process), http
         finally:
