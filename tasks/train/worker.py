@@ -23,6 +23,7 @@ from tasks.core.processes import emit, worker_main
 from tasks.train.chat_templates import with_chat_template
 from tasks.train.checkpoints import newest_intact, step_of
 from tasks.train.config import TrainConfig
+from tasks.train.guards import require_memory
 from tasks.train.masking import masking_proof
 from tasks.train.stopping import StopRequest
 
@@ -56,6 +57,7 @@ def train(job: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
     torch.set_num_threads(os.cpu_count() or 1)
     set_seed(seed)
     initial = job.get("initial")
+    require_memory(config, source)
     with memory_shortage_named():
         emit(note="loading the model")
         loaded = load_trainable(config, source, seed, work, initial["path"] if initial else None)

@@ -11,10 +11,15 @@ from tests.tiny_model import write_tiny_model
 QUEUES = ("cards", "billing", "accounts")
 
 
-def write_training_set(folder: Path, rows: int, long_rows: int = 0) -> ArtifactRef:
-    """A training set of short conversations, the last ``long_rows`` of them too long for 128 tokens."""
+def write_training_set(folder: Path, rows: int, long_rows: int = 0, words: int = 0) -> ArtifactRef:
+    """A training set of short conversations, the last ``long_rows`` of them too long for 128 tokens.
+
+    ``words`` are added to each.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    texts = [f"where is my {QUEUES[i % 3]} {'please ' * (i % 5)}number {i}" for i in range(rows - long_rows)]
+    texts = [
+        f"where is my {QUEUES[i % 3]} {'please ' * (i % 5)}number {i}{' my' * words}" for i in range(rows - long_rows)
+    ]
     texts += ["my account is locked " * 60] * long_rows
     records = [
         {

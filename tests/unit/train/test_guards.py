@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.core import processes
+from tasks.core.config import ModelSource
+from tasks.core.errors import MachineError
+from tasks.train import guards
+from tasks.train.devices import MIB, MemoryDevice
+from tasks.train.guards import out_of_memory_kills, require_memory, require_quiet_machine, require_room
+from tests.unit.train.trial import settings
+
+
+def device(free: int, kind: str = "cpu") -> tuple[MemoryDevice, ...]:
+    return (MemoryDevice("a device", kind, 64 * 2**30, free),)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    found: list[str] = []
+    monkeypatch.setattr(guards, "emit", lambda note: found.append(note))
+    return found
+
+
+def test_too_little_memory_stops_with_the_numbers(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    monkeypatch.setattr(guards, "devices_present", lambda: device(100 * MIB, "cuda"))
+    with pytest.raises(MachineError, match=r"needs at least [\d,]+ MiB of memory, and 100 MiB of 65,536 MiB are free"):
+        require_memory(settings(), ModelSource(path=str(tiny_model)))
+
+
+def test_enough_memory_is_passed_in_silence(tiny_model: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
+    monkeypatch.setattr(guards, "devices_present", lambda: device(32 * 2**30))
+    require_memory(settings(), ModelSource(path=str(tiny_model)))
+    assert said == []
+
+
+def test_a_batch_that_may_not_fit_is_only_said(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    monkeypatch.setattr(guards, "devices_present", lambda: device(1300 * MIB, "cuda"))
+    require_memory(settings(batch_size=4096, max_length=512), ModelSource(path=str(tiny_model)))
+    assert len(said) == 1
+    assert said[0].startswith("batches of 4096 may need")
+
+
+def test_a_process_that_outlived_its_stage_stops_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_quiet_machine()
+    ended = subprocess.Popen([sys.executable, "-c", "pass"])
+    ended.wait()
+    orphan = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)"],
+        start_new_session=True,
+        env={**os.environ, processes.MARK: "a stage's mark"},
+    )
+    try:
+        monkeypatch.setitem(processes._ended, "a stage's mark", ended.pid)
+        with pytest.raises(MachineError, match=f"still alive: {orphan.pid}"):
+            require_quiet_machine()
+    finally:
+        orphan.kill()
+        orphan.wait()
+
+
+def test_a_command_that_ended_leaves_no_survivors(tmp_path: Path) -> None:
+    with processes.running([sys.executable, "-c", "pass"], log=tmp_path / "log") as process:
+        process.wait()
+    assert processes.survivors() == []
+
+
+def test_a_full_disk_stops_with_the_numbers(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = ModelSource(path=str(tiny_model))
+    require_room(tmp_path, settings(), source)
+    needed: list[int] = []
+    monkeypatch.setattr(guards, "require_free_space", lambda folder, size, what: needed.append(size))
+    require_room(tmp_path, settings(), source)
+    require_room(tmp_path, settings(method="full"), source)
+    size = (tiny_model / "model.safetensors").stat().st_size
+    assert needed[0] > 300 * MIB + 2 * size
+    assert needed[1] - needed[0] == int(5.5 * size * 3)
+
+
+def test_the_kernel_says_how_many_processes_it_ended_for_want_of_memory() -> None:
+    assert out_of_memory_kills() >= 0
