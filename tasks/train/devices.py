@@ -50,13 +50,13 @@ def _gpus() -> Iterator[MemoryDevice]:
 
 def _processor() -> MemoryDevice:
     memory = psutil.virtual_memory()
-    limit, free = _limit_of_the_container(CGROUP)
+    limit, free = limit_of_the_container(CGROUP)
     return MemoryDevice(
         f"CPU, {os.cpu_count()} cores", "cpu", min(memory.total, limit), max(0, min(memory.available, free))
     )
 
 
-def _limit_of_the_container(cgroup: Path) -> tuple[int, int]:
+def limit_of_the_container(cgroup: Path) -> tuple[int, int]:
     """What a container may take of the machine's memory, and what of it is left; cached files can be given back.
 
     Source: the kernel's Documentation/admin-guide/cgroup-v2.rst, memory interface files.

@@ -11,6 +11,10 @@ Pure functions in bytes. What is counted, and where it is from:
 - Logits: in float32, in chunks of at most 256 tokens, as TRL's ``chunked_nll`` computes the loss.
 - Optimizers: two moments in float32, 8 bytes a trained parameter; 8-bit ones 2 bytes and a float32 for each 256
   (Dettmers et al. 2021, arXiv 2110.02861; block size of bitsandbytes).
+- Allocator, on a CPU: glibc gives blocks of up to 32 MiB back to the system only from the heap's end (mallopt(3),
+  M_MMAP_THRESHOLD), and each layer's temporary tensors leave holes between those that are kept. Measured with glibc
+  2.36: about a layer's activations and its largest dequantised weight for each layer, with gradient checkpointing too.
+  CUDA's caching allocator is taken to reuse them.
 - Loading: safetensors maps the file into memory, and its pages count for the process until they are copied.
 
 The runtime is what the libraries take once they are imported; measured, see docs/planning.md.
@@ -19,11 +23,12 @@ The runtime is what the libraries take once they are imported; measured, see doc
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from tasks.train.config import TrainConfig
 from tasks.train.shapes import ModelShape
-from tasks.train.support import LORA, Device, why_not_unsloth
+from tasks.train.support import Device, why_not_unsloth
 
 FLOAT32 = 4
 MOMENTS = 2
@@ -34,7 +39,10 @@ LOSS_CHUNK = 256
 LOGIT_COPIES = 5
 """Logits, their log-softmax, its exponential, the gradient of the loss, and that of the logits."""
 MIB = 2**20
-RUNTIME = {("cpu", "transformers"): 900 * MIB, ("cpu", "unsloth"): 1200 * MIB}
+LARGEST_HEAP_BLOCK = 32 * MIB
+RUNTIME = {"transformers": 715 * MIB, "unsloth": 730 * MIB}
+SERVER_RUNTIME = 1800 * MIB
+"""vLLM's three processes on a CPU."""
 GPU_RUNTIME = 1000 * MIB
 """CUDA's context, cuBLAS' workspaces and what PyTorch's allocator cannot use: an assumption, never measured here."""
 
@@ -50,6 +58,7 @@ class MemoryEstimate:
         optimizer: its state.
         activations: kept for the backward pass; for inference, those of one layer.
         logits: of the chunk of tokens whose loss is computed.
+        allocator: freed memory that the process keeps.
         cache: keys and values of the tokens that are served.
         runtime: interpreter, libraries, CUDA's context.
         loading: what reading the weights holds at its peak; it is over when training begins.
@@ -61,6 +70,7 @@ class MemoryEstimate:
     optimizer: int = 0
     activations: int = 0
     logits: int = 0
+    allocator: int = 0
     cache: int = 0
     runtime: int = 0
     loading: int = 0
@@ -119,14 +129,18 @@ def training_memory(
     trained = trainable_parameters(shape, config)
     weights, constants = _training_weights(shape, config, compute, backend)
     tokens = (batch_size or config.batch_size) * (config.max_length + _virtual_tokens(config))
+    layer = layer_activations(shape, config, compute) * tokens
+    kept = layer if (recomputed := _is_checkpointed(config, device)) else shape.layers * layer
+    inputs = shape.layers * tokens * shape.hidden * compute if recomputed else 0
     return MemoryEstimate(
         weights=weights,
         quantisation=constants,
         gradients=trained * FLOAT32,
-        optimizer=_optimizer_bytes(trained, config, device),
-        activations=_kept_activations(shape, config, device, tokens, compute),
+        optimizer=_optimizer_bytes(trained, config, device, backend),
+        activations=inputs + kept + _dequantised(shape, config, compute),
         logits=LOGIT_COPIES * min(LOSS_CHUNK, tokens) * shape.vocabulary * FLOAT32,
-        runtime=RUNTIME[device, backend] if device == "cpu" else GPU_RUNTIME,
+        allocator=_holes(shape, config, tokens, compute) if device == "cpu" else 0,
+        runtime=RUNTIME[backend] if device == "cpu" else GPU_RUNTIME,
         loading=_loading_bytes(shape, weights + constants) if device == "cpu" else 0,
     )
 
@@ -151,7 +165,7 @@ def inference_memory(
         activations=(4 * shape.hidden + 3 * shape.intermediate) * bytes_per_parameter * min(cached_tokens, LOSS_CHUNK),
         logits=shape.vocabulary * FLOAT32,
         cache=in_cache if cache_bytes is None else cache_bytes,
-        runtime=RUNTIME["cpu", "transformers"] if device == "cpu" else GPU_RUNTIME,
+        runtime=SERVER_RUNTIME if device == "cpu" else GPU_RUNTIME,
     )
 
 
@@ -198,39 +212,59 @@ def _constants(shape: ModelShape, double: bool) -> int:
     return total
 
 
-def _optimizer_bytes(trained: int, config: TrainConfig, device: Device) -> int:
+def _optimizer_bytes(trained: int, config: TrainConfig, device: Device, backend: str) -> int:
+    """Two moments; Unsloth takes 32 bit for 8-bit ones on a CPU."""
     is_8bit = config.optimizer.endswith("8bit") or (config.optimizer == "auto" and device == "cuda")
-    if is_8bit and device == "cuda":
+    if is_8bit and not (device == "cpu" and backend == "unsloth"):
         return MOMENTS * (trained + FLOAT32 * math.ceil(trained / OPTIMIZER_BLOCK))
     return MOMENTS * FLOAT32 * trained
 
 
-def _kept_activations(shape: ModelShape, config: TrainConfig, device: Device, tokens: int, compute: int) -> int:
-    """What is alive when the backward pass begins, with the largest weight that it dequantises."""
-    layer = layer_activations(shape, config, compute) * tokens
-    largest = max((linear.weights for linear in shape.linear), default=0)
-    dequantised = largest * compute if config.method == "qlora" or shape.is_quantised else 0
-    is_checkpointed = config.use_gradient_checkpointing is True or (
-        config.use_gradient_checkpointing == "unsloth" and device == "cuda"
-    )
-    if is_checkpointed:
-        return shape.layers * tokens * shape.hidden * compute + layer + dequantised
-    return shape.layers * layer + dequantised
+def _is_checkpointed(config: TrainConfig, device: Device) -> bool:
+    wanted = config.use_gradient_checkpointing
+    return device == "cuda" if wanted == "unsloth" else wanted
+
+
+def _dequantised(shape: ModelShape, config: TrainConfig, compute: int) -> int:
+    """The largest weight that a layer's forward or backward pass turns back from 4 bit."""
+    is_quantised = config.method == "qlora" or shape.is_quantised
+    return max((layer.weights for layer in shape.linear), default=0) * compute if is_quantised else 0
 
 
 def layer_activations(shape: ModelShape, config: TrainConfig, compute: int) -> int:
-    """Bytes that autograd keeps of a decoder layer for each token.
+    """Bytes that autograd keeps of a decoder layer for each token, the mean over the layers."""
+    return int(sum(count * size for count, size in _kept_tensors(shape, config, compute)))
 
-    Both norms keep their input in float32; fused attention keeps queries, keys, values and its output; the
-    feed-forward layer the input of its activation and the factors of its product; a linear layer its input where its
-    own weight or an adapter learns, and the adapter the rank's width.
+
+def _kept_tensors(shape: ModelShape, config: TrainConfig, compute: int) -> Iterator[tuple[float, int]]:
+    """How many tensors of which bytes a token autograd keeps of a layer.
+
+    Both norms keep their input in float32, and what they made of it where their own weights learn; fused attention
+    keeps queries, keys, values and its output; the feed-forward layer the input of its activation and the factors of
+    its product; a linear layer its input where its weight or an adapter learns from it, and the adapter the rank's
+    width. Layers side by side in a module read the same input where it is as wide; the attention's last layer reads the
+    output that the attention keeps anyway.
     """
-    full = config.method == "full"
-    adapted = {layer.name.rsplit(".", 1)[-1] for layer in shape.adapted} if config.method in LORA else set()
-    reads = full or bool(adapted)
-    norms = 2 * shape.hidden * FLOAT32
-    attention = 2 * shape.query + 2 * shape.key_value
-    feed_forward = (3 if shape.is_gated else 1) * shape.intermediate
-    inputs = (2 * shape.hidden + shape.intermediate) if reads else 0
-    ranks = config.rank * len(shape.adapted) / max(1, shape.layers)
-    return int(norms + (attention + feed_forward + inputs + ranks) * compute)
+    is_full = config.method == "full"
+    yield 4 if is_full else 2, shape.hidden * FLOAT32
+    yield 2, shape.query * compute
+    yield 2, shape.key_value * compute
+    yield 3 if shape.is_gated else 1, shape.intermediate * compute
+    inputs = set()
+    for layer in shape.linear if is_full else shape.adapted:
+        module = layer.name.rpartition(".")[0]
+        inputs.add((module, shape.hidden if "att" in module.rpartition(".")[2] else layer.inputs))
+    for _, width in inputs:
+        yield 1 / shape.layers, width * compute
+    yield len(shape.adapted) / shape.layers, config.rank * compute
+
+
+def _holes(shape: ModelShape, config: TrainConfig, tokens: int, compute: int) -> int:
+    """What glibc's heap cannot reuse: a layer's activations and its largest dequantised weight, for each layer."""
+    kept = sum(
+        count * size * tokens
+        for count, size in _kept_tensors(shape, config, compute)
+        if size * tokens <= LARGEST_HEAP_BLOCK
+    )
+    dequantised = _dequantised(shape, config, compute)
+    return int(shape.layers * (kept + (dequantised if dequantised <= LARGEST_HEAP_BLOCK else 0)))
