@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.core.base_model import Quantisation, load_base, load_tokenizer, quantised_layers
+from tasks.core.base_model import Quantisation, load_base, load_tokenizer, quantised_layers, require_allowed_code
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
 from tasks.core.processes import emit
@@ -77,9 +77,10 @@ def load_trainable(
         initial: PEFT folder of the adapter to go on from.
 
     Raises:
-        ModelError: the model cannot be loaded, is not really quantised, or has no layer of a named kind; or the
-            initial adapter does not fit.
+        ModelError: the model cannot be loaded, needs code that the recipe does not allow, is not really quantised, or
+            has no layer of a named kind; or the initial adapter does not fit.
     """
+    require_allowed_code(model)
     backend = first_backend(config, current_device())
     try:
         load = _load_with_unsloth if backend == "unsloth" else _load_with_transformers
@@ -119,6 +120,7 @@ def _load_with_unsloth(config: TrainConfig, source: ModelSource, seed: int, work
             load_in_4bit=config.method == "qlora",
             use_gradient_checkpointing=checkpointing,
             use_exact_model_name=True,
+            trust_remote_code=source.trust_remote_code,
         )
     except (OSError, ValueError, RuntimeError, NotImplementedError) as error:
         if "out of memory" in str(error) or "can't allocate memory" in str(error):

@@ -198,6 +198,7 @@ def worker_environment(model: ModelSource, work: Path) -> Mapping[str, str]:
         "UNSLOTH_COMPILE_LOCATION": str(work / "unsloth_compiled_cache"),
         "UNSLOTH_DISABLE_STATISTICS": "1",
         "HF_DATASETS_CACHE": str(work / "datasets"),
+        "HF_MODULES_CACHE": str(work / "modules"),
         "TORCHINDUCTOR_CACHE_DIR": str(work / "inductor"),
         "TMPDIR": str(work / "tmp"),
         "TOKENIZERS_PARALLELISM": "false",
