@@ -82,6 +82,25 @@ FAMILIES = {
     "gemma": Family("gemma", QKVO, {"head_dim": 16}),
     "gemma 2": Family("gemma2", QKVO, {"head_dim": 16}),
     "gemma 3": Family("gemma3_text", QKVO, {"head_dim": 16}),
+    "gemma 3 that sees": Family(
+        "gemma3",
+        tuple(f"language_model.layers.{layer}.self_attn.{name}" for layer in range(2) for name in QKVO),
+        {
+            "text_config": {**SIZES, "head_dim": 16},
+            "vision_config": {
+                "hidden_size": 64,
+                "intermediate_size": 128,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 4,
+                "image_size": 28,
+                "patch_size": 14,
+            },
+            "mm_tokens_per_image": 4,
+            "boi_token_index": 5,
+            "eoi_token_index": 6,
+            "image_token_index": 7,
+        },
+    ),
     "phi 3 and 4": Family("phi3", ("qkv_proj", "o_proj"), {"pad_token_id": 0}),
     "phi moe": Family("phimoe", QKVO, {**EXPERTS, "pad_token_id": 0}),
     "glm": Family("glm", QKVO, {"head_dim": 16, "pad_token_id": 0}),
@@ -132,8 +151,8 @@ def tiny_config(family: Family) -> Any:
     """The family's own config class, of the tiny sizes."""
     from transformers import AutoConfig
 
-    settings = {**SIZES, "eos_token_id": 2, **family.settings}
-    return AutoConfig.for_model(family.model_type, **settings)
+    sizes = {} if "text_config" in family.settings else SIZES
+    return AutoConfig.for_model(family.model_type, **{**sizes, "eos_token_id": 2, **family.settings})
 
 
 def write_tiny_family(family: Family, folder: Path) -> Path:

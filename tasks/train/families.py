@@ -34,7 +34,7 @@ NAMED_LAYOUTS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 """By ``model_type``: the layouts that a family has had, of which the first that a model really has is taken."""
 ATTENTION_FAMILIES = frozenset({
-    "apertus", "cohere", "cohere2", "deepseek_v3", "ernie4_5", "exaone4", "gemma", "gemma2", "gemma3_text",
+    "apertus", "cohere", "cohere2", "deepseek_v3", "ernie4_5", "exaone4", "gemma", "gemma2", "gemma3", "gemma3_text",
     "glm", "glm4", "glm4_moe", "gpt2", "gpt_neox", "gpt_oss", "granite", "lfm2", "llama", "ministral3",
     "nemotron", "olmo", "olmo2", "olmo3", "phi3", "phimoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe",
     "qwen3_next", "seed_oss", "smollm3", "stablelm", "starcoder2",
