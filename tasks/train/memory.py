@@ -77,9 +77,14 @@ class MemoryEstimate:
 
     @property
     def total(self) -> int:
-        """The peak: of loading, or of the work itself."""
-        held: int = sum(asdict(self).values()) - self.runtime - self.loading
-        return self.runtime + max(self.loading, held)
+        """The peak of the process's resident memory: of loading, or of the work itself."""
+        return max(self.needed, self.runtime + self.loading)
+
+    @property
+    def needed(self) -> int:
+        """What must be free: the peak without the mapped pages, which the system takes back where it needs them."""
+        work: int = sum(asdict(self).values()) - self.loading
+        return work
 
     def splits(self) -> dict[str, int]:
         """The parts by name; loading is one that the others do not add to."""

@@ -67,11 +67,11 @@ class TrainingPlan:
 
     @property
     def fits_training(self) -> bool:
-        return self.training.total <= self.device.free
+        return self.training.needed <= self.device.free
 
     @property
     def fits_inference(self) -> bool:
-        return self.inference.total <= self.device.free
+        return self.inference.needed <= self.device.free
 
     @property
     def fits(self) -> bool:

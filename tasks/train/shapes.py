@@ -175,7 +175,7 @@ def model_shape(config: Config, train: TrainConfig) -> ModelShape:
         key_value=(getattr(text, "num_key_value_heads", None) or heads) * width,
         intermediate=feed_forward * (getattr(text, "num_experts_per_tok", None) or 1),
         heads=heads,
-        is_gated="gate" in " ".join(layer.name for layer in linear),
+        is_gated=any("gate" in name or ".w3." in name for name, _ in model.named_parameters()),
         vocabulary=text.vocab_size,
         is_quantised=bool(config.get("quantization_config")),
         stored_bytes=4 if str(config.get("dtype", config.get("torch_dtype"))).endswith("float32") else 2,

@@ -15,8 +15,9 @@ from tasks.core.home import PROJECT_ROOT
 from tasks.train.config import TrainConfig
 from tasks.train.devices import MemoryDevice
 from tasks.train.memory import trainable_parameters
-from tasks.train.planner import plan_training
+from tasks.train.planner import plan_training, planned_steps
 from tasks.train.shapes import catalogue, model_shape, read_config
+from tests.tiny_families import FAMILIES, tiny_config
 
 QWEN2 = {
     "model_type": "qwen2", "vocab_size": 320, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
@@ -36,6 +37,8 @@ PUBLISHED = {
     "meta-llama/Llama-3.1-70B": 70_553_706_496,
 }
 """As safetensors on the models' own pages count them."""
+FUSED_EXPERTS = {"qwen 3 next", "glm 4 moe", "deepseek 3"}
+"""PEFT puts adapters on their experts, which are one tensor and no linear layer; docs/planning.md says so."""
 CPU = MemoryDevice("CPU", "cpu", 8 * 10**9, 6 * 10**9)
 
 
@@ -82,6 +85,21 @@ def test_low_rank_counts_are_those_of_peft(config: dict[str, Any], settings: dic
         ),
     )
     assert trainable_parameters(shape, train) == adapted.get_nb_trainable_parameters()[0]
+
+
+@pytest.mark.parametrize("name", sorted(set(FAMILIES) - FUSED_EXPERTS))
+def test_every_family_is_counted_as_peft_counts_it(name: str) -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    config, train = tiny_config(FAMILIES[name]), training(method="lora")
+    shape = model_shape(config.to_dict(), train)
+    with torch.device("meta"):
+        bare = AutoModelForCausalLM.from_config(config)
+    assert shape.total_parameters == bare.num_parameters()
+    lora = LoraConfig(r=8, target_modules=list(shape.targets), task_type="CAUSAL_LM")
+    assert trainable_parameters(shape, train) == get_peft_model(bare, lora).get_nb_trainable_parameters()[0]
 
 
 def test_prompt_tuning_counts_are_those_of_peft_and_full_training_learns_everything() -> None:
@@ -142,3 +160,18 @@ def test_what_is_stored_in_4_bit_still_counts_its_full_parameters() -> None:
     stored = {**QWEN2, "quantization_config": {"load_in_4bit": True, "quant_method": "bitsandbytes"}}
     assert model_shape(stored, training()).is_quantised
     assert model_shape(stored, training()).total_parameters == model_shape(QWEN2, training()).total_parameters
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows", "steps"),
+    [
+        ({"max_steps": 60}, 10_000, 60),
+        ({"epochs": 1.0}, 100, 13),
+        ({"epochs": 3.0}, 96, 36),
+        ({"epochs": 0.01}, 10, 1),
+        ({"epochs": 0.5, "batch_size": 1, "accumulation_steps": 1}, 7, 4),
+    ],
+)
+def test_steps_are_those_of_the_rows_and_epochs(settings: dict[str, Any], rows: int, steps: int) -> None:
+    batch = {"batch_size": 2, "accumulation_steps": 4, **settings}
+    assert planned_steps(TrainConfig.model_validate({"method": "qlora", "warmup_steps": 0, **batch}), rows) == steps
