@@ -110,9 +110,12 @@ def test_the_next_run_resumes_training_and_publishes_once(retune: Retune) -> Non
 
 def test_prefect_shows_the_counts_the_progress_and_what_became_of_every_row(retune: Retune) -> None:
     with sqlite3.connect(retune.home / "prefect" / "prefect.db", timeout=30) as connection:
-        shown = dict(connection.execute("SELECT key, data FROM artifact WHERE key IS NOT NULL ORDER BY created"))
-    assert {"small-rows", "small-waterfall", "small-evaluation", "small-samples", "generate-progress"} <= set(shown)
-    whole = json.loads(json.loads(shown["small-waterfall"]))[-1]
+        found = connection.execute("SELECT key, data, task_run_id FROM artifact WHERE key IS NOT NULL ORDER BY created")
+        shown = {key: (data, task_run) for key, data, task_run in found}
+    assert {"small-rows", "small-waterfall", "small-evaluation", "small-samples"} <= set(shown)
+    share, task_run = shown["generate-progress"]
+    assert float(share) == 100 and task_run is not None
+    whole = json.loads(json.loads(shown["small-waterfall"][0]))[-1]
     stages = retune.report()["stages"]
     assert whole["distinct, kept"] == stages["validate"]["accepted"]
     assert whole["asked"] == stages["generate"]["quarantined"] + stages["validate"]["rows_in"]
