@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tasks.core.prompts import Prompt
 from tasks.core.prompts.rendering import Renderer
 from tasks.generate.config import GenerateConfig
-from tasks.generate.documents import TrainingDocuments, applies
+from tasks.generate.documents import Document, TrainingDocuments, applies
 from tasks.generate.plan import PlannedRow, Teacher, plan_rows
 from tasks.generate.rows import Row, rejected
 from tasks.generate.sampling import ExamplePool
@@ -54,10 +54,7 @@ class Blocks:
         pool = ExamplePool(self.documents)
         wanted = self.config.limits.rows
         while start < len(self.documents) and (wanted is None or tally.kept < wanted):
-            requests = block_requests(self.config, tally.kept, tally.asked)
-            stop = start + math.ceil(requests / sum(prompt.head.rows_per_document for prompt in self.prompts))
-            block = self.documents[start:stop]
-            start = stop
+            block, start = self._take(start, block_requests(self.config, tally.kept, tally.asked))
             yield [
                 plan
                 for prompt in self.prompts
@@ -70,6 +67,19 @@ class Blocks:
                     pool,
                 )
             ]
+
+    def _take(self, start: int, requests: int) -> tuple[list[Document], int]:
+        """The next documents that prompts are for, about so many requests' worth, and where the others begin."""
+        step = math.ceil(requests / sum(prompt.head.rows_per_document for prompt in self.prompts))
+        taken: list[Document] = []
+        planned = 0
+        while planned < requests and start < len(self.documents):
+            for document in self.documents[start : start + step]:
+                wanted = sum(one.head.rows_per_document for one in self.prompts if applies(one, document))
+                planned += wanted
+                taken += [document] if wanted else []
+            start += step
+        return taken, start
 
 
 def block_requests(config: GenerateConfig, kept: int, asked: int) -> int:

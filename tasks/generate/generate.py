@@ -29,7 +29,7 @@ from tasks.generate.rows import QUARANTINE, RowFile, columns_of_rows, row_schema
 from tasks.generate.tally import Tally
 from tasks.generate.writing import RowWriter
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)

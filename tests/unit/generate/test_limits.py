@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,18 @@ import pytest
 from tasks.core.errors import GenerationError
 from tasks.generate import blocks
 from tasks.generate.config import Limits
-from tests.unit.generate.stage import OUTPUT, PASSES, Teacher, fill, make_job, many_documents, write_prompt
+from tasks.generate.plan import PlannedRow
+from tasks.generate.writing import Outcome, RowWriter
+from tests.unit.generate.stage import (
+    OUTPUT,
+    PASSES,
+    Teacher,
+    fill,
+    make_job,
+    many_documents,
+    write_documents,
+    write_prompt,
+)
 
 
 def test_the_limit_of_rows_is_met_exactly_and_the_same_way_every_time(tmp_path: Path, teacher: Teacher) -> None:
@@ -26,6 +38,26 @@ def test_the_limit_of_rows_is_met_exactly_and_the_same_way_every_time(tmp_path: 
     assert max(numbers) > 60, "a fair sample of the documents, not the first ones"
     _, again, _ = fill(job, tmp_path, "run-2")
     assert again == rows
+
+
+def test_blocks_are_full_where_few_documents_have_what_a_prompt_reads(
+    tmp_path: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt = write_prompt(tmp_path, "write", "Write about {{ topic }}.", OUTPUT)
+    job = make_job(tmp_path, [prompt], limits=Limits(rows=40))
+    documents = [{"document_id": f"d{n}", "message": "m", "queue": "q", "topic": None if n % 10 else f"topic {n}"}
+                 for n in range(1000)]  # fmt: skip
+    write_documents(tmp_path / "collected", documents)
+    sizes: list[int] = []
+    write = RowWriter.write
+
+    def counted(writer: RowWriter, planned: Sequence[PlannedRow]) -> Outcome:
+        sizes.append(len(planned))
+        return write(writer, planned)
+
+    monkeypatch.setattr(RowWriter, "write", counted)
+    _, rows, _ = fill(job, tmp_path)
+    assert len(rows) == 40 and len(sizes) == 1 and 40 <= sizes[0] < 80
 
 
 def test_the_limit_of_rows_counts_what_the_judges_passed(tmp_path: Path, teacher: Teacher) -> None:
