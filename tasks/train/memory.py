@@ -11,10 +11,10 @@ Pure functions in bytes. What is counted, and where it is from:
 - Logits: in float32, in chunks of at most 256 tokens, as TRL's ``chunked_nll`` computes the loss.
 - Optimizers: two moments in float32, 8 bytes a trained parameter; 8-bit ones 2 bytes and a float32 for each 256
   (Dettmers et al. 2021, arXiv 2110.02861; block size of bitsandbytes).
-- Allocator, on a CPU: glibc gives blocks of up to 32 MiB back to the system only from the heap's end (mallopt(3),
-  M_MMAP_THRESHOLD), and each layer's temporary tensors leave holes between those that are kept. Measured with glibc
-  2.36: about a layer's activations and its largest dequantised weight for each layer, with gradient checkpointing too.
-  CUDA's caching allocator is taken to reuse them.
+- Allocator, on a CPU: glibc gives freed blocks back to the system only from its heap's end (mallopt(3)), and the
+  temporary tensors of each layer leave holes between those that are kept. Measured with glibc 2.36: about a layer's
+  activations and its largest dequantised weight for each layer, with gradient checkpointing too. CUDA's caching
+  allocator is taken to reuse them.
 - Loading: safetensors maps the file into memory, and its pages count for the process until they are copied.
 
 The runtime is what the libraries take once they are imported; measured, see docs/planning.md.
@@ -39,7 +39,6 @@ LOSS_CHUNK = 256
 LOGIT_COPIES = 5
 """Logits, their log-softmax, its exponential, the gradient of the loss, and that of the logits."""
 MIB = 2**20
-LARGEST_HEAP_BLOCK = 32 * MIB
 RUNTIME = {"transformers": 715 * MIB, "unsloth": 730 * MIB}
 SERVER_RUNTIME = 1800 * MIB
 """vLLM's three processes on a CPU."""
@@ -134,7 +133,7 @@ def training_memory(
     trained = trainable_parameters(shape, config)
     weights, constants = _training_weights(shape, config, compute, backend)
     tokens = (batch_size or config.batch_size) * (config.max_length + _virtual_tokens(config))
-    layer = layer_activations(shape, config, compute) * tokens
+    layer, dequantised = layer_activations(shape, config, compute) * tokens, _dequantised(shape, config, compute)
     kept = layer if (recomputed := _is_checkpointed(config, device)) else shape.layers * layer
     inputs = shape.layers * tokens * shape.hidden * compute if recomputed else 0
     return MemoryEstimate(
@@ -142,9 +141,9 @@ def training_memory(
         quantisation=constants,
         gradients=trained * FLOAT32,
         optimizer=_optimizer_bytes(trained, config, device, backend),
-        activations=inputs + kept + _dequantised(shape, config, compute),
+        activations=inputs + kept + dequantised,
         logits=LOGIT_COPIES * min(LOSS_CHUNK, tokens) * shape.vocabulary * FLOAT32,
-        allocator=_holes(shape, config, tokens, compute) if device == "cpu" else 0,
+        allocator=shape.layers * (layer + dequantised) if device == "cpu" else 0,
         runtime=RUNTIME[backend] if device == "cpu" else GPU_RUNTIME,
         loading=_loading_bytes(shape, weights + constants) if device == "cpu" else 0,
     )
@@ -262,14 +261,3 @@ def _kept_tensors(shape: ModelShape, config: TrainConfig, compute: int) -> Itera
     for _, width in inputs:
         yield 1 / shape.layers, width * compute
     yield len(shape.adapted) / shape.layers, config.rank * compute
-
-
-def _holes(shape: ModelShape, config: TrainConfig, tokens: int, compute: int) -> int:
-    """What glibc's heap cannot reuse: a layer's activations and its largest dequantised weight, for each layer."""
-    kept = sum(
-        count * size * tokens
-        for count, size in _kept_tensors(shape, config, compute)
-        if size * tokens <= LARGEST_HEAP_BLOCK
-    )
-    dequantised = _dequantised(shape, config, compute)
-    return int(shape.layers * (kept + (dequantised if dequantised <= LARGEST_HEAP_BLOCK else 0)))
