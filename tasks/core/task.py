@@ -1,9 +1,16 @@
-"""The policy that every stage's Prefect task shares: caching by the artifact's key, and retries by class of failure."""
+"""What the stages' Prefect tasks share: caching by the artifact's key, retries by class of failure, live progress."""
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+import logging
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import TaskRunContext
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 from prefect.tasks import exponential_backoff
@@ -12,9 +19,14 @@ from tasks.core.artifacts import ArtifactStore
 from tasks.core.errors import RetuneError
 from tasks.core.files import digest_of
 from tasks.core.home import Home
+from tasks.core.stage import OnProgress
 
 RETRIES = 2
 FIRST_DELAY_SECONDS = 10
+PROGRESS_EVERY_SECONDS = 5.0
+LAST_UPDATE_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
 
 
 def artifact_cache_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
@@ -67,3 +79,45 @@ def retry_policy() -> dict[str, Any]:
         "retry_jitter_factor": 0.5,
         "retry_condition_fn": can_retry,
     }
+
+
+@contextlib.contextmanager
+def progress_artifact(key: str) -> Iterator[OnProgress]:
+    """Show progress as a Prefect artifact of this run: made at the first news, renewed every few seconds, and last.
+
+    Runs may share a key: Prefect shows the newest artifact of each. It is written from a thread of its own, one update
+    at a time: Prefect's API may be slow, and the caller has an event loop to run. An update that fails is logged and
+    forgotten.
+    """
+    artifact: Any = None
+    update: Future[None] | None = None
+    untold: tuple[float, str] | None = None
+    written_at = float("-inf")
+
+    def write(share: float, note: str) -> None:
+        nonlocal artifact
+        try:
+            if artifact is None:
+                artifact = create_progress_artifact(100 * share, key=key, description=note)
+            else:
+                update_progress_artifact(artifact, 100 * share, description=note)
+        except Exception as error:
+            log.debug("the progress artifact was not written: %s", error)
+
+    def on_progress(share: float, note: str) -> None:
+        nonlocal update, untold, written_at
+        untold = (share, note)
+        if time.monotonic() - written_at >= PROGRESS_EVERY_SECONDS and (update is None or update.done()):
+            written_at = time.monotonic()
+            update, untold = thread.submit(contextvars.copy_context().run, write, share, note), None
+
+    thread = ThreadPoolExecutor(1, thread_name_prefix="progress-artifact")
+    try:
+        yield on_progress
+    finally:
+        if untold is not None:
+            update = thread.submit(contextvars.copy_context().run, write, untold[0], untold[1])
+        if update is not None:
+            with contextlib.suppress(TimeoutError):
+                update.result(LAST_UPDATE_SECONDS)
+        thread.shutdown(wait=False, cancel_futures=True)
