@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
-import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from tasks.core.errors import TrainingError
 from tasks.core.processes import emit
 from tasks.train.checkpoints import seal
+from tasks.train.speed import Pace, mfu, peak_memory_bytes
+from tasks.train.watch import LossWatch
 
 CURVE = ("loss", "learning_rate", "grad_norm")
 FLUSH_SECONDS = 10.0
@@ -74,11 +76,59 @@ class MlflowRun:
         self._client.set_terminated(self.id, status=status)
 
 
-class Recorder(TrainerCallback):
-    """Sends progress, logs the curve, seals checkpoints, and stops a run whose loss is no number."""
+class UntrackedRun:
+    """The run of a process that trains with another one, which does the logging."""
 
-    def __init__(self, run: MlflowRun) -> None:
-        self._run = run
+    id = ""
+
+    def log_parameters(self, parameters: Mapping[str, Any]) -> None:
+        """Nothing is logged twice."""
+
+    def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Nothing is logged twice."""
+
+    def end(self, status: str) -> None:
+        """There is no run to close."""
+
+
+class Recorder(TrainerCallback):
+    """Sends progress, logs the curve, seals checkpoints, and stops a run that learns nothing or is asked to stop.
+
+    Where a run is resumed, an entry ``{"resumed": step}`` joins the trainer's log: it is kept in the checkpoints.
+    Of several processes that train together each judges the loss, which they share, and the first one tells of it.
+
+    Args:
+        run: where the curve is logged live.
+        tokens: how many non-padding tokens were trained on so far in this process.
+        stop_requested: asked after each step; if it says so, a checkpoint is written and the training ends.
+        goes_on: whether the run began with an adapter that was trained before.
+    """
+
+    def __init__(
+        self,
+        run: MlflowRun | UntrackedRun,
+        tokens: Callable[[], int],
+        stop_requested: Callable[[], bool] = lambda: False,
+        goes_on: bool = False,
+    ) -> None:
+        self._run, self._tokens = run, tokens
+        self._stop_requested, self._goes_on = stop_requested, goes_on
+        self._watch: LossWatch | None = None
+        self._pace = Pace()
+        self._processes = 1
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._processes = args.world_size
+        self._watch = LossWatch(state.max_steps, args.get_warmup_steps(state.max_steps), self._goes_on)
+        if state.global_step:
+            self._watch.recall(state.log_history)
+            state.log_history.append({"resumed": state.global_step, "step": state.global_step})
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._pace.note(state.global_step, self._tokens())
+        if self._stop_requested():
+            control.should_save = True
+            control.should_training_stop = True
 
     def on_log(
         self,
@@ -91,23 +141,56 @@ class Recorder(TrainerCallback):
         if not logs or "loss" not in logs:
             return
         metrics = {name: float(logs[name]) for name in CURVE if name in logs}
-        check_finite(metrics, state.global_step)
-        emit(step=state.global_step, total=state.max_steps, loss=metrics["loss"])
+        if self._watch is not None:
+            self._watch.see(state.global_step, metrics["loss"], metrics.get("grad_norm"))
+        if not state.is_world_process_zero:
+            return
+        if (speed := self._pace.recent_tokens_per_second) is not None:
+            metrics["tokens_per_second"] = speed * self._processes  # their batches are of about one size
+        emit(
+            step=state.global_step,
+            total=state.max_steps,
+            seconds_left=self._pace.seconds_left(state.max_steps),
+            **{name: value for name, value in metrics.items() if name != "grad_norm"},
+        )
         self._run.log_metrics(state.global_step, metrics)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        seal(Path(args.output_dir or "") / f"checkpoint-{state.global_step}")
+        PartialState().wait_for_everyone()  # each process has files of its own in the checkpoint
+        if state.is_world_process_zero:
+            seal(Path(args.output_dir or "") / f"checkpoint-{state.global_step}")
+
+    def finish(self, step: int, parameters: int, device: str, trains_all: bool, trained_token_share: float) -> Cost:
+        """What the training took, logged as the run's last metrics.
+
+        Args:
+            step: the last one.
+            parameters: all of the model.
+            device: its name, as torch gives it.
+            trains_all: whether every weight was trained.
+            trained_token_share: of all tokens, those with a label.
+        """
+        speed = self._pace.tokens_per_second
+        used = None if speed is None else mfu(speed, parameters, device, trains_all)
+        cost = Cost(peak_memory_bytes(), None if speed is None else speed * self._processes, used)
+        found = {**asdict(cost), "trained_token_share": trained_token_share}
+        self._run.log_metrics(step, {name: float(value) for name, value in found.items() if value is not None})
+        return cost
 
 
-def check_finite(metrics: Mapping[str, float], step: int) -> None:
-    """Raise a TrainingError when loss or gradient is no finite number."""
-    for name in ("loss", "grad_norm"):
-        if not math.isfinite(metrics.get(name, 0.0)):
-            raise TrainingError(
-                f"The {name.replace('_norm', 'ient')} became {metrics[name]} at step {step}",
-                where=f"step {step}",
-                remedy="lower train.learning_rate, raise train.warmup_steps, or try compute_dtype: float32",
-            )
+@dataclass(frozen=True)
+class Cost:
+    """What a training took.
+
+    Attributes:
+        peak_memory_bytes: of the process, or of what it reserved on the GPU.
+        tokens_per_second: non-padding tokens of all processes, without the first step; None where there is no other.
+        mfu: model FLOPs utilisation, 0 to 1; None on devices whose peak is not known.
+    """
+
+    peak_memory_bytes: int
+    tokens_per_second: float | None
+    mfu: float | None
 
 
 def write_loss_curve(path: Path, history: Sequence[Mapping[str, Any]]) -> list[float]:

@@ -12,6 +12,8 @@ from tasks.core.errors import TrainingError
 
 RECENT = 10
 """Logged losses of a median, and how many logged steps in a row a fault must show before it counts."""
+BEGINNING = 3
+"""Logged losses at the start, before a learning rate that is far too high shows."""
 DIVERGED = 2.0
 """How many times the best median a later one is when the run diverges."""
 NO_GRADIENT = 1e-7
@@ -28,7 +30,8 @@ class LossWatch:
     """Stops a training whose loss is no number, diverges, or stays flat.
 
     A loss diverges when, for 10 logged steps in a row, the median of the last 10 is above twice the best such median
-    and above the first, and nearly all of them lie above nearly all of the best 10. It is flat when, for 20 logged
+    and above the first, and nearly all of them lie above nearly all of the best 10; or above twice the median of the
+    first 3 losses, and nearly all of them above those, where a run comes apart at once. It is flat when, for 20 logged
     steps in a row, the mean of the latest window (50 steps, or a quarter of a longer run) is not below that of the
     first by more than half a percent or one standard error, though a fall by 3 % would have shown, nor noticeably
     below that of the first 10, 20 or 50 steps.
@@ -88,16 +91,17 @@ class LossWatch:
             self._first = self._first or latest
             if not self._best or median(latest) < median(self._best):
                 self._best = latest
-            self._count("diverging", self._is_above_best(latest))
+            self._count("diverging", self._is_diverging(latest))
 
     def _count(self, fault: str, shows: bool) -> int:
         self._in_a_row[fault] = self._in_a_row[fault] + 1 if shows else 0
         return self._in_a_row[fault]
 
-    def _is_above_best(self, latest: Sequence[float]) -> bool:
-        now = median(latest)
-        stands_apart = sorted(latest)[1] > sorted(self._best)[-2]
-        return now > DIVERGED * median(self._best) and now > median(self._first) and stands_apart
+    def _is_diverging(self, latest: Sequence[float]) -> bool:
+        beginning = self._losses[:BEGINNING]
+        came_apart = len(self._losses) >= RECENT + BEGINNING and _is_far_above(latest, beginning, max(beginning))
+        is_above_best = _is_far_above(latest, self._best, sorted(self._best)[-2])
+        return came_apart or (is_above_best and median(latest) > median(self._first))
 
     def _require_gradient(self, step: int, loss: float) -> None:
         has_learnt_all = self._had_gradient and loss <= LEARNT
@@ -116,7 +120,7 @@ class LossWatch:
             raise TrainingError(
                 f"The loss diverges: the median of the last {RECENT} logged steps is"
                 f" {median(self._losses[-RECENT:]):.3g}, after {median(self._best):.3g} at best and"
-                f" {median(self._first):.3g} at first",
+                f" {median(self._losses[:BEGINNING]):.3g} at first",
                 where=f"step {step}",
                 remedy="lower train.learning_rate, to a third say, raise train.warmup_steps, or lower train.rank; where"
                 " compute_dtype is bfloat16, try float32",
@@ -137,6 +141,11 @@ class LossWatch:
                 " trained can be learnt from what stands before it, and that train.chat_template is the model's; where"
                 " the base knows the task already, train fewer steps",
             )
+
+
+def _is_far_above(latest: Sequence[float], before: Sequence[float], highest: float) -> bool:
+    """Whether the median is, and all of the latest losses but one are above the highest that counts of those before."""
+    return median(latest) > DIVERGED * median(before) and sorted(latest)[1] > highest
 
 
 def _is_flat(first: Sequence[float], latest: Sequence[float]) -> bool:

@@ -83,6 +83,13 @@ def test_the_numbers_of_a_divergence_are_in_the_message() -> None:
     assert "where:  step 48" in said  # nine of ten are above the best from step 39 on
 
 
+def test_a_loss_that_comes_apart_within_the_first_steps_is_stopped_too() -> None:
+    said = stopped(LossWatch(100, 0), [2.0, 2.2, 1.9, 4.0] + [9.0, 11.0] * 20)
+    assert said is not None
+    assert "is 10, after 9 at best and 2 at first" in said
+    assert "step 22" in said
+
+
 def test_a_spike_of_a_few_steps_is_not_a_divergence() -> None:
     assert stopped(LossWatch(100, 0), [1.0] * 30 + [9.0] * 5 + [1.0] * 30) is None
 

@@ -1,0 +1,154 @@
+"""How fast a training is and how much memory it takes: tokens a second, peak memory, model FLOPs utilisation."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+RECENT_STEPS = 10
+PEAK_FLOPS = (
+    (r"T4", 65e12),  # float16: the card has no bfloat16
+    (r"A10", 125e12),
+    (r"A10G", 70e12),
+    (r"A100[ -].*", 312e12),
+    (r"L4", 121e12),
+    (r"L40S", 362e12),
+    (r"H100 PCIe", 756e12),
+    (r"H100( 80GB HBM3| SXM.*)?", 989e12),
+    (r"H200( SXM.*)?", 989e12),
+    (r"B200", 2250e12),
+    (r"RTX 3090", 71e12),
+    (r"RTX 4090", 165e12),
+    (r"RTX 5090", 209e12),
+)
+"""Dense bfloat16 FLOP/s with float32 accumulation, by the name that torch gives a card, brands left out.
+
+Source: NVIDIA's data sheets of each card, and the white papers of the GA102, AD102 and GB202 chips for the RTX cards.
+Where a sheet states the rate with sparsity alone, half of it.
+"""
+BRANDS = re.compile(r"^(NVIDIA |Tesla |GeForce )+")
+
+
+def peak_flops(device_name: str) -> float | None:
+    """The peak of a card in FLOP/s; None where it is not in the table, is a slice of one (MIG), or is no GPU."""
+    name = BRANDS.sub("", device_name)
+    return next((peak for pattern, peak in PEAK_FLOPS if re.fullmatch(pattern, name) and "MIG" not in name), None)
+
+
+def mfu(tokens_per_second: float, parameters: int, device_name: str, trains_all: bool) -> float | None:
+    """Model FLOPs utilisation: the arithmetic that the model needs, over what the card can do (0 to 1).
+
+    After Chowdhery et al. 2022 (PaLM, arXiv 2204.02311), appendix B, without attention over the sequence: 6 N FLOPs a
+    token, 2 N each forward, for the gradients of the activations and for those of the weights. Frozen weights need no
+    gradients: 4 N. What is computed again to save memory does not count.
+
+    Args:
+        tokens_per_second: non-padding tokens.
+        parameters: N, all of the model.
+        device_name: as torch gives it.
+        trains_all: whether every weight is trained.
+
+    Returns:
+        None where the card's peak is not known.
+    """
+    peak = peak_flops(device_name)
+    return None if peak is None else (6 if trains_all else 4) * parameters * tokens_per_second / peak
+
+
+def peak_memory_bytes() -> int:
+    """The most memory of this process so far: reserved on the GPU where there is one, else resident (VmHWM).
+
+    Source of VmHWM: the kernel's Documentation/filesystems/proc.rst; other systems' getrusage says the same.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_reserved())
+    return peak_resident_bytes()
+
+
+def peak_resident_bytes() -> int:
+    """The most main memory that this process has held."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        lines = status.read_text(encoding="ascii", errors="replace").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class TokenCounter:
+    """Counts the tokens that a model is given in training, padding left out.
+
+    A hook on the model sees every batch, whichever trainer is around it. The sums stay on the device until they are
+    asked for, so that no step waits for them.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._sum: Any = 0
+        model.register_forward_pre_hook(self._see, with_kwargs=True)
+
+    @property
+    def total(self) -> int:
+        """Tokens of this process so far."""
+        return int(self._sum)
+
+    def _see(self, model: Any, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if not model.training:
+            return
+        mask = named.get("attention_mask")
+        if mask is not None and mask.dim() == 2:
+            self._sum = self._sum + mask.detach().sum()
+            return
+        ids = named.get("input_ids", positional[0] if positional else None)
+        if ids is not None:  # packed without padding: every token is one
+            self._sum = self._sum + ids.numel()
+
+
+class Pace:
+    """Tokens a second and seconds a step, without the first step, in which kernels are compiled and data skipped."""
+
+    def __init__(self) -> None:
+        self._begun: tuple[float, int, int] | None = None
+        self._recent: deque[tuple[float, int, int]] = deque(maxlen=RECENT_STEPS + 1)
+
+    def note(self, step: int, tokens: int, now: float | None = None) -> None:
+        """Note the end of a step.
+
+        Args:
+            step: the optimizer step.
+            tokens: of all steps so far.
+            now: seconds of a monotonic clock.
+        """
+        at = (time.monotonic() if now is None else now, step, tokens)
+        self._begun = self._begun or at
+        self._recent.append(at)
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """From the end of the first step to the last; None before the second."""
+        return _tokens_per_second(self._begun, self._recent[-1] if self._recent else None)
+
+    @property
+    def recent_tokens_per_second(self) -> float | None:
+        """Over the last steps; None before the second."""
+        return _tokens_per_second(self._recent[0], self._recent[-1]) if self._recent else None
+
+    def seconds_left(self, total_steps: int) -> float | None:
+        """How long the rest takes if it goes on as in the last steps; None before the second."""
+        if not self._recent:
+            return None
+        (began, first, _), (now, last, _) = self._recent[0], self._recent[-1]
+        return None if last == first else (now - began) / (last - first) * max(0, total_steps - last)
+
+
+def _tokens_per_second(begin: tuple[float, int, int] | None, end: tuple[float, int, int] | None) -> float | None:
+    if begin is None or end is None or end[0] <= begin[0]:
+        return None
+    return (end[2] - begin[2]) / (end[0] - begin[0])
