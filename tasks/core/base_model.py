@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.core.config import ModelSource, Section
@@ -43,13 +44,16 @@ def require_allowed_code(model: ModelSource) -> None:
     check_remote_code(model, config)
 
 
-def load_base(model: ModelSource, dtype: torch.dtype, quantisation: Quantisation | None) -> PreTrainedModel:
-    """Load a base model on this machine's device: the first GPU, or the CPU.
+def load_base(
+    model: ModelSource, dtype: torch.dtype, quantisation: Quantisation | None, to_be_sharded: bool = False
+) -> PreTrainedModel:
+    """Load a base model on this process's device: its GPU, the first one where it is alone, or the CPU.
 
     Args:
         model: folder or hub id; a hub repository that is quantised already keeps its own settings.
         dtype: of everything that is not quantised, and of the computation.
         quantisation: None loads the weights as they are.
+        to_be_sharded: FSDP will move it, and wants 4-bit weights stored as ``dtype``.
 
     Raises:
         ModelError: the model is quantised although a full one was asked for, it cannot be loaded, or it needs code of
@@ -70,18 +74,17 @@ def load_base(model: ModelSource, dtype: torch.dtype, quantisation: Quantisation
             )
         settings = {}
         if quantisation is not None and not quantised_already:
-            if config.model_type == "falcon":
-                _give_falcon_plain_layers()
+            give_falcon_plain_layers()
             settings["quantization_config"] = BitsAndBytesConfig(
                 load_in_4bit=True,
                 bnb_4bit_quant_type=quantisation.quant_type,
                 bnb_4bit_use_double_quant=quantisation.double_quantisation,
                 bnb_4bit_compute_dtype=dtype,
+                bnb_4bit_quant_storage=dtype if to_be_sharded else torch.uint8,
             )
-        device = "cuda:0" if torch.cuda.is_available() else "cpu"
-        loaded = AutoModelForCausalLM.from_pretrained(
-            model.path, **pinned(model), dtype=dtype, device_map={"": device}, **settings
-        )
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+        place = {} if to_be_sharded else {"device_map": {"": device}}
+        loaded = AutoModelForCausalLM.from_pretrained(model.path, **pinned(model), dtype=dtype, **place, **settings)
     except (OSError, ValueError) as error:
         if isinstance(error, ModelError):
             raise
@@ -107,7 +110,7 @@ def load_tokenizer(model: ModelSource) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _give_falcon_plain_layers() -> None:
+def give_falcon_plain_layers() -> None:
     """Let Falcon be built of PyTorch's own linear layers, which compute the same as its subclass of them.
 
     transformers 5.17 quantises a layer whose type is ``torch.nn.Linear`` itself, and leaves Falcon in 16 bit.

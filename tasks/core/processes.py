@@ -142,6 +142,7 @@ def run_worker(
     timeout_s: float,
     on_event: Callable[[dict[str, Any]], None] = lambda event: None,
     environment: Mapping[str, str] | None = None,
+    launcher: Sequence[str] = ("-m",),
 ) -> dict[str, Any]:
     """Run ``python -m module job.json`` and return the result it wrote.
 
@@ -155,6 +156,7 @@ def run_worker(
         timeout_s: seconds after which its tree is ended.
         on_event: called with every event.
         environment: added to this process's environment.
+        launcher: what stands between ``python`` and the module, where another module starts it.
 
     Raises:
         RetuneError: the worker's own typed error, rebuilt here.
@@ -170,7 +172,7 @@ def run_worker(
     with (
         os.fdopen(read_end, encoding="utf-8", errors="replace") as output,
         log.open("a", encoding="utf-8") as log_file,
-        running([sys.executable, "-m", module, str(job_file)], log=write_end, environment=environment) as process,
+        running([sys.executable, *launcher, module, str(job_file)], log=write_end, environment=environment) as process,
     ):
         os.close(write_end)
         for line in _lines_until(output, process, deadline):
@@ -238,12 +240,14 @@ def _error_class(name: str) -> type[RetuneError]:
 
 
 def emit(**event: Any) -> None:
-    """Send an event from a worker to its parent."""
+    """Send an event from a worker to its parent; of processes that train together only the first speaks."""
+    if os.environ.get("RANK", "0") != "0":
+        return
     print(EVENT_PREFIX + json.dumps(event), flush=True)
 
 
-def worker_main(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """The body of a worker's ``__main__``: read the job, do it, write the result or the typed error."""
+def worker_main(work: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+    """The body of a worker's ``__main__``: read the job, do it, write its result, if any, or the typed error."""
     job_file = Path(sys.argv[1])
     result_file = job_file.with_name("result.json")
     try:
@@ -262,4 +266,5 @@ def worker_main(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         }
         write_json(result_file, {"error": failed})
         raise
-    write_json(result_file, result)
+    if result is not None:
+        write_json(result_file, result)

@@ -94,13 +94,18 @@ def _plain(value: Any) -> Any:
     return getattr(value, "value", value)
 
 
-def save_adapter(model: Any, config: TrainConfig, folder: Path, work: Path) -> None:
+def save_adapter(model: Any, config: TrainConfig, folder: Path, work: Path, weights: Any = None) -> None:
     """Write a trained adapter for the untouched base, in safetensors.
 
     PiSSA's becomes a LoRA of twice the rank: what was learned, less what was taken out of the base.
+
+    Args:
+        model: PEFT's.
+        config: how the adapter began.
+        folder: where to.
+        work: where its start was kept.
+        weights: the model's state by name, where its own parameters are only parts of it; None: its own.
     """
-    if config.init_weights == "pissa":
-        model.save_pretrained(folder, path_initial_model_for_weight_conversion=str(work / PISSA_START))
-    else:
-        model.save_pretrained(folder)
+    start = {"path_initial_model_for_weight_conversion": str(work / PISSA_START)}
+    model.save_pretrained(folder, state_dict=weights, **(start if config.init_weights == "pissa" else {}))
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card; publish writes a real one

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.core.base_model import Quantisation, load_base, load_tokenizer, quantised_layers, require_allowed_code
+from tasks.core.base_model import (
+    Quantisation,
+    give_falcon_plain_layers,
+    load_base,
+    load_tokenizer,
+    quantised_layers,
+    require_allowed_code,
+)
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
 from tasks.core.processes import emit
@@ -111,6 +118,7 @@ def _load_with_unsloth(config: TrainConfig, source: ModelSource, seed: int, work
     checkpointing = (
         False if on_cpu and config.use_gradient_checkpointing == "unsloth" else config.use_gradient_checkpointing
     )
+    give_falcon_plain_layers()
     try:
         base, tokenizer = FastLanguageModel.from_pretrained(
             source.path,
@@ -155,7 +163,8 @@ def _load_with_transformers(config: TrainConfig, source: ModelSource, seed: int,
     wanted = config.use_gradient_checkpointing
     checkpointing = torch.cuda.is_available() if wanted == "unsloth" else wanted
     # A full fine-tuning keeps its weights in float32 and computes in dtype: bfloat16 cannot hold its small updates.
-    base = load_base(source, torch.float32 if config.method == "full" else dtype, quantisation)
+    held_in = torch.float32 if config.method == "full" else dtype
+    base = load_base(source, held_in, quantisation, to_be_sharded=config.sharding == "fsdp")
     base.config.use_cache = False
     if quantisation is not None:
         base = prepare_model_for_kbit_training(

@@ -122,6 +122,13 @@ class TrainConfig(Section):
     )
     packing: bool = Field(False, description="several rows in one sequence, kept apart")
 
+    processes: int = Field(
+        1, ge=1, description="that train together, one a GPU; a step then holds so many times batch_size rows"
+    )
+    sharding: Literal["none", "fsdp"] = Field(
+        "none", description="none: each process holds the whole model (DDP); fsdp: each holds a part of it"
+    )
+
     save_steps: int = Field(50, ge=1, description="steps between checkpoints")
     timeout_minutes: float = Field(60, gt=0)
 

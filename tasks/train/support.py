@@ -47,6 +47,8 @@ def why_not_unsloth(config: TrainConfig, device: Device | None = None) -> str | 
         return "unsloth quantises to nf4 only"
     if config.method == "qlora" and not config.double_quantisation:
         return "unsloth always quantises doubly"
+    if config.processes > 1:
+        return "unsloth trains in one process only"
     if device == "cpu" and config.packing:
         return "unsloth packs no rows on a CPU"
     if device == "cpu" and config.optimizer == "adamw_8bit" and config.backend == "auto":
@@ -75,5 +77,9 @@ def _refused_by_method(config: TrainConfig) -> Iterator[str]:
             yield "method full has no adapter to go on from: use initial_adapter fresh"
         if config.init_weights != "default":
             yield f"the champion's weights replace those of {config.init_weights}: use init_weights default"
+    if config.sharding == "fsdp" and config.processes == 1:
+        yield "fsdp shares a model among processes, and there is one: use processes 2 or more, or sharding none"
+    if config.sharding == "fsdp" and config.method not in LORA:
+        yield f"method {config.method} is not sharded: use sharding none, or method lora or qlora"
     if config.packing and config.method == "prompt_tuning":
         yield "the virtual tokens stand once before a sequence, so rows cannot be packed: use packing false"

@@ -20,6 +20,7 @@ from tasks.core.progress import Advance, progress, say
 from tasks.core.stage import StageContext
 from tasks.train.config import TrainConfig
 from tasks.train.guards import out_of_memory_kills, require_quiet_machine, require_room
+from tasks.train.launch import launcher
 
 VERSION = 3
 EXPERIMENT = "retune"
@@ -161,6 +162,7 @@ class TrainJob:
                     timeout_s=config.timeout_minutes * 60,
                     on_event=on_event,
                     environment=worker_environment(self.model, work),
+                    launcher=launcher(config),
                 )
             except ChildError as error:
                 if out_of_memory_kills() > killed_before:

@@ -63,6 +63,10 @@ def new_trainer(config: TrainConfig, loaded: Trainable, tokenizer: Any, rows: An
     )
     with kept_in_float32(loaded.model):
         trainer = SFTTrainer(model=loaded.model, processing_class=tokenizer, train_dataset=rows, args=arguments)
+    if config.sharding == "fsdp":
+        from peft.utils.other import fsdp_auto_wrap_policy
+
+        trainer.accelerator.state.fsdp_plugin.auto_wrap_policy = fsdp_auto_wrap_policy(trainer.model)
     if config.lora_plus_ratio is not None:
         trainer.optimizer = lora_plus_optimizer(trainer, config.lora_plus_ratio)
     return trainer

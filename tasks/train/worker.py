@@ -24,14 +24,17 @@ from tasks.train.chat_templates import with_chat_template
 from tasks.train.checkpoints import newest_intact, step_of
 from tasks.train.config import TrainConfig
 from tasks.train.guards import require_memory
+from tasks.train.launch import rank
 from tasks.train.masking import masking_proof
 from tasks.train.stopping import StopRequest
 
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
 
-def train(job: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
+def train(job: dict[str, Any], stop: StopRequest) -> dict[str, Any] | None:
     """Train an adapter, or with method full a whole model.
+
+    Of several processes that train together each does all of this, and what the first one writes and returns counts.
 
     Args:
         job: ``config``, ``model``, ``seed``, ``training_set`` (a Parquet file), ``fraction`` of it, ``initial`` (the
@@ -40,11 +43,14 @@ def train(job: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
         stop: asked after each step.
 
     Returns:
-        row counts, and the details of the stage's summary.
+        row counts, and the details of the stage's summary; None of another than the first process.
     """
     config, source = TrainConfig.model_validate(job["config"]), ModelSource.model_validate(job["model"])
     out, work, seed = Path(job["out"]), Path(job["work"]), int(job["seed"])
     os.chdir(work)
+    if rank() > 0:
+        out = work / f"process-{rank()}"
+        out.mkdir(exist_ok=True)
     if config.backend != "transformers" and unsloth_comes_first(config):
         import unsloth  # noqa: F401  it patches transformers and trl, so it comes before them
     import torch
@@ -69,8 +75,10 @@ def train(job: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
         write_json(out / "masking.json", proof)
         write_json(out / "mix.json", prepared.mix)
         write_json(out / "tokens.json", {"end_of_turn": tokenizer.eos_token_id, "samples": prepared.samples})
-        details = run(trainer, job, config, work, out, stop)
-    save(trainer.model, tokenizer, config, out, work)
+        details = run(trainer, job, config, work, out, stop, proof["trained_token_share"])
+    save(trainer, tokenizer, config, out, work)
+    if rank() > 0:
+        return None
     trainable, total = count_parameters(trainer.model)
     return {
         **prepared.counts,
@@ -86,6 +94,7 @@ def train(job: dict[str, Any], stop: StopRequest) -> dict[str, Any]:
             "over_length": asdict(prepared.over_length),
             "mix": prepared.mix["groups"],
             "fraction": fraction,
+            "processes": config.processes,
             "initial_adapter": initial,
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
             "dtype": str(loaded.dtype).removeprefix("torch."),
@@ -102,7 +111,13 @@ def unsloth_comes_first(config: TrainConfig) -> bool:
 
 
 def run(
-    trainer: Any, job: dict[str, Any], config: TrainConfig, work: Path, out: Path, stop: StopRequest
+    trainer: Any,
+    job: dict[str, Any],
+    config: TrainConfig,
+    work: Path,
+    out: Path,
+    stop: StopRequest,
+    trained_token_share: float,
 ) -> dict[str, Any]:
     """Train to the end, from the newest intact checkpoint if there is one.
 
@@ -110,19 +125,27 @@ def run(
         ChildError: the process was asked to stop; the checkpoint it wrote is gone on from.
         TrainingError: the loss says that going on is of no use.
     """
+    import torch
+    from accelerate import PartialState
     from transformers import set_seed
 
-    from tasks.train.tracking import MlflowRun, Recorder, write_loss_curve
+    from tasks.train.curves import draw_loss_curve
+    from tasks.train.speed import TokenCounter
+    from tasks.train.tracking import MlflowRun, Recorder, UntrackedRun, write_loss_curve
 
     optimizer = str(getattr(trainer.args.optim, "value", trainer.args.optim))
     if config.optimizer not in ("auto", optimizer):
         emit(note=f"the backend takes the optimizer {optimizer} in place of {config.optimizer}")
-    checkpoint = newest_intact(work, say=lambda text: emit(note=text))
+    with PartialState().main_process_first():
+        checkpoint = newest_intact(work, say=lambda text: emit(note=text))
     if checkpoint is not None:
         emit(note=f"resuming from step {step_of(checkpoint)}", resumed_from=step_of(checkpoint))
-    tracked = MlflowRun(**job["mlflow"], id_file=work / "mlflow_run_id")
+    tracked = UntrackedRun() if rank() else MlflowRun(**job["mlflow"], id_file=work / "mlflow_run_id")
     tracked.log_parameters({"model": job["model"]["path"], "seed": job["seed"], **config.model_dump(mode="json")})
-    trainer.add_callback(Recorder(tracked))
+    parameters, counter = count_parameters(trainer.model)[1], TokenCounter(trainer.model)
+    goes_on = job.get("initial") is not None
+    recorder = Recorder(tracked, lambda: counter.total, lambda: stop.requested, goes_on)
+    trainer.add_callback(recorder)
     # Whatever was drawn while loading, a resumed and an undisturbed run begin alike.
     set_seed(int(job["seed"]))
     status = "FAILED"
@@ -137,10 +160,15 @@ def run(
                 where=str(work),
                 remedy="run again: it goes on from there",
             )
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+        cost = recorder.finish(
+            trainer.state.global_step, parameters, device, config.method == "full", trained_token_share
+        )
         status = "FINISHED"
     finally:
         tracked.end(status)
     losses = write_loss_curve(out / "loss.csv", trainer.state.log_history)
+    draw_loss_curve(trainer.state.log_history, out / "report" / "loss.png")
     resumed = step_of(checkpoint) if checkpoint else None
     return {
         "steps": trainer.state.global_step,
@@ -150,17 +178,19 @@ def run(
         "batch_size": config.batch_size,
         "accumulation_steps": config.accumulation_steps,
         "resumed_from": resumed,
+        **asdict(cost),
         "seconds": round(time.monotonic() - started, 3),
         "mlflow_run_id": tracked.id,
     }
 
 
-def save(model: Any, tokenizer: Any, config: TrainConfig, out: Path, work: Path) -> None:
+def save(trainer: Any, tokenizer: Any, config: TrainConfig, out: Path, work: Path) -> None:
     """Write what was trained, and the tokenizer with its chat template; every weight must be a finite number."""
     import torch
 
     from tasks.train.adapters import save_adapter
 
+    model = trainer.model
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and not torch.isfinite(parameter).all():
             raise TrainingError("The trained model has weights that are no numbers", where=name)
@@ -170,7 +200,8 @@ def save(model: Any, tokenizer: Any, config: TrainConfig, out: Path, work: Path)
         model.config.use_cache = True
         model.save_pretrained(folder)
     else:
-        save_adapter(model, config, folder, work)
+        shards = trainer.accelerator.get_state_dict(trainer.model_wrapped) if config.sharding == "fsdp" else None
+        save_adapter(model, config, folder, work, shards)
     tokenizer.save_pretrained(folder)
 
 

@@ -79,6 +79,9 @@ UNSLOTH: dict[str, Any] = {"max_steps": 10, "backend": "unsloth"}
         ({"max_steps": 10, "method": "full", "initial_adapter": "champion"}, "use initial_adapter fresh"),
         ({"max_steps": 10, "init_weights": "loftq", "initial_adapter": "champion"}, "use init_weights default"),
         ({"max_steps": 10, "method": "prompt_tuning", "packing": True}, "use packing false"),
+        ({**UNSLOTH, "processes": 2}, "one process only: use backend transformers"),
+        ({"max_steps": 10, "sharding": "fsdp"}, "use processes 2 or more"),
+        ({"max_steps": 10, "sharding": "fsdp", "processes": 2, "method": "full"}, "use sharding none"),
     ],
 )
 def test_what_cannot_run_is_refused_with_what_to_use_instead(changes: dict[str, Any], says: str) -> None:

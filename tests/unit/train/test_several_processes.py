@@ -1,0 +1,48 @@
+"""Two processes that train together by ``accelerate launch``: here on the CPU (gloo), on GPUs by the same code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.core.artifacts import ArtifactRef
+from tasks.core.config import ModelSource
+from tasks.core.home import Home
+from tasks.core.stage import StageResult, run_stage
+from tasks.train.launch import launcher
+from tasks.train.train import TrainJob
+from tests.unit.train.trial import settings
+
+pytestmark = pytest.mark.slow
+
+
+def train(model: Path, training_set: ArtifactRef, home: Path, **changes: Any) -> StageResult:
+    config = settings(max_steps=None, epochs=1, save_steps=3, **changes)
+    return run_stage(TrainJob(config, ModelSource(path=str(model)), training_set, seed=7), Home(home), "night")
+
+
+def test_two_processes_learn_what_one_learns_from_the_same_rows(
+    tiny_model: Path, training_set: ArtifactRef, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    alone = train(tiny_model, training_set, tmp_path / "alone", batch_size=4)
+    together = train(tiny_model, training_set, tmp_path / "together", batch_size=2, processes=2)
+    found = [result.ref.manifest()["summary"]["details"] for result in (alone, together)]
+    assert [one["steps"] for one in found] == [8, 8]
+    assert [one["processes"] for one in found] == [1, 2]
+    weights = [load_file(result.ref.folder / "adapter" / "adapter_model.safetensors") for result in (alone, together)]
+    assert all((value - weights[1][name]).abs().max() < 1e-4 for name, value in weights[0].items())
+    curves = [(result.ref.folder / "loss.csv").read_text().splitlines() for result in (alone, together)]
+    assert len(curves[0]) == len(curves[1]) == 9
+
+
+def test_shards_are_asked_for_where_the_recipe_asks_for_them() -> None:
+    assert launcher(settings()) == ("-m",)
+    sharded = launcher(settings(processes=4, sharding="fsdp"))
+    assert sharded[1] == "accelerate.commands.launch"
+    assert "--use_fsdp" in sharded
+    assert sharded[sharded.index("--num_processes") + 1] == "4"
+    assert "--multi_gpu" in launcher(settings(processes=2))
