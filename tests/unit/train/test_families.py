@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +10,10 @@ import pytest
 
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
+from tasks.core.home import PROJECT_ROOT
 from tasks.train.config import TrainConfig
 from tasks.train.families import linear_layers, shortest_names, target_modules
+from tasks.train.train import worker_environment
 from tests.tiny_families import FAMILIES, QKVO, Family, tiny_config, write_tiny_family
 from tests.unit.train.two_steps import layers_named, train_two_steps
 
@@ -23,6 +28,43 @@ def test_two_steps_of_qlora_change_the_familys_layers_and_nothing_else(name: str
     assert {layer.rsplit(".", 1)[-1] for layer in expected} == {module.rsplit(".", 1)[-1] for module in family.modules}
     assert adapted == expected
     assert other == set()
+
+
+BY_UNSLOTH = ("llama 3", "bloom", "falcon", "mixtral", "phi 3 and 4", "gemma 3 that sees", "gpt 2")
+"""One family of each kind: usual projections, fused ones, layers of its own class, experts, a tower, Conv1D."""
+TRAIN_BY_UNSLOTH = """
+import sys
+from pathlib import Path
+import unsloth
+from tasks.core.config import ModelSource
+from tests.tiny_families import FAMILIES, write_tiny_family
+from tests.unit.train.two_steps import layers_named, train_two_steps
+
+for number, name in enumerate(sys.argv[1:]):
+    model = ModelSource(path=str(write_tiny_family(FAMILIES[name], Path(f"model{number}").absolute())))
+    trained, adapted, other = train_two_steps(model, Path(f"work{number}"), backend="unsloth")
+    assert adapted == layers_named(trained, FAMILIES[name].modules) and not other, name
+    print("trained", name)
+"""
+
+
+@pytest.mark.slow
+def test_unsloth_changes_the_same_layers(tmp_path: Path) -> None:
+    """In a process of its own: Unsloth patches transformers for good."""
+    run = subprocess.run(
+        [sys.executable, "-c", TRAIN_BY_UNSLOTH, *BY_UNSLOTH],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            **worker_environment(ModelSource(path=str(tmp_path)), tmp_path),
+            "PYTHONPATH": str(PROJECT_ROOT),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert [line for line in run.stdout.splitlines() if line.startswith("trained ")] == [
+        f"trained {name}" for name in BY_UNSLOTH
+    ], run.stderr[-3000:]
 
 
 def on_meta(family: Family) -> Any:
