@@ -12,8 +12,9 @@ from flows.drift_table import HEAD, drift_table
 from flows.evidence import pages_in, picture_in
 from flows.report import COUNTS, RunRecord, rows_table
 from flows.stage_lines import percent, stage_lines
+from flows.training_lines import CURVE, training_markdown
 from flows.waterfall_tables import waterfall_markdown
-from tasks.core.artifacts import ArtifactRef
+from tasks.core.artifacts import REPORT_FOLDER, ArtifactRef
 from tasks.core.files import write_text
 
 PAGE = "report.md"
@@ -116,6 +117,7 @@ def report_markdown(record: RunRecord) -> str:
         lines += [*(f"- {line}" for line in said), ""]
     lines += _drift(record)
     lines += _yield(record)
+    lines += _training(record)
     if record.evaluation:
         lines += ["## Evaluation", "", evaluation_markdown(record), ""]
         if picture := record.stages.get("evaluate", {}).get("curve"):
@@ -164,6 +166,13 @@ def _yield(record: RunRecord) -> list[str]:
         for contract, page in stage.get("pages", {}).items()
     ]
     return lines + [f"Data Docs of the contracts: {', '.join(pages)}.", ""] * bool(pages)
+
+
+def _training(record: RunRecord) -> list[str]:
+    stage = record.stages.get("train")
+    if stage is None:
+        return []
+    return training_markdown(stage, _relative(record, str(Path(stage["path"]) / REPORT_FOLDER / CURVE)))
 
 
 def _link(record: RunRecord, name: str, path: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from flows.training_lines import train_lines
+
 SHOWN_NOTES = 5
 SHOWN_SHARED = 160
 MEASURES = {"self_bleu": "self-BLEU", "vendi": "Vendi score"}
@@ -25,6 +27,7 @@ def stage_lines(stages: Mapping[str, Stage]) -> list[str]:
         "generate": generate_lines,
         "validate": validate_lines,
         "check_training_set": training_set_lines,
+        "train": train_lines,
         "evaluate": evaluate_lines,
     }
     return [line for name, lines in describe.items() if name in stages for line in lines(stages[name])]
