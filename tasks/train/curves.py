@@ -79,7 +79,9 @@ def _draw_loss(axes: Axes, logged: Sequence[Mapping[str, Any]]) -> None:
         _said(smooth[-1]), (steps[-1], smooth[-1]), (6, 0), textcoords="offset points", va="center", color=TREND
     )
     usual = max(float(np.quantile(losses, HIGHEST_QUANTILE)), float(smooth.max()))
-    axes.set_ylim(0, max(min(HEADROOM * usual, float(losses.max()) * 1.05), 1e-6))
+    highest = max(min(HEADROOM * usual, float(losses.max()) * 1.05), 1e-6)
+    lowest = float(losses.min())
+    axes.set_ylim(0 if lowest < highest / 2 else lowest * 0.95, highest)
     axes.set_ylabel("loss (nats a token)")
     span = f"{_said(smooth[0])} \u2192 {_said(smooth[-1])}"
     axes.set_title(f"Loss {span} in {steps[-1]:,.0f} steps", loc="left", fontweight="bold")
@@ -96,7 +98,7 @@ def _draw_rate(axes: Axes, logged: Sequence[Mapping[str, Any]]) -> None:
     axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=False)
     axes.set_ylabel("learning rate")
     axes.set_xlabel("optimizer step")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
     axes.margins(x=0.015)
     _bare(axes)
