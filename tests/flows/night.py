@@ -18,6 +18,22 @@ from tasks.publish.registry import Published
 from tasks.publish.task import PublishResult
 
 STAGES = ("collect", "generate", "validate", "train", "evaluate")
+TRAINING: dict[str, Any] = {
+    "method": "qlora",
+    "backend": "unsloth",
+    "device": "cpu",
+    "dtype": "float32",
+    "trainable_parameters": 12,
+    "total_parameters": 345,
+    "steps": 6,
+    "final_loss": 0.1,
+    "optimizer": "adamw_torch_fused",
+    "batch_size": 4,
+    "accumulation_steps": 2,
+    "trained_token_share": 0.25,
+    "tokens": 1234,
+}
+"""As the first version's records have it: later ones say more."""
 SAMPLE = {"prompt": "write", "input": "a | b\nc", "output": "cards"}
 
 
@@ -75,7 +91,7 @@ def record_night(
             "rules": {"empty": 3},
             "samples": [SAMPLE],
         },
-        "train": {"loss": 0.1},
+        "train": TRAINING,
         "evaluate": evaluation,
     }
     for stage in STAGES:
