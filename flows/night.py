@@ -12,6 +12,7 @@ from prefect import Task, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
+from flows.champion import initial_adapter, rival
 from flows.changes import document_changes
 from flows.lock import alone
 from flows.morning import evaluation_markdown, samples_markdown, write_page
@@ -32,7 +33,7 @@ from tasks.publish.history import TRAINING_PROFILE, champions_before
 from tasks.publish.publish import PublishJob
 from tasks.publish.registry import Registry
 from tasks.publish.task import PublishResult, publish_candidate
-from tasks.train.train import TrainJob
+from tasks.train.train import InitialAdapter, TrainJob
 from tasks.validate.check_training_set import Publications, choose_publications
 
 SECONDS_A_MINUTE = 60
@@ -111,19 +112,15 @@ class Night:
         )
 
     def rival(self, trained: ArtifactRef) -> Rival | None:
-        """Whom the candidate has to beat: the champion.
+        """Whom the candidate has to beat: the champion, or the one whom it replaced itself."""
+        return rival(Registry(self.home, self.recipe.publish.name), trained)
 
-        A candidate that was champion already is compared with the one it replaced, as it was then: its evaluation is
-        found, and neither a night without news nor one after a rollback publishes it again.
-        """
-        registry = Registry(self.home, self.recipe.publish.name)
-        known = registry.promoted(trained.digest)
-        champion = registry.champion()
-        if known is not None:
-            champion = registry.version(known.previous) if known.previous else None
-        if champion is None:
-            return None
-        return Rival(champion.name, champion.version, f"{champion.path}/adapter", champion.adapter)
+    def initial_adapter(self, validated: ArtifactRef) -> InitialAdapter | None:
+        """The champion's adapter to go on from, where the recipe wants that; see ``flows.champion``."""
+        found = initial_adapter(Registry(self.home, self.recipe.publish.name), self.recipe, validated)
+        if found is not None:
+            say(f"  training goes on from version {found.version} of {self.recipe.publish.name}")
+        return found
 
     def collect(self, task: Task[Any, StageResult], job: CollectJob) -> ArtifactRef:
         """Run the collect stage, and record what is new since the run before."""

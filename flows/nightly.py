@@ -36,8 +36,9 @@ def nightly_retraining(recipe: str = "embedded") -> dict[str, Any]:
         generated = tonight.generate(generate_rows, plan.generate_job(documents)) if plan.generate else None
         validated = tonight.stage(validate_rows, plan.validate_job(collected, documents, generated))
         tonight.stage(check_training_set, plan.training_set_job(validated, tonight.publications(validated)))
-        smaller = tonight.smaller(train_adapter, plan.smaller_train_jobs(validated))
-        trained = tonight.stage(train_adapter, plan.train_job(validated))
+        start = tonight.initial_adapter(validated)
+        smaller = tonight.smaller(train_adapter, plan.smaller_train_jobs(validated, start))
+        trained = tonight.stage(train_adapter, plan.train_job(validated, start))
         rival = tonight.rival(trained)
         tonight.stage(evaluate_candidate, plan.evaluate_job(documents, trained, rival, smaller))
         tonight.publish(plan.publish_job(tonight.artifacts))

@@ -20,6 +20,7 @@ from tasks.core.config import ChatTask, ModelSource, Name, Section
 from tasks.core.control_tokens import control_tokens
 from tasks.core.errors import RecipeError
 from tasks.core.home import PROJECT_ROOT, Home
+from tasks.core.merging.trained import MergeSettings
 from tasks.core.prompts import Prompt, read_prompt
 from tasks.core.yaml_tree import doubled_keys
 from tasks.evaluate.config import EvaluateConfig
@@ -32,7 +33,7 @@ from tasks.publish.config import PublishConfig
 from tasks.publish.publish import PublishJob
 from tasks.train.chat_templates import template_marks
 from tasks.train.config import TrainConfig
-from tasks.train.train import TrainJob
+from tasks.train.train import InitialAdapter, TrainJob
 from tasks.validate.check_documents import CheckDocumentsJob
 from tasks.validate.check_training_set import CheckTrainingSetJob, Publications
 from tasks.validate.config import ValidateConfig
@@ -98,26 +99,27 @@ class Recipe(Section):
     def training_set_job(self, validated: ArtifactRef, publications: Publications) -> CheckTrainingSetJob:
         return CheckTrainingSetJob(self.validate_, validated, publications, self.row_fields, self.contract_context)
 
-    def train_job(self, validated: ArtifactRef, fraction: float = 1.0) -> TrainJob:
-        return TrainJob(self.train, self.model, validated, self.seed, fraction)
+    def train_job(
+        self, validated: ArtifactRef, initial: InitialAdapter | None = None, fraction: float = 1.0
+    ) -> TrainJob:
+        return TrainJob(self.train, self.model, validated, self.seed, fraction, initial)
 
-    def smaller_train_jobs(self, validated: ArtifactRef) -> tuple[TrainJob, ...]:
+    def smaller_train_jobs(self, validated: ArtifactRef, initial: InitialAdapter | None = None) -> tuple[TrainJob, ...]:
         """Trainings on parts of the training set, for the learning curve; smallest first."""
-        return tuple(self.train_job(validated, fraction) for fraction in self.train.fractions[:-1])
+        return tuple(self.train_job(validated, initial, fraction) for fraction in self.train.fractions[:-1])
 
     def evaluate_job(
         self, documents: ArtifactRef, trained: ArtifactRef, champion: Rival | None, smaller: tuple[Smaller, ...] = ()
     ) -> EvaluateJob:
-        replay = self.train.mix.replay
-        return EvaluateJob(self.evaluate, self.model, self.task, documents, trained, champion, smaller, replay)
+        replay, merging = self.train.mix.replay, MergeSettings(**self._training, dtype=self.publish.dtype)
+        return EvaluateJob(self.evaluate, self.model, self.task, documents, trained, champion, smaller, replay, merging)
 
     def publish_job(self, artifacts: Mapping[str, ArtifactRef]) -> PublishJob:
-        training = self.train.model_dump(include={"method", "quant_type", "double_quantisation"})
         return PublishJob(
             self.publish,
             self.name,
             self.model,
-            training,
+            self._training,
             artifacts["collect"],
             artifacts.get("generate"),
             artifacts["validate"],
@@ -125,6 +127,11 @@ class Recipe(Section):
             artifacts["evaluate"],
             (artifacts["check_documents"], artifacts["check_training_set"]),
         )
+
+    @property
+    def _training(self) -> dict[str, Any]:
+        """What the merge has to know of the training."""
+        return self.train.model_dump(include={"method", "quant_type", "double_quantisation"})
 
     @property
     def prompts(self) -> list[Prompt]:

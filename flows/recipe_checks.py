@@ -7,11 +7,13 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.collect.config import FileSource
 from tasks.collect.records import ReaderSettings
 from tasks.collect.sources import check_columns
 from tasks.core.errors import PromptError, RecipeError
 from tasks.core.home import Home
-from tasks.core.models import check_model
+from tasks.core.merging.trained import HEAD_IS_EMBEDDING
+from tasks.core.models import check_model, model_family
 from tasks.core.prompts import Prompt
 from tasks.core.vllm.server import vllm_python
 from tasks.generate.rows import LINEAGE
@@ -96,6 +98,32 @@ def _check_training(recipe: Recipe) -> None:
     device: Device = "cuda" if shutil.which("nvidia-smi") else "cpu"
     if problem := next(device_refusals(recipe.train, device), None):
         raise RecipeError(f"train: {problem}", where=recipe.name, remedy="docs/training.md says what runs where")
+    _check_mix(recipe)
+    family = model_family(recipe.model)
+    if recipe.train.method == "prompt_tuning" and family in HEAD_IS_EMBEDDING:
+        raise RecipeError(
+            f"A {family} model with virtual tokens cannot be served: its embeddings are its head",
+            where=recipe.name,
+            remedy="use train.method lora",
+        )
+
+
+def _check_mix(recipe: Recipe) -> None:
+    """Sources that the mix names must be there; of folders and remote sources without a name, the training knows."""
+    sources = recipe.collect.sources
+    files = [Path(one.path) for one in sources if isinstance(one, FileSource) and one.name is None]
+    known = {one.name for one in sources if one.name} | {file.name for file in files if file.is_file()}
+    is_known_later = len(known) < len(sources)
+    mix = recipe.train.mix
+    for key, names in (("replay", mix.replay), ("source_weights", tuple(mix.source_weights))):
+        for name in names:
+            if name not in known and name.partition("/")[0] not in known and not is_known_later:
+                near = difflib.get_close_matches(name, sorted(known), 1)
+                raise RecipeError(
+                    f"train.mix.{key} names {name!r}, and no source has that name",
+                    where=recipe.name,
+                    remedy=(f"did you mean {near[0]!r}? " if near else "") + f"sources are: {', '.join(sorted(known))}",
+                )
 
 
 def _check_prompt(prompt: Prompt, known: tuple[str, ...]) -> None:

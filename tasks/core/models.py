@@ -44,6 +44,17 @@ def check_model(model: ModelSource) -> None:
         )
 
 
+def model_family(model: ModelSource) -> str | None:
+    """The ``model_type`` that a local model's config states; None of a hub model, and where there is none."""
+    if not model.is_local:
+        return None
+    try:
+        found = json.loads((Path(model.path) / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError):
+        return None
+    return str(found) if found else None
+
+
 def model_digest(model: ModelSource) -> str:
     """The revision of a model: of a local folder its files' digest, of a hub model its id and commit.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from tasks.core.artifacts import REPORT_FOLDER, ArtifactRef, StageKey, Summary
 from tasks.core.config import ChatTask, ModelSource
 from tasks.core.errors import ContractViolation
 from tasks.core.files import write_json, write_text
+from tasks.core.merging.trained import MergeSettings, Trained, merged, trained_in
 from tasks.core.messages import for_server, plain, turn_text
 from tasks.core.models import model_digest
+from tasks.core.progress import say
 from tasks.core.stage import StageContext
 from tasks.core.vllm.server import vllm_version
 from tasks.evaluate.asking import Contestant, Question, Replies, collect_replies
@@ -27,6 +30,9 @@ from tasks.evaluate.scoring import METRICS
 from tasks.evaluate.statistics import mean_interval, paired_difference
 
 VERSION = 1
+COMPARED_CONVERSATIONS = 4
+"""On which a whole model is compared with what was trained."""
+SECONDS_A_MINUTE = 60
 REFUSED = "refused"
 MODELS = ("base", "candidate", "champion")
 READINGS = ("base", "base_restricted", "candidate", "champion")
@@ -45,14 +51,16 @@ class Rival:
     Attributes:
         name: of the registered model.
         version: of the registered model.
-        adapter: its PEFT folder.
-        digest: of the adapter's files.
+        folder: of its adapter (PEFT), or of the whole model that was published.
+        digest: of the files of its adapter, or of the model that was trained.
+        is_whole: whether the folder is of a model: the adapter cannot be served beside the base.
     """
 
     name: str
     version: str
-    adapter: str
+    folder: str
     digest: str
+    is_whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,11 +72,13 @@ class EvaluateJob:
         model: the base.
         task: what the model learns to do.
         collected: the artifact with the holdout.
-        trained: the artifact with the candidate's adapter.
+        trained: the artifact with the candidate's adapter or model.
         champion: what is served now, or None.
         smaller: models that learned from parts of the training set, for the learning curve; in the order of their size.
         replay: sources whose documents are trained on against forgetting, and are not what the task is about: their
             held-out documents are not asked.
+        merging: how a candidate that cannot be served beside the base becomes a whole model: just as it would be
+            published.
     """
 
     config: EvaluateConfig
@@ -79,6 +89,7 @@ class EvaluateJob:
     champion: Rival | None
     smaller: tuple[Smaller, ...] = ()
     replay: tuple[str, ...] = ()
+    merging: MergeSettings | None = None
 
     def key(self) -> StageKey:
         """What determines the verdict."""
@@ -91,6 +102,7 @@ class EvaluateJob:
                 "vllm": vllm_version(),
                 **({"fractions": [one.fraction for one in self.smaller]} if self.smaller else {}),
                 **({"replay": sorted(self.replay)} if self.replay else {}),
+                **({"merging": asdict(self.merging)} if self.merging and self._is_merged else {}),
             },
             inputs=(self.collected, self.trained, *(one.trained for one in self.smaller)),
             files={"model": model_digest(self.model), "champion": self.champion.digest if self.champion else ""},
@@ -103,19 +115,20 @@ class EvaluateJob:
         Raises:
             ContractViolation: the holdout is empty, or no row of it was answered by every model.
             ServerStartError, ServerError: vLLM did not start, or stopped answering.
+            ModelError, MachineError: a candidate could not be made a whole model.
         """
         holdout, unasked = read_holdout(self.collected.folder / "holdout.parquet", self.config.max_rows, self.replay)
-        replies = collect_replies(
-            self.config,
-            self.model,
-            self.task,
-            self._contestants(),
-            [
-                Question(for_server(messages[:-1]), tools)
-                for messages, tools in zip(holdout["messages"], holdout["tools"].tolist(), strict=True)
-            ],
-            context.log("vllm-evaluate"),
-        )
+        questions = [
+            Question(for_server(messages[:-1]), tools)
+            for messages, tools in zip(holdout["messages"], holdout["tools"].tolist(), strict=True)
+        ]
+        work = context.work_folder("evaluate")
+        try:
+            contestants = self._contestants(holdout["messages"].tolist()[:COMPARED_CONVERSATIONS], work, context)
+            log = context.log("vllm-evaluate")
+            replies = collect_replies(self.config, self.model, self.task, contestants, questions, log)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
         refused = refused_rows(holdout, replies)
         answers = answer_table(holdout, replies, self.config.metric)
         answers = answers[~answers["document_id"].isin(refused["document_id"])].reset_index(drop=True)
@@ -147,10 +160,39 @@ class EvaluateJob:
             details={**evaluation, "probes": probes},
         )
 
-    def _contestants(self) -> list[Contestant]:
-        champion = [Contestant("champion", Path(self.champion.adapter))] if self.champion else []
-        smaller = [Contestant(one.name, one.trained.folder / "adapter", is_probed=False) for one in self.smaller]
-        return [Contestant("candidate", self.trained.folder / "adapter"), *champion, *smaller]
+    @property
+    def _is_merged(self) -> bool:
+        trained = trained_in(self.trained.folder)
+        return trained.form != "model" and not trained.is_served_beside_base
+
+    def _contestants(self, conversations: list[Any], work: Path, context: StageContext) -> list[Contestant]:
+        champion = self.champion
+        rivals = [Contestant("champion", Path(champion.folder), champion.is_whole)] if champion else []
+        trained = [("candidate", self.trained), *((one.name, one.trained) for one in self.smaller)]
+        candidate, *smaller = (
+            self._servable(name, trained_in(ref.folder), conversations, work / name, context) for name, ref in trained
+        )
+        return [candidate, *rivals, *(replace(one, is_probed=False) for one in smaller)]
+
+    def _servable(
+        self, name: str, trained: Trained, conversations: list[Any], work: Path, context: StageContext
+    ) -> Contestant:
+        """What was trained in a form that vLLM serves; a whole model is made in ``work`` where there is none yet."""
+        if trained.form == "model" or trained.is_served_beside_base:
+            return Contestant(name, trained.folder, is_whole=trained.form == "model")
+        assert self.merging is not None
+        say(f"  vLLM serves no {trained.form} of this kind beside the base: making a whole model of {name}")
+        merged(
+            trained,
+            self.model,
+            self.merging,
+            conversations,
+            out=work / "model",
+            work=work / "process",
+            log=context.log(f"merge-{name}"),
+            timeout_s=self.config.timeout_minutes * SECONDS_A_MINUTE,
+        )
+        return Contestant(name, work / "model", is_whole=True)
 
 
 def read_holdout(path: Path, max_rows: int | None, replay: Collection[str] = ()) -> tuple[pd.DataFrame, int]:
@@ -167,7 +209,9 @@ def read_holdout(path: Path, max_rows: int | None, replay: Collection[str] = ())
     columns = ["document_id", "messages", "tools", *(["source"] if replay else [])]
     holdout = pd.read_parquet(path, columns=columns)
     holdout = holdout[holdout["messages"].map(len) > 0].astype({"tools": object})
-    is_replay = holdout["source"].isin(list(replay)) if replay else pd.Series(False, index=holdout.index)
+    is_replay = pd.Series(False, index=holdout.index)
+    for name in replay:  # of a source of several files, each is named SOURCE/FILE
+        is_replay |= (holdout["source"] == name) | holdout["source"].str.startswith(f"{name}/")
     holdout, unasked = holdout[~is_replay].drop(columns="source", errors="ignore"), int(is_replay.sum())
     holdout["messages"] = holdout["messages"].map(plain)
     holdout["tools"] = holdout["tools"].where(holdout["tools"].notna(), None)

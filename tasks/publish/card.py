@@ -9,6 +9,17 @@ import yaml
 
 from tasks.publish.config import PublishConfig
 
+WHAT = {
+    "lora": "A low-rank adapter for",
+    "full": "A fine-tune of every weight of",
+    "prompt_tuning": "Learned virtual tokens (prompt tuning) for",
+}
+MERGED_HOW = {
+    "lora": " with the adapter merged in",
+    "full": ", every one trained",
+    "prompt_tuning": " with the virtual tokens in the vocabulary and at the beginning of the chat template",
+}
+
 
 def model_card(
     config: PublishConfig,
@@ -19,13 +30,14 @@ def model_card(
     merge: Mapping[str, Any] | None,
 ) -> str:
     """A card in the Hugging Face form: YAML metadata, then what it is, how well it does, and where it comes from."""
-    base = lineage["base"]
+    base, method = lineage["base"], str(lineage.get("method") or "lora")
+    what, how = WHAT.get(method, WHAT["lora"]), MERGED_HOW.get(method, MERGED_HOW["lora"])
     metadata = {
         "license": config.licence,
         "base_model": base["model"],
-        "library_name": "peft",
+        "library_name": "transformers" if method == "full" else "peft",
         "pipeline_tag": "text-generation",
-        "tags": ["retune", str(training.get("method", "lora"))],
+        "tags": ["retune", method],
     }
     lower, upper = evaluation["intervals"]["candidate"]
     lines = [
@@ -35,12 +47,11 @@ def model_card(
         "",
         f"# {config.name}",
         "",
-        f"A low-rank adapter for `{base['model']}` (digest `{base['digest'][:16]}`), trained by Retune's recipe"
-        f" `{recipe}`.",
+        f"{what} `{base['model']}` (digest `{base['digest'][:16]}`), trained by Retune's recipe `{recipe}`.",
         "",
         "## Evaluation",
         "",
-        f"{evaluation['metric']} on {evaluation['n']} held-out documents: base {evaluation['base']:.1%}, this adapter"
+        f"{evaluation['metric']} on {evaluation['n']} held-out documents: base {evaluation['base']:.1%}, this model"
         f" {evaluation['candidate']:.1%} (interval {lower:.1%} to {upper:.1%}). {evaluation['reason']}",
         "",
         "## Training",
@@ -66,13 +77,13 @@ def model_card(
         "",
         "## Files",
         "",
-        "- `adapter/`: PEFT adapter with its tokenizer and chat template.",
+        *(["- `adapter/`: PEFT adapter with its tokenizer and chat template."] if method != "full" else []),
         "- `training_profile.json`: what the training set looked like, for comparison with the next one.",
     ]
     if merge is not None:
         lines.append(
-            f"- `merged/`: {config.dtype} weights with the adapter merged in; top-1 agreement with what was trained"
-            f" {merge['top1_agreement']:.3f}, largest logit difference {merge['max_logit_difference']:.2g}."
+            f"- `merged/`: {config.dtype} weights{how}; top-1 agreement with what"
+            f" was trained {merge['top1_agreement']:.3f}, largest logit difference {merge['max_logit_difference']:.2g}."
         )
     else:
         lines.append("- It did not pass the gate, so it was not merged.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tasks.publish.registry import Published, Registry
 
@@ -32,8 +33,14 @@ def champions_before(registry: Registry, validated: str) -> Iterator[Published]:
 
 def learned_from(published: Published) -> str | None:
     """Digest of the validate artifact that a version was trained on; None where its folder is gone."""
+    artifacts = lineage_of(published).get("artifacts", [])
+    return next((ref["digest"] for ref in artifacts if ref["stage"] == "validate"), None)
+
+
+def lineage_of(published: Published) -> dict[str, Any]:
+    """What a version came from, see ``PublishJob.lineage``; empty where its folder is gone."""
     try:
-        lineage = json.loads((Path(published.path) / "lineage.json").read_text(encoding="utf-8"))
+        lineage: dict[str, Any] = json.loads((Path(published.path) / "lineage.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    return next((ref["digest"] for ref in lineage["artifacts"] if ref["stage"] == "validate"), None)
+        return {}
+    return lineage

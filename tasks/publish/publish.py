@@ -13,19 +13,17 @@ import pyarrow.parquet as pq
 
 from tasks.core.artifacts import ArtifactRef, StageKey, Summary
 from tasks.core.config import ModelSource
-from tasks.core.files import digest_of, folder_digests, require_free_space, write_json, write_text
+from tasks.core.files import digest_of, folder_digests, write_json, write_text
+from tasks.core.merging.trained import ADAPTER, MERGED, MergeSettings, Trained, merged, trained_in
 from tasks.core.models import model_digest
-from tasks.core.processes import run_worker
-from tasks.core.progress import say
 from tasks.core.stage import StageContext
 from tasks.publish.card import model_card
 from tasks.publish.config import PublishConfig
 from tasks.publish.history import TRAINING_PROFILE
 from tasks.publish.registry import Published, Registry
 
-VERSION = 2
+VERSION = 3
 COMPARED_CONVERSATIONS = 8
-ROOM_FACTOR = 5
 PUBLISH = "publish"
 
 
@@ -77,56 +75,50 @@ class PublishJob:
         artifact that held it is gone.
         """
         evaluation = self.evaluation
-        shutil.copytree(self.trained.folder / "adapter", folder / "adapter")
+        trained = trained_in(self.trained.folder)
+        if trained.form != "model":
+            shutil.copytree(trained.folder, folder / ADAPTER)
         write_json(folder / "evaluation.json", evaluation)
         shutil.copyfile(self.validated.folder / "profile.json", folder / TRAINING_PROFILE)
         lineage = self.lineage()
         write_json(folder / "lineage.json", lineage)
         merge: dict[str, Any] | None = None
         if evaluation["decision"] == PUBLISH:
-            merge = self._merge(folder, context)
+            merge = self._merge(trained, folder, context)
         details = {"decision": evaluation["decision"], "reason": evaluation["reason"], "merge": merge}
-        training = self.trained.manifest()["summary"]["details"]
+        training = {**self.training, **self.trained.manifest()["summary"]["details"]}
         write_text(folder / "README.md", model_card(self.config, self.recipe, evaluation, training, lineage, merge))
         passed = int(evaluation["decision"] == PUBLISH)
         return Summary(rows_in=1, accepted=passed, quarantined=1 - passed, details=details)
 
-    def _merge(self, folder: Path, context: StageContext) -> dict[str, Any]:
-        size = sum(path.stat().st_size for path in Path(self.model.path).glob("*.safetensors"))
-        require_free_space(folder, ROOM_FACTOR * size, "the merged model")
-        work = context.work_folder("publish")
+    def _merge(self, trained: Trained, folder: Path, context: StageContext) -> dict[str, Any]:
         rows = pq.read_table(self.validated.folder / "training_set.parquet", columns=["messages"])
-        job = {
-            "model": self.model.model_dump(),
-            "adapter": str(folder / "adapter"),
-            "method": self.training["method"],
-            "quantisation": {name: self.training[name] for name in ("quant_type", "double_quantisation")},
-            "dtype": self.config.dtype,
-            "out": str(folder / "merged"),
-            "conversations": rows.slice(0, COMPARED_CONVERSATIONS).column("messages").to_pylist(),
-        }
-        try:
-            return run_worker(
-                "tasks.publish.worker",
-                job,
-                folder=work,
-                log=context.log("merge"),
-                timeout_s=self.config.timeout_minutes * 60,
-                on_event=lambda event: say(f"  {event['note']}"),
-                environment={"OMP_WAIT_POLICY": "PASSIVE", **({"HF_HUB_OFFLINE": "1"} if self.model.is_local else {})},
-            )
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        return merged(
+            trained,
+            self.model,
+            MergeSettings(**self.training, dtype=self.config.dtype),
+            rows.slice(0, COMPARED_CONVERSATIONS).column("messages").to_pylist(),
+            out=folder / MERGED,
+            work=context.work_folder("publish"),
+            log=context.log("merge"),
+            timeout_s=self.config.timeout_minutes * 60,
+        )
 
     def lineage(self) -> dict[str, Any]:
-        """From the adapter back to prompts and documents: artifacts, prompt digests, document ids, teachers."""
+        """From the adapter back to prompts and documents: artifacts, prompt digests, document ids, teachers.
+
+        ``initial_adapter`` is the version that the training went on from and its digest, or None.
+        """
         columns = ["document_id", "prompt", "prompt_digest", "teacher", "teacher_revision", "run_id"]
         rows = pq.read_table(self.validated.folder / "training_set.parquet", columns=columns).to_pandas()
         prompts = rows[rows["prompt"] != ""].groupby(["prompt", "prompt_digest"]).size()
         teachers = rows[rows["teacher"] != ""].groupby(["teacher", "teacher_revision"]).size()
         refs = (self.collected, self.generated, self.validated, *self.checks, self.trained, self.evaluated)
+        initial = self.trained.manifest()["summary"]["details"].get("initial_adapter")
         return {
             "recipe": self.recipe,
+            "method": self.training["method"],
+            "initial_adapter": {name: initial[name] for name in ("version", "digest")} if initial else None,
             "base": {
                 "model": Path(self.model.path).name if self.model.is_local else self.model.path,
                 "revision": self.model.revision,
@@ -154,7 +146,8 @@ def publish(job: PublishJob, ref: ArtifactRef, registry: Registry) -> tuple[Publ
         ref.folder,
         key=ref.key,
         trained=job.trained.digest,
-        adapter=adapter_digest(ref.folder / "adapter"),
+        adapter=adapter_digest(trained_in(job.trained.folder).folder),
+        method=job.training["method"],
         run=str(job.trained.manifest()["summary"]["details"].get("mlflow_run_id") or ""),
     )
     if job.evaluation["decision"] != PUBLISH or (known is not None and known.version != published.version):
@@ -163,5 +156,5 @@ def publish(job: PublishJob, ref: ArtifactRef, registry: Registry) -> tuple[Publ
 
 
 def adapter_digest(folder: Path) -> str:
-    """SHA-256 over the digests of an adapter's files."""
+    """SHA-256 over the digests of the files of an adapter, or of a model of which every weight was trained."""
     return digest_of(folder_digests(folder))

@@ -16,6 +16,7 @@ from tasks.core.home import Home
 CANDIDATE, CHAMPION = "candidate", "champion"
 KEY_TAG, TRAINED_TAG, ADAPTER_TAG = "retune.key", "retune.trained", "retune.adapter"
 PREVIOUS_TAG, PROMOTED_TAG, MLFLOW_RUN_TAG = "retune.previous_champion", "retune.promoted", "retune.run"
+METHOD_TAG = "retune.method"
 NOBODY = "none"
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """MLflow's codes for a registered model, and for an alias, that does not exist."""
@@ -30,7 +31,7 @@ class Published:
         version: its number, as text.
         path: the artifact's folder.
         trained: digest of the train artifact.
-        adapter: digest of the adapter.
+        adapter: digest of the adapter, or of the model where every weight was trained.
         previous: version that was champion before it, or None.
     """
 
@@ -91,7 +92,7 @@ class Registry:
         found = self._client.search_model_versions(f"name = '{self.name}'")
         return [self._published(version) for version in sorted(found, key=lambda version: int(version.version))]
 
-    def register(self, path: Path, *, key: str, trained: str, adapter: str, run: str) -> Published:
+    def register(self, path: Path, *, key: str, trained: str, adapter: str, run: str, method: str = "") -> Published:
         """The version of an artifact, made if there is none, with the alias ``candidate``."""
         from mlflow.exceptions import MlflowException
 
@@ -104,7 +105,7 @@ class Registry:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        tags = {KEY_TAG: key, TRAINED_TAG: trained, ADAPTER_TAG: adapter, MLFLOW_RUN_TAG: run}
+        tags = {KEY_TAG: key, TRAINED_TAG: trained, ADAPTER_TAG: adapter, MLFLOW_RUN_TAG: run, METHOD_TAG: method}
         version = self._client.create_model_version(self.name, source=str(path), run_id=run or None, tags=tags)
         self._client.set_registered_model_alias(self.name, CANDIDATE, version.version)
         return self._published(version)

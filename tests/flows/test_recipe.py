@@ -62,6 +62,7 @@ def test_the_shipped_recipes_are_there() -> None:
 def test_every_shipped_recipe_is_well_formed_and_so_are_the_files_it_names(
     name: str, monkeypatch: pytest.MonkeyPatch, write_recipe: WriteRecipe
 ) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # its models need not be there
     recipe = read_recipe(name)
     assert recipe.name == name
     recipe.check()
@@ -311,6 +312,40 @@ def test_a_machine_without_vllm_is_told(write_recipe: WriteRecipe, monkeypatch: 
     monkeypatch.setenv("RETUNE_VLLM_PYTHON", "/no/such/python")
     with pytest.raises(MachineError, match="vLLM's environment is missing"):
         read_recipe(path).check()
+
+
+@pytest.mark.parametrize("mix", [{"replay": ["chats"]}, {"source_weights": {"chats": 2.0}}])
+def test_a_mix_that_names_a_source_nobody_has_is_told(write_recipe: WriteRecipe, mix: dict[str, Any]) -> None:
+    def change(recipe: dict[str, Any]) -> None:
+        recipe["train"]["mix"] = mix
+        recipe["collect"]["sources"].append({"path": "messages.csv", "name": "chat"})
+
+    with pytest.raises(RecipeError, match="names 'chats', and no source has that name") as caught:
+        read_recipe(write_recipe(change)).check()
+    assert "did you mean 'chat'? sources are: chat, messages.csv" in caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["chat", "messages.csv"])
+def test_a_mix_may_name_a_source_by_its_name_or_its_file(write_recipe: WriteRecipe, name: str) -> None:
+    def change(recipe: dict[str, Any]) -> None:
+        recipe["train"]["mix"] = {"replay": [name]}
+        recipe["collect"]["sources"].append({"path": "messages.csv", "name": "chat"})
+
+    read_recipe(write_recipe(change)).check()
+
+
+def test_prompt_tuning_is_refused_where_the_tuned_model_could_not_be_served(
+    write_recipe: WriteRecipe, tmp_path: Path
+) -> None:
+    def change(recipe: dict[str, Any]) -> None:
+        recipe["train"] = {"method": "prompt_tuning", "max_steps": 10}
+
+    recipe = read_recipe(write_recipe(change))
+    recipe.check()
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "gemma2"}', encoding="utf-8")
+    with pytest.raises(RecipeError, match="A gemma2 model with virtual tokens cannot be served") as caught:
+        recipe.check()
+    assert "train.method lora" in caught.value.remedy
 
 
 def test_a_recipe_may_collect_only(write_recipe: WriteRecipe) -> None:

@@ -27,7 +27,7 @@ class World:
     def artifact(self, stage: str, key: str, digest: str) -> ArtifactRef:
         folder = self.root / stage / key
         (folder / "adapter").mkdir(parents=True, exist_ok=True)
-        (folder / "adapter" / "weights").write_text(digest)
+        (folder / "adapter" / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "digest": digest}))
         (folder / "manifest.json").write_text(json.dumps({"summary": {"details": {}}}))
         (folder / "evaluation.json").write_text(json.dumps({"decision": "publish"}))
         return ArtifactRef(stage, key, str(folder), digest, 1)
@@ -43,7 +43,7 @@ class World:
             self.recipe.publish,
             "embedded",
             self.recipe.model,
-            {},
+            {"method": "qlora"},
             refs["collect"],
             None,
             refs["validate"],

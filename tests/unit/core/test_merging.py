@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tasks.core.base_model import Quantisation, load_base
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
-from tasks.publish.worker import merge
+from tasks.core.merging.worker import merge
 from tests.tiny_model import write_tiny_model
 
 TOKENS = list(range(10, 60))

@@ -1,0 +1,135 @@
+"""What a training left, by its files, and how it becomes a model that can be served."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tasks.core.config import ModelSource
+from tasks.core.errors import ModelError
+from tasks.core.files import require_free_space
+from tasks.core.processes import run_worker
+from tasks.core.progress import say
+
+ADAPTER, MODEL, MERGED = "adapter", "model", "merged"
+PROMPT_TUNING = "PROMPT_TUNING"
+ROOM_FACTOR = 5
+"""Bytes of disk wanted, over those of the base: the merged model may have twice the bytes a weight, and shards."""
+HEAD_IS_EMBEDDING = frozenset({"cohere", "cohere2", "cohere2_moe", "gemma2", "gemma3n"})
+"""By ``model_type``: vLLM 0.32 takes their input embeddings for the output head whatever the config says, so that a
+model with virtual tokens could write them."""
+
+Form = Literal["lora", "prompt", "model"]
+
+
+@dataclass(frozen=True)
+class MergeSettings:
+    """How whole models are made in a recipe.
+
+    Attributes:
+        method: of the training: qlora, lora, full or prompt_tuning.
+        quant_type: of a 4-bit base: nf4 or fp4.
+        double_quantisation: of a 4-bit base.
+        dtype: of the weights that are written: float32, bfloat16 or float16.
+    """
+
+    method: str
+    quant_type: str
+    double_quantisation: bool
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What lies in the folder of a train artifact, or of a published version.
+
+    Attributes:
+        folder: of the adapter (PEFT), or of the model.
+        form: a low-rank update, virtual tokens before the prompt, or every weight.
+    """
+
+    folder: Path
+    form: Form
+
+    @property
+    def is_served_beside_base(self) -> bool:
+        """Whether vLLM can serve it as a LoRA module on the base; it refuses DoRA and biases."""
+        if self.form != "lora":
+            return False
+        config = _config_of(self.folder)
+        return not config.get("use_dora") and config.get("bias", "none") == "none"
+
+
+def trained_in(folder: Path) -> Trained:
+    """What the folder of an artifact holds.
+
+    Raises:
+        ModelError: neither an adapter nor a model, or the adapter's config cannot be read.
+    """
+    if (folder / MODEL / "config.json").is_file():
+        return Trained(folder / MODEL, "model")
+    adapter = folder / ADAPTER
+    return Trained(adapter, "prompt" if _config_of(adapter).get("peft_type") == PROMPT_TUNING else "lora")
+
+
+def _config_of(adapter: Path) -> dict[str, Any]:
+    file = adapter / "adapter_config.json"
+    try:
+        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The adapter's config cannot be read: {error}", where=str(file)) from error
+    return config
+
+
+def merged(
+    trained: Trained,
+    base: ModelSource,
+    settings: MergeSettings,
+    conversations: Sequence[Any],
+    *,
+    out: Path,
+    work: Path,
+    log: Path,
+    timeout_s: float,
+) -> dict[str, Any]:
+    """Make a whole model of what was trained, in a process of its own; see ``worker.merge`` for what it returns.
+
+    Args:
+        conversations: messages on which the model is compared with what was trained.
+        out: the folder to write, which is emptied.
+        work: a folder for the process, which is removed.
+
+    Raises:
+        ModelError, MachineError: see ``worker.merge``.
+        DiskError: the disk is too full.
+    """
+    weights = trained.folder if trained.form == "model" else Path(base.path)
+    size = sum(path.stat().st_size for path in weights.glob("*.safetensors"))
+    require_free_space(out.parent, ROOM_FACTOR * size, "the merged model")
+    job = {
+        "model": base.model_dump(),
+        "adapter": str(trained.folder),
+        "form": trained.form,
+        "method": settings.method,
+        "quantisation": {"quant_type": settings.quant_type, "double_quantisation": settings.double_quantisation},
+        "dtype": settings.dtype,
+        "out": str(out),
+        "conversations": list(conversations),
+    }
+    environment: Mapping[str, str] = {"HF_HUB_OFFLINE": "1"} if base.is_local else {}
+    try:
+        return run_worker(
+            "tasks.core.merging.worker",
+            job,
+            folder=work,
+            log=log,
+            timeout_s=timeout_s,
+            on_event=lambda event: say(f"  {event['note']}"),
+            environment={"OMP_WAIT_POLICY": "PASSIVE", **environment},
+        )
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

@@ -1,0 +1,170 @@
+"""A prompt-tuned model as an ordinary one: PEFT's logits, PEFT's words, and no virtual token among them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel, PromptTuningConfig, get_peft_model
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    PhiConfig,
+    PhiForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from tasks.core.errors import ModelError
+from tasks.core.merging.virtual_tokens import extend_tokenizer, token_names
+from tasks.core.merging.worker import merge
+from tests.tiny_model import tiny_tokenizer
+
+COUNT = 5
+SIZES = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 256,
+}
+CONVERSATIONS = [
+    [{"role": "user", "content": "where is my card"}, {"role": "assistant", "content": "in the post"}],
+    [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "my account is locked"}],
+]
+
+
+def tiny(kind: str, vocabulary: int) -> Any:
+    torch.manual_seed(3)
+    if kind == "gemma3":
+        return Gemma3ForCausalLM(Gemma3TextConfig(vocab_size=vocabulary, head_dim=32, **SIZES))
+    if kind == "phi":  # its head has a bias
+        return PhiForCausalLM(PhiConfig(vocab_size=vocabulary, **{**SIZES, "num_key_value_heads": 2}))
+    rows = vocabulary + (64 if kind == "padded" else 0)
+    return Qwen2ForCausalLM(Qwen2Config(vocab_size=rows, tie_word_embeddings=kind != "untied", **SIZES))
+
+
+@pytest.fixture(scope="module", params=["tied", "untied", "padded", "gemma3", "phi"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A base, a prompt adapter with its tokenizer, and the model that was made of them."""
+    folder = tmp_path_factory.mktemp(request.param)
+    tokenizer = tiny_tokenizer()
+    base = tiny(request.param, len(tokenizer))
+    base.generation_config.eos_token_id = tokenizer.eos_token_id
+    base.save_pretrained(folder / "base")
+    tokenizer.save_pretrained(folder / "base")
+    model = get_peft_model(base, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=COUNT))
+    with torch.no_grad():  # as large as trained vectors may become
+        model.prompt_encoder["default"].embedding.weight.normal_(0, 1)
+    model.save_pretrained(folder / "adapter")
+    tokenizer.save_pretrained(folder / "adapter")
+    job = {
+        "model": {"path": str(folder / "base"), "revision": None},
+        "adapter": str(folder / "adapter"),
+        "form": "prompt",
+        "method": "prompt_tuning",
+        "dtype": "float32",
+        "out": str(folder / "merged"),
+        "conversations": CONVERSATIONS,
+    }
+    return folder, merge(job)
+
+
+Made = tuple[Path, dict[str, Any]]
+
+
+def texts(folder: Path, conversation: list[dict[str, str]]) -> torch.Tensor:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+    return torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
+
+
+def test_its_logits_are_pefts(made: Made) -> None:
+    folder, result = made
+    assert result["max_logit_difference"] < 1e-4 and result["top1_agreement"] == 1.0
+    peft = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder / "base"), folder / "adapter").eval()
+    merged = AutoModelForCausalLM.from_pretrained(folder / "merged").eval()
+    question = texts(folder / "adapter", CONVERSATIONS[1])
+    longer = texts(folder / "merged", CONVERSATIONS[1])
+    assert longer.shape[1] == question.shape[1] + COUNT and torch.equal(longer[:, COUNT:], question)
+    with torch.inference_mode():
+        theirs = peft(input_ids=question).logits[0, -question.shape[1] :, : longer[0, 0]]
+        ours = merged(input_ids=longer).logits[0, COUNT:, : longer[0, 0]]
+        plain = peft.get_base_model()(input_ids=question).logits[0, :, : longer[0, 0]]
+    assert (theirs - ours).abs().max() < 1e-4
+    assert (plain - ours).abs().max() > 1e-2, "the virtual tokens changed nothing"
+
+
+def test_it_writes_what_peft_writes(made: Made) -> None:
+    folder, _ = made
+    peft = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder / "base"), folder / "adapter").eval()
+    merged = AutoModelForCausalLM.from_pretrained(folder / "merged").eval()
+    question, longer = texts(folder / "adapter", CONVERSATIONS[0]), texts(folder / "merged", CONVERSATIONS[0])
+    settings: dict[str, Any] = {"max_new_tokens": 12, "do_sample": False}
+    theirs = peft.generate(input_ids=question, attention_mask=torch.ones_like(question), **settings)
+    ours = merged.generate(input_ids=longer, attention_mask=torch.ones_like(longer), **settings)
+    assert theirs[0, question.shape[1] :].tolist() == ours[0, longer.shape[1] :].tolist()
+
+
+def test_no_virtual_token_is_ever_the_likeliest_and_sampling_writes_none(made: Made) -> None:
+    folder, _ = made
+    merged = AutoModelForCausalLM.from_pretrained(folder / "merged").eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder / "merged")
+    ids = tokenizer.convert_tokens_to_ids(token_names(COUNT))
+    torch.manual_seed(0)
+    anything = torch.randint(0, ids[0], (8, 64))
+    with torch.inference_mode():
+        logits = merged(input_ids=anything).logits
+    virtual, real = logits[..., ids], logits[..., : ids[0]]
+    assert (virtual.amax(-1) < real.amax(-1)).all()
+    assert (logits.softmax(-1)[..., ids].amax(-1) <= 1 / real.shape[-1] + 1e-6).all()
+    question = texts(folder / "merged", CONVERSATIONS[0]).repeat(16, 1)
+    mask = torch.ones_like(question)
+    written = merged.generate(
+        input_ids=question, attention_mask=mask, max_new_tokens=24, do_sample=True, temperature=5.0, top_k=0
+    )
+    assert not set(written[:, question.shape[1] :].flatten().tolist()) & set(ids)
+
+
+def test_the_folder_is_an_ordinary_models(made: Made) -> None:
+    folder, result = made
+    assert {"config.json", "tokenizer.json", "generation_config.json"} <= set(result["files"])
+    assert not [name for name in result["files"] if name.startswith("adapter")]
+    tokenizer = AutoTokenizer.from_pretrained(folder / "merged")
+    start = "".join(token_names(COUNT))
+    assert tokenizer.apply_chat_template(CONVERSATIONS[0], tokenize=False).startswith(start + "<|im_start|>")
+    assert tokenizer.decode(texts(folder / "merged", CONVERSATIONS[0])[0], skip_special_tokens=True).startswith("user")
+
+
+def test_a_family_whose_embeddings_are_its_head_is_refused(made: Made, tmp_path: Path) -> None:
+    folder, _ = made
+    if folder.name.startswith("tied"):
+        shutil.copytree(folder / "base", tmp_path / "base")
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(ModelError, match="its embeddings are its head"):
+            patch.setattr("tasks.core.merging.worker.HEAD_IS_EMBEDDING", {"qwen2"})
+            merge(
+                {
+                    "model": {"path": str(tmp_path / "base"), "revision": None},
+                    "adapter": str(folder / "adapter"),
+                    "form": "prompt",
+                    "method": "prompt_tuning",
+                    "dtype": "float32",
+                    "out": str(tmp_path / "merged"),
+                    "conversations": CONVERSATIONS,
+                }
+            )
+
+
+def test_a_tokenizer_without_a_template_or_with_such_tokens_already_is_refused() -> None:
+    with pytest.raises(ModelError, match="no chat template"):
+        extend_tokenizer(tiny_tokenizer(template=None), COUNT)
+    tokenizer = tiny_tokenizer()
+    extend_tokenizer(tokenizer, COUNT)
+    with pytest.raises(ModelError, match="already"):
+        extend_tokenizer(tokenizer, COUNT)
