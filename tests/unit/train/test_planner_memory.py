@@ -41,8 +41,12 @@ def write_random_model(folder: Path) -> Path:
     model.to_empty(device="cpu")
     model.tie_weights()
     torch.manual_seed(0)
+    block = 0.02 * torch.randn(2**20, dtype=torch.bfloat16)  # repeated: half a billion random numbers take their time
     for name, parameter in model.named_parameters():
-        parameter.data.normal_(0, 0.02) if parameter.dim() > 1 else parameter.data.fill_(float("norm" in name))
+        if parameter.dim() > 1:
+            parameter.data.view(-1).copy_(block.repeat(-(-parameter.numel() // len(block)))[: parameter.numel()])
+        else:
+            parameter.data.fill_(float("norm" in name))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -70,6 +74,8 @@ def write_rows(folder: Path, tokenizer: Any, rows: int, length: int) -> Artifact
             "document_id": [f"d{number}" for number in range(rows)],
             "prompt": "write",
             "tools": None,
+            "origin": "generated",
+            "source": "messages.csv",
         }
     )
     frame.to_parquet(folder / "training_set.parquet", index=False)
