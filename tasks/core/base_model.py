@@ -72,6 +72,12 @@ def load_base(
                 where=model.path,
                 remedy="name its 16-bit original, or use method qlora",
             )
+        if quantised_already and to_be_sharded:
+            raise ModelError(
+                "The base model is quantised already, and not in a form that can be shared among processes",
+                where=model.path,
+                remedy="name its 16-bit original: it is quantised as FSDP needs it; or use sharding none",
+            )
         settings = {}
         if quantisation is not None and not quantised_already:
             give_falcon_plain_layers()

@@ -20,7 +20,7 @@ from tasks.core.processes import emit
 from tasks.train.adapters import initial_weights, start_from, with_adapter
 from tasks.train.config import TrainConfig
 from tasks.train.families import target_modules
-from tasks.train.support import Device, why_not_unsloth
+from tasks.train.support import Device, first_backend
 
 if TYPE_CHECKING:
     import torch
@@ -50,13 +50,6 @@ def current_device() -> Device:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def first_backend(config: TrainConfig, device: Device) -> str:
-    """The backend that is tried first: the named one, or for auto Unsloth where it supports all that is asked for."""
-    if config.backend != "auto":
-        return config.backend
-    return "transformers" if why_not_unsloth(config, device) else "unsloth"
 
 
 def compute_dtype(config: TrainConfig) -> torch.dtype:

@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass
 
 from tasks.train.config import TrainConfig
 from tasks.train.shapes import ModelShape
-from tasks.train.support import Device, why_not_unsloth
+from tasks.train.support import Device, first_backend
 
 FLOAT32 = 4
 MOMENTS = 2
@@ -110,13 +110,6 @@ def trainable_parameters(shape: ModelShape, config: TrainConfig) -> int:
     return added
 
 
-def likely_backend(config: TrainConfig, device: Device) -> str:
-    """The backend that ``auto`` tries first, or the named one."""
-    if config.backend != "auto":
-        return config.backend
-    return "transformers" if why_not_unsloth(config, device) else "unsloth"
-
-
 def training_memory(
     shape: ModelShape, config: TrainConfig, device: Device, batch_size: int | None = None
 ) -> MemoryEstimate:
@@ -128,7 +121,7 @@ def training_memory(
         device: where it trains.
         batch_size: rows at once, instead of the recipe's.
     """
-    backend = likely_backend(config, device)
+    backend = first_backend(config, device)
     compute = compute_bytes(config, device)
     trained = trainable_parameters(shape, config)
     weights, constants = _training_weights(shape, config, compute, backend)

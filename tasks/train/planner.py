@@ -14,11 +14,11 @@ from tasks.train.devices import MemoryDevice, training_device
 from tasks.train.memory import (
     MemoryEstimate,
     inference_memory,
-    likely_backend,
     trainable_parameters,
     training_memory,
 )
 from tasks.train.shapes import ModelShape, catalogue, model_shape, read_config
+from tasks.train.support import first_backend
 
 GB = 10**9
 GPU_SIZES = (16, 24, 40, 48, 80, 141)
@@ -121,7 +121,7 @@ def plan_training(
     return TrainingPlan(
         shape=shape,
         method=config.method,
-        backend=likely_backend(config, kind),
+        backend=first_backend(config, kind),
         trainable_parameters=trainable_parameters(shape, config),
         training=training_memory(shape, config, kind),
         inference=inference_memory(

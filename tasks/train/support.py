@@ -32,6 +32,13 @@ def device_refusals(config: TrainConfig, device: Device) -> Iterator[str]:
         yield f"{reason}: use backend transformers, or auto"
 
 
+def first_backend(config: TrainConfig, device: Device) -> str:
+    """The backend that is tried first: the named one, or for auto Unsloth where it supports all that is asked for."""
+    if config.backend != "auto":
+        return config.backend
+    return "transformers" if why_not_unsloth(config, device) else "unsloth"
+
+
 def why_not_unsloth(config: TrainConfig, device: Device | None = None) -> str | None:
     """What Unsloth does not support of this configuration, or None; without a device, on any.
 

@@ -27,6 +27,7 @@ from tasks.train.guards import require_memory
 from tasks.train.launch import rank
 from tasks.train.masking import masking_proof
 from tasks.train.stopping import StopRequest
+from tasks.train.support import first_backend
 
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
@@ -105,7 +106,7 @@ def train(job: dict[str, Any], stop: StopRequest) -> dict[str, Any] | None:
 
 def unsloth_comes_first(config: TrainConfig) -> bool:
     """Whether Unsloth is tried: it must be imported before transformers, so torch alone is asked for the device."""
-    from tasks.train.backends import current_device, first_backend
+    from tasks.train.backends import current_device
 
     return first_backend(config, current_device()) == "unsloth"
 
