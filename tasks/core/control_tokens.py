@@ -40,27 +40,30 @@ def control_tokens(model: ModelSource) -> tuple[str, ...]:
         ModelError: a file of the tokenizer is no JSON.
     """
     found = set[str]()
-    for name, read in ((TOKENIZER, _added), (CONFIG, _configured)):
-        file = _tokenizer_file(model, name)
-        if file is not None:
-            found.update(read(_read_json(file)))
+    for file in _tokenizer_files(model):
+        found.update((_added if file.name == TOKENIZER else _configured)(_read_json(file)))
     if found:
         return tuple(sorted(found))
     say(f"the control tokens of {model.path} are not known: those of the well-known model families are kept out")
     return tuple(sorted(WELL_KNOWN))
 
 
-def _tokenizer_file(model: ModelSource, name: str) -> Path | None:
+def _tokenizer_files(model: ModelSource) -> Iterator[Path]:
+    """Those that there are. A Hub that could not be reached, which takes half a minute, is not asked again."""
     if model.is_local:
-        file = Path(model.path) / name
-        return file if file.is_file() else None
+        yield from (file for name in (TOKENIZER, CONFIG) if (file := Path(model.path) / name).is_file())
+        return
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    try:
-        return Path(hf_hub_download(model.path, name, revision=model.revision))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError):
-        return None
+    is_away = False
+    for name in (TOKENIZER, CONFIG):
+        try:
+            yield Path(hf_hub_download(model.path, name, revision=model.revision, local_files_only=is_away))
+        except LocalEntryNotFoundError:
+            is_away = True
+        except (HfHubHTTPError, HFValidationError, OSError):
+            continue
 
 
 def _read_json(file: Path) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+from typing import NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +19,7 @@ from flows.prompts.preview import Preview, faults, preview
 from flows.prompts.terminal import print_preview
 from flows.recipe import read_recipe
 from flows.teacher import StandingTeacher
+from tasks.core.config import ModelSource
 from tasks.core.errors import PromptError, ServerError, ServerStartError, SourceError
 from tasks.core.home import PROJECT_ROOT
 from tasks.core.prompts import read_prompt
@@ -149,11 +151,17 @@ def test_an_answer_that_is_cut_off_or_refused_says_so(workshop: Workshop) -> Non
 
 
 def test_another_teacher_than_the_one_that_is_served_is_started(
-    workshop: Workshop, capsys: pytest.CaptureFixture[str]
+    workshop: Workshop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def not_started(model: ModelSource, *arguments: object, **named: object) -> NoReturn:
+        raise ServerStartError(f"{model.path} does not start")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # it is not asked for this model
+    monkeypatch.setattr("tasks.generate.own_server.serving", not_started)
+    monkeypatch.setattr("tasks.generate.own_server.context_length", lambda model, requests: 1024)
     with workshop.teacher(writes("hello")) as http:
         workshop.change_recipe(lambda recipe: recipe["generate"].update(teacher={"path": "other/model"}))
-        with pytest.raises(ServerStartError):
+        with pytest.raises(ServerStartError, match="other/model does not start"):
             look(workshop, run=True)
         assert not [body for body in http.asked if "messages" in body]
     assert "serves another model" in capsys.readouterr().err

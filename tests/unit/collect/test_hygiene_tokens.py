@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,6 +57,18 @@ def test_a_hub_models_tokens_are_read_from_the_cache(tmp_path: Path, monkeypatch
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert control_tokens(ModelSource(path="org/model", revision=revision)) == ("<end>",)
     assert control_tokens(ModelSource(path="org/other", revision=revision)) == tuple(sorted(WELL_KNOWN))
+
+
+def test_a_hub_that_is_away_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def away(name: str, file: str, *, revision: str | None, local_files_only: bool) -> str:
+        asked.append(not local_files_only)
+        raise LocalEntryNotFoundError("no connection")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", away)
+    assert control_tokens(ModelSource(path="org/model", revision="0" * 40)) == tuple(sorted(WELL_KNOWN))
+    assert asked == [True, False], "the second file is looked for in the cache alone"
 
 
 def test_a_broken_tokenizer_is_one_clear_error(tmp_path: Path) -> None:
