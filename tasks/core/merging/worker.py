@@ -140,7 +140,7 @@ def write_model(job: dict[str, Any], source: ModelSource, trained: Path, out: Pa
     from transformers import AutoTokenizer
 
     emit(note="loading the model")
-    model = load_base(ModelSource(path=str(trained)), torch.float32, None)
+    model = load_base(source.model_copy(update={"path": str(trained), "revision": None}), torch.float32, None)
     tokenizer = AutoTokenizer.from_pretrained(trained)
     token_ids = tokenised(tokenizer, job["conversations"])
     expected = logits_of(model.eval(), token_ids)
