@@ -78,14 +78,19 @@ def test_temperature_zero_repeats_itself(server: Server) -> None:
 
 
 def test_answers_by_a_schema_hold_no_white_space_and_come_to_an_end(server: Server) -> None:
+    """Keywords that vLLM cannot follow while it writes, ``not`` and ``uniqueItems``, do not keep it from answering."""
     schema = {
         "type": "array",
         "minItems": 1,
         "maxItems": 2,
         "items": {
             "type": "object",
-            "properties": {"text": {"type": "string", "maxLength": 8}, "label": {"enum": ["cards", "bills"]}},
-            "required": ["text", "label"],
+            "properties": {
+                "text": {"type": "string", "maxLength": 8, "not": {"const": "no"}},
+                "label": {"enum": ["cards", "bills"]},
+                "tags": {"type": "array", "items": {"enum": ["a", "b"]}, "maxItems": 2, "uniqueItems": True},
+            },
+            "required": ["text", "label", "tags"],
             "additionalProperties": False,
         },
     }

@@ -34,6 +34,9 @@ MOST_TOKENS = 2**31 - 1
 """That an answer is believed to have; what servers say is added up and stored."""
 ROWS = "rows"
 """The property that holds an array for servers whose schemas must be of objects."""
+LENIENT = {"lenient": True, "coerce_one_of": True}
+"""For llguidance in vLLM: what it cannot hold an answer to (``uniqueItems``, ``not``) is left to the validation of the
+answer; without this it refuses the request."""
 
 T = TypeVar("T")
 
@@ -170,7 +173,7 @@ def _body(request: Request, is_vllm: bool) -> dict[str, Any]:
     if request.json_schema is not None:
         schema = dict(request.json_schema)
         if is_vllm:
-            body["structured_outputs"] = {"json": schema}
+            body["structured_outputs"] = {"json": {"x-guidance": LENIENT, **schema}}
         else:
             named = {"name": "answer", "schema": _of_an_object(schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": named}

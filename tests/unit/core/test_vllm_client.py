@@ -68,7 +68,7 @@ def test_sampling_and_seed_are_sent_and_structured_output_when_there_is_a_schema
     sent = {"model": "m", "temperature": 0.0, "top_p": 0.9, "max_tokens": 7, "seed": 0}
     assert {name: plain[name] for name in sent} == sent
     assert "structured_outputs" not in plain
-    assert with_schema["structured_outputs"] == {"json": schema}
+    assert with_schema["structured_outputs"]["json"].items() >= schema.items()
 
 
 def test_tools_are_told_to_the_template_and_calls_come_back_as_text(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_an_array_goes_to_other_servers_as_a_property_of_an_object_with_its_defi
         "$defs": {"row": row},
     }
     ours = client._body(dataclasses.replace(requests("a")[0], json_schema=schema), is_vllm=True)
-    assert ours["structured_outputs"]["json"] == schema
+    assert ours["structured_outputs"]["json"] .items() >= schema.items()
 
 
 @pytest.mark.parametrize(
