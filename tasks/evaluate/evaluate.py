@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,27 +15,23 @@ from tasks.core.config import ChatTask, ModelSource
 from tasks.core.errors import ContractViolation
 from tasks.core.files import write_json, write_text
 from tasks.core.merging.trained import MergeSettings, Trained, merged, trained_in
-from tasks.core.messages import for_server, plain, turn_text
+from tasks.core.messages import for_server
 from tasks.core.models import model_digest
 from tasks.core.progress import say
 from tasks.core.stage import StageContext
 from tasks.core.vllm.server import vllm_version
-from tasks.evaluate.asking import Contestant, Question, Replies, collect_replies
+from tasks.evaluate.answers import READINGS, answer_table, probe_table, read_holdout, refused_rows
+from tasks.evaluate.asking import Contestant, Question, collect_replies
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.curve import CURVE_PICTURE, Smaller, draw_curve, learning_curve, write_curve
 from tasks.evaluate.decision import decide
 from tasks.evaluate.report import evaluation_report
-from tasks.evaluate.scoring import METRICS
 from tasks.evaluate.statistics import mean_interval, paired_difference
 
 VERSION = 1
 COMPARED_CONVERSATIONS = 4
 """On which a whole model is compared with what was trained."""
 SECONDS_A_MINUTE = 60
-REFUSED = "refused"
-MODELS = ("base", "candidate", "champion")
-READINGS = ("base", "base_restricted", "candidate", "champion")
-"""Whose answers are scored: each model's own, and the base's when it may only name a label."""
 NOT_IN_KEY: dict[str, Any] = {
     "timeout_minutes": True,
     "concurrency": True,
@@ -195,81 +190,6 @@ class EvaluateJob:
         return Contestant(name, work / "model", is_whole=True)
 
 
-def read_holdout(path: Path, max_rows: int | None, replay: Collection[str] = ()) -> tuple[pd.DataFrame, int]:
-    """Rows ``document_id``, ``messages`` and ``tools`` in the order of a hash of their id, which no new one disturbs.
-
-    A document that is no conversation asks nothing and is left out.
-
-    Args:
-        replay: sources whose documents are left out.
-
-    Returns:
-        the rows, and how many conversations of the replay's sources were left out.
-    """
-    columns = ["document_id", "messages", "tools", *(["source"] if replay else [])]
-    holdout = pd.read_parquet(path, columns=columns)
-    holdout = holdout[holdout["messages"].map(len) > 0].astype({"tools": object})
-    is_replay = pd.Series(False, index=holdout.index)
-    for name in replay:  # of a source of several files, each is named SOURCE/FILE
-        is_replay |= (holdout["source"] == name) | holdout["source"].str.startswith(f"{name}/")
-    holdout, unasked = holdout[~is_replay].drop(columns="source", errors="ignore"), int(is_replay.sum())
-    holdout["messages"] = holdout["messages"].map(plain)
-    holdout["tools"] = holdout["tools"].where(holdout["tools"].notna(), None)
-    rank = holdout["document_id"].map(lambda name: hashlib.sha256(name.encode()).hexdigest())
-    return holdout.iloc[rank.argsort(kind="stable")[:max_rows]].reset_index(drop=True), unasked
-
-
-def answer_table(holdout: pd.DataFrame, replies: Replies, metric: str) -> pd.DataFrame:
-    """One row per document: question, reference, and per reading the answer, its score and why it ended.
-
-    A reading that was not asked for has a column of nulls, so that the columns are always the same but for those of the
-    learning curve's models, which come last.
-    """
-    score = METRICS[metric]
-    table = pd.DataFrame(
-        {
-            "document_id": holdout["document_id"].astype("string"),
-            "question": [turn_text(messages[-2]) for messages in holdout["messages"]],
-            "reference": [turn_text(messages[-1]) for messages in holdout["messages"]],
-        }
-    )
-    smaller = [name for name in replies.answers if name not in MODELS]
-    for reading in (*READINGS, *smaller):
-        texts = _texts(replies, reading, len(table))
-        scores = [
-            None if text is None else score(text, reference)
-            for text, reference in zip(texts, table["reference"], strict=True)
-        ]
-        table[reading] = pd.array(texts, dtype="string")
-        table[f"{reading}_score"] = pd.array(scores, dtype="Float64")
-    for model in (*MODELS, *smaller):
-        answers = replies.answers.get(model)
-        reasons = [answer.finish_reason for answer in answers] if answers else [None] * len(table)
-        table[f"{model}_finish_reason"] = pd.array(reasons, dtype="string")
-    return table
-
-
-def _texts(replies: Replies, reading: str, rows: int) -> list[str | None]:
-    if reading == "base_restricted":
-        return replies.restricted or [None] * rows
-    if reading not in replies.answers:
-        return [None] * rows
-    return [answer.text for answer in replies.answers[reading]]
-
-
-def refused_rows(holdout: pd.DataFrame, replies: Replies) -> pd.DataFrame:
-    """Rows that the server refused for any model: document_id, rule, value (the server's words) and raw (question)."""
-    rows = []
-    for position, (document_id, messages) in enumerate(zip(holdout["document_id"], holdout["messages"], strict=True)):
-        reasons = [f"{model}: {answers[position].finish_reason}" for model, answers in replies.answers.items()]
-        reasons = [reason for reason in reasons if f": {REFUSED}" in reason]
-        if replies.restricted and replies.restricted[position] is None:
-            reasons.append(f"base, labels only: {REFUSED}")
-        if reasons:
-            rows.append((document_id, "refused by the server", reasons[0], turn_text(messages[-2])))
-    return pd.DataFrame(rows, columns=["document_id", "rule", "value", "raw"], dtype="string")
-
-
 def compare(answers: pd.DataFrame, config: EvaluateConfig, champion: Rival | None) -> dict[str, Any]:
     """The content of evaluation.json: rates, intervals, paired differences and the decision; rates are fractions."""
     metric, confidence = config.metric, config.confidence
@@ -302,14 +222,3 @@ def compare(answers: pd.DataFrame, config: EvaluateConfig, champion: Rival | Non
         **asdict(verdict),
         "confidence": confidence,
     }
-
-
-def probe_table(probes: tuple[str, ...], replies: Replies) -> list[dict[str, str | None]]:
-    """Every probe with what each model made of it, and None for a champion that does not exist."""
-    return [
-        {
-            "prompt": probe,
-            **{model: replies.probes[model][position].text if model in replies.probes else None for model in MODELS},
-        }
-        for position, probe in enumerate(probes)
-    ]

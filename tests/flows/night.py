@@ -11,9 +11,10 @@ from flows.report import RunRecord
 from tasks.core.artifacts import ArtifactRef, ArtifactStore, StageKey, Summary
 from tasks.core.home import Home
 from tasks.core.stage import StageResult
+from tasks.evaluate.answers import READINGS
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.curve import Smaller, learning_curve
-from tasks.evaluate.evaluate import READINGS, compare
+from tasks.evaluate.evaluate import compare
 from tasks.publish.registry import Published
 from tasks.publish.task import PublishResult
 

@@ -24,9 +24,10 @@ from tasks.core.stage import StageContext
 from tasks.core.vllm.server import Server
 from tasks.evaluate import asking
 from tasks.evaluate import evaluate as evaluate_module
+from tasks.evaluate.answers import read_holdout
 from tasks.evaluate.config import EvaluateConfig, Gate
 from tasks.evaluate.curve import Smaller
-from tasks.evaluate.evaluate import EvaluateJob, Rival, read_holdout
+from tasks.evaluate.evaluate import EvaluateJob, Rival
 from tests.openai_stand_in import TOO_LONG, Chat, stand_in
 
 LABELS = ("billing", "shipping")
