@@ -274,7 +274,7 @@ def check_tokens(found: Found, rows: Rows) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=384)
+    parser.add_argument("--rows", type=int, default=128)
     parser.add_argument("--arms", nargs="*", help="only arms whose names contain one of these words")
     parser.add_argument("--record", type=Path, help="where all measurements go, as JSON")
     options = parser.parse_args()
@@ -292,7 +292,7 @@ def main() -> None:
             warm_up=write_rows(folder, 32, **sizes),
             rounds=options.rounds,
             batch_size=(8, 2),
-            accumulation_steps=(2, 2),
+            accumulation_steps=(2, 3),
             max_length=512,
             rank=16,
             learning_rate=1e-3,
