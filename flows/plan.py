@@ -109,7 +109,7 @@ def _steps(config: TrainConfig, rows: int | None) -> int | None:
 
 def _tokens(config: TrainConfig, steps: int, rows: int | None, length: float) -> int:
     """Tokens of the steps; a step is never larger than the training set."""
-    per_step = config.batch_size * config.accumulation_steps
+    per_step = config.batch_size * config.accumulation_steps * config.processes
     return round(steps * min(per_step, rows or per_step) * length)
 
 

@@ -65,6 +65,7 @@ def print_plan(planned: Plan) -> None:
     _say(
         f"{training.shape.total_parameters:,} parameters, of which {training.trainable_parameters:,} are trained"
         f" ({share:.2%}); backend {training.backend}"
+        + (f"; {training.processes} processes, memory of each:" if training.processes > 1 else "")
     )
     out.print(_memory(planned))
     for device in training.devices:

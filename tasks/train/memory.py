@@ -113,7 +113,10 @@ def trainable_parameters(shape: ModelShape, config: TrainConfig) -> int:
 def training_memory(
     shape: ModelShape, config: TrainConfig, device: Device, batch_size: int | None = None
 ) -> MemoryEstimate:
-    """The peak of a training whose rows are as long as the recipe allows.
+    """The peak of one process of a training whose rows are as long as the recipe allows.
+
+    With fsdp it holds its share of weights, gradients and optimizer, and one layer's weights gathered (ZeRO stage 3,
+    Rajbhandari et al. 2020, arXiv 1910.02054).
 
     Args:
         shape: of the model.
@@ -129,11 +132,13 @@ def training_memory(
     layer, dequantised = layer_activations(shape, config, compute) * tokens, _dequantised(shape, config, compute)
     kept = layer if (recomputed := _is_checkpointed(config, device)) else shape.layers * layer
     inputs = shape.layers * tokens * shape.hidden * compute if recomputed else 0
+    shards = config.processes if config.sharding == "fsdp" else 1
+    gathered = weights // shape.layers if shards > 1 else 0
     return MemoryEstimate(
-        weights=weights,
-        quantisation=constants,
-        gradients=trained * FLOAT32,
-        optimizer=_optimizer_bytes(trained, config, device, backend),
+        weights=weights // shards + gathered,
+        quantisation=constants // shards,
+        gradients=trained * FLOAT32 // shards,
+        optimizer=_optimizer_bytes(trained, config, device, backend) // shards,
         activations=inputs + kept + dequantised,
         logits=LOGIT_COPIES * min(LOSS_CHUNK, tokens) * shape.vocabulary * FLOAT32,
         allocator=shape.layers * (layer + dequantised) if device == "cpu" else 0,

@@ -49,7 +49,8 @@ class TrainingPlan:
         shape: of the model.
         method, backend: that train; of ``auto`` the one that is tried first.
         trainable_parameters: what training changes.
-        training, inference: memory at the peak.
+        training, inference: memory of a process at the peak.
+        processes: that train together, one a GPU, or all of them on the processor.
         devices: of this machine, the one that trains first.
     """
 
@@ -59,6 +60,7 @@ class TrainingPlan:
     trainable_parameters: int
     training: MemoryEstimate
     inference: MemoryEstimate
+    processes: int
     devices: tuple[MemoryDevice, ...]
 
     @property
@@ -67,7 +69,10 @@ class TrainingPlan:
 
     @property
     def fits_training(self) -> bool:
-        return self.training.needed <= self.device.free
+        if self.device.kind == "cpu":
+            return self.training.needed * self.processes <= self.device.free
+        used = [device for device in self.devices if device.kind == "cuda"][: self.processes]
+        return len(used) == self.processes and all(self.training.needed <= device.free for device in used)
 
     @property
     def fits_inference(self) -> bool:
@@ -75,7 +80,7 @@ class TrainingPlan:
 
     @property
     def fits(self) -> bool:
-        """Whether the device's free memory is enough for both; they never run at the same time."""
+        """Whether the devices' free memory is enough for both; they never run at the same time."""
         return self.fits_training and self.fits_inference
 
     def as_json(self) -> dict[str, Any]:
@@ -84,6 +89,7 @@ class TrainingPlan:
             "family": self.shape.family,
             "method": self.method,
             "backend": self.backend,
+            "processes": self.processes,
             "total_parameters": self.shape.total_parameters,
             "trainable_parameters": self.trainable_parameters,
             "memory_bytes": {"inference": self.inference.total, "training": self.training.total},
@@ -131,15 +137,16 @@ def plan_training(
             longest,
             int(server.cpu_kv_cache_gib * 2**30) if kind == "cpu" else None,
         ),
+        processes=config.processes,
         devices=devices,
     )
 
 
 def planned_steps(config: TrainConfig, rows: int) -> int:
-    """Optimizer steps of a training over ``rows`` rows on one device; packing, which needs fewer, is not foreseen."""
+    """Optimizer steps of a training over ``rows`` rows; packing, which needs fewer, is not foreseen."""
     if config.max_steps is not None:
         return config.max_steps
-    per_epoch = math.ceil(math.ceil(rows / config.batch_size) / config.accumulation_steps)
+    per_epoch = math.ceil(math.ceil(rows / (config.batch_size * config.processes)) / config.accumulation_steps)
     return max(1, math.ceil(per_epoch * (config.epochs or 1)))
 
 

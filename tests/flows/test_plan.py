@@ -60,7 +60,7 @@ def plan(recipe: Recipe, home: Home, *devices: MemoryDevice) -> Plan:
     return plan_recipe(recipe, home, devices=devices or (CPU,))
 
 
-@pytest.mark.parametrize("name", ["embedded", "qwen2.5-0.5b-cpu", "llama-3.1-8b-qlora"])
+@pytest.mark.parametrize("name", ["embedded", "qwen2.5-0.5b-cpu", "llama-3.1-8b-qlora", "llama-3.1-8b-qlora-2gpu"])
 def test_every_shipped_recipe_is_planned_as_json(tmp_path: Path, name: str) -> None:
     done = retune(tmp_path, "plan", "--recipe", name, "--json")
     assert done.returncode == 0, done.stderr
@@ -72,7 +72,7 @@ def test_every_shipped_recipe_is_planned_as_json(tmp_path: Path, name: str) -> N
         split = planned["memory_splits"][what]
         work = sum(size for part, size in split.items() if part not in ("loading", "runtime"))
         assert total == split["runtime"] + max(work, split["loading"])
-    if name == "llama-3.1-8b-qlora":
+    if name.startswith("llama-3.1-8b"):
         assert planned["trainable_parameters"] == 20_971_520
 
 
@@ -160,6 +160,16 @@ def test_damaged_traces_of_runs_are_passed_over(home: Home, recipe: Recipe) -> N
         broken.parent.mkdir(parents=True)
         broken.write_text("{", encoding="utf-8")
     assert plan(recipe, home).workload.rows == ROWS
+
+
+def test_a_shared_model_needs_less_of_each_gpu_and_as_many_gpus_as_processes(home: Home) -> None:
+    shared = read_recipe("llama-3.1-8b-qlora-2gpu")
+    whole = shared.model_copy(update={"train": shared.train.model_copy(update={"sharding": "none"})})
+    parts, all_of_it = plan(shared, home, GPU, GPU, CPU), plan(whole, home, GPU, GPU, CPU)
+    assert parts.training.training.weights < 0.6 * all_of_it.training.training.weights
+    assert parts.training.fits_training and all_of_it.training.fits_training
+    assert not plan(shared, home, GPU, CPU).training.fits_training
+    assert parts.workload.tokens == 60 * 2 * 2 * 2 * 1024
 
 
 def test_what_fits_is_decided_by_the_free_memory_of_the_device_that_trains(home: Home) -> None:

@@ -152,6 +152,16 @@ def test_a_smaller_batch_is_planned_without_another_recipe() -> None:
     assert halved.activations < training_memory(shape, train, "cpu").activations
 
 
+def test_fsdp_shares_what_belongs_to_parameters_and_not_the_activations() -> None:
+    one = training(backend="transformers")
+    shape = model_shape(catalogue()["meta-llama/Llama-3.1-8B"], one)
+    four = one.model_copy(update={"processes": 4, "sharding": "fsdp"})
+    alone, shared = training_memory(shape, one, "cuda"), training_memory(shape, four, "cuda")
+    assert shared.activations == alone.activations
+    assert shared.gradients == alone.gradients // 4 and shared.optimizer == alone.optimizer // 4
+    assert shared.weights == alone.weights // 4 + alone.weights // 32, "its quarter, and one of 32 layers gathered"
+
+
 def test_a_peak_is_that_of_loading_or_that_of_the_work_not_both() -> None:
     train = training(max_length=16, batch_size=1)
     planned = training_memory(model_shape(catalogue()["meta-llama/Llama-3.1-8B"], train), train, "cpu")
