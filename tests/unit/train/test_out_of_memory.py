@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from tasks.core import processes
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.config import ModelSource
 from tasks.core.home import Home
@@ -20,7 +19,7 @@ from tests.unit.train.trial import settings
 
 pytestmark = pytest.mark.slow
 
-MOST_BYTES = 2_000 * 2**20
+MOST_BYTES = 2_300 * 2**20
 ROWS, LENGTH = 256, 512
 
 
@@ -35,7 +34,7 @@ def little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "python"
     program.write_text(f'#!/bin/sh\nexec prlimit --data={MOST_BYTES} {sys.executable} "$@"\n', encoding="utf-8")
     program.chmod(0o755)
-    monkeypatch.setattr(processes.sys, "executable", str(program))
+    monkeypatch.setattr(sys, "executable", str(program))
 
 
 def test_a_memory_limit_on_the_child_takes_the_smaller_batch_and_finishes(
