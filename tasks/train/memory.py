@@ -40,6 +40,8 @@ LOGIT_COPIES = 5
 """Logits, their log-softmax, its exponential, the gradient of the loss, and that of the logits."""
 MIB = 2**20
 RUNTIME = {"transformers": 715 * MIB, "unsloth": 730 * MIB}
+LARGEST_HEAP_BLOCK = 32 * MIB
+"""glibc asks the system for larger ones directly (M_MMAP_THRESHOLD_MAX in mallopt(3))."""
 SERVER_RUNTIME = 1800 * MIB
 """vLLM's three processes on a CPU."""
 GPU_RUNTIME = 1000 * MIB
@@ -130,6 +132,7 @@ def training_memory(
     weights, constants = _training_weights(shape, config, compute, backend)
     tokens = (batch_size or config.batch_size) * (config.max_length + _virtual_tokens(config))
     layer, dequantised = layer_activations(shape, config, compute) * tokens, _dequantised(shape, config, compute)
+    gap = dequantised if dequantised <= LARGEST_HEAP_BLOCK else 0
     kept = layer if (recomputed := _is_checkpointed(config, device)) else shape.layers * layer
     inputs = shape.layers * tokens * shape.hidden * compute if recomputed else 0
     shards = config.processes if config.sharding == "fsdp" else 1
@@ -141,7 +144,7 @@ def training_memory(
         optimizer=_optimizer_bytes(trained, config, device, backend) // shards,
         activations=inputs + kept + dequantised,
         logits=LOGIT_COPIES * min(LOSS_CHUNK, tokens) * shape.vocabulary * FLOAT32,
-        allocator=shape.layers * (layer + dequantised) if device == "cpu" else 0,
+        allocator=shape.layers * (layer + gap) if device == "cpu" else 0,
         runtime=RUNTIME[backend] if device == "cpu" else GPU_RUNTIME,
         loading=_loading_bytes(shape, weights + constants) if device == "cpu" else 0,
     )
