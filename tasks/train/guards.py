@@ -80,7 +80,8 @@ def require_memory(config: TrainConfig, model: ModelSource) -> None:
     device = training_device(devices_present())
     # On a CPU this process holds its libraries already, and what is free is so without them.
     held = psutil.Process().memory_info().rss if device.kind == "cpu" else 0
-    least, planned = (training_memory(shape, config, device.kind, rows).needed - held for rows in (1, None))
+    smallest, whole = (training_memory(shape, config, device.kind, rows) for rows in (1, None))
+    least, planned = smallest.needed - smallest.allocator - held, whole.needed - held
     if least > device.free:
         raise MachineError(
             f"Training needs at least {_mib(least)} of memory, and {_mib(device.free)} of {_mib(device.total)}"
