@@ -16,7 +16,7 @@ until the end of its first step, are told apart. Trained tokens are those of the
 loss is of 16 rows that nobody trained on, each alone. Peak memory is the process's resident memory while it trains.
 Every arm has the environment variables that the stage sets for its worker, so that waiting threads sleep: without
 them, all are several times slower on cores that others use too. Ratios are those of each round, to the plain stack
-without packing.
+without packing; that of the processor's time says the same where other programs take the cores away.
 """
 
 from __future__ import annotations
@@ -229,23 +229,36 @@ def tokens_per_second(one: Mapping[str, Any], rows: Rows) -> float:
     return rows.tokens / int(one["steps"]) / float(one["seconds_per_step"])
 
 
+def processor_seconds(one: Mapping[str, Any]) -> float:
+    """Processor time of all threads for the whole run at the pace after the first step."""
+    return float(one["processor_seconds_per_step"]) * int(one["steps"])
+
+
+def spread(ratios: Sequence[float]) -> str:
+    """Median and range."""
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
 def report(found: Found, warm: Found, rows: Rows, memory: str) -> str:
     """The Markdown table: medians, and the ratios of each round to the plain stack without packing."""
     lines = [
-        f"| arm | steps | trained tokens a second | of plain: median (range) | {memory}, GiB | held-out loss"
+        f"| arm | steps | trained tokens a second | of plain: median (range) | processor time a token, of plain: median"
+        f" (range) | {memory}, GiB | held-out loss"
         " | start-up, s | first round until its first step was done, s"
         " | later rounds, s |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for label, runs in found.items():
         speeds = [tokens_per_second(one, rows) for one in runs]
         ratios = [own / tokens_per_second(plain, rows) for own, plain in zip(speeds, found[PLAIN], strict=True)]
-        span = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        effort = [
+            processor_seconds(own) / processor_seconds(plain) for own, plain in zip(runs, found[PLAIN], strict=True)
+        ]
         first = warm[label][0]
         cold = first["setup_seconds"] + first["first_step_seconds"]
         again = statistics.median(one["setup_seconds"] + one["first_step_seconds"] for one in runs)
         lines.append(
-            f"| {label} | {runs[0]['steps']} | {statistics.median(speeds):,.0f} | {span}"
+            f"| {label} | {runs[0]['steps']} | {statistics.median(speeds):,.0f} | {spread(ratios)} | {spread(effort)}"
             f" | {statistics.median(one['peak_bytes'] for one in runs) / 2**30:.2f}"
             f" | {statistics.median(one['held_out_loss'] for one in runs):.3f}"
             f" | {first['startup_seconds']:.1f} | {cold:.1f} | {again:.1f} |"
@@ -274,7 +287,7 @@ def check_tokens(found: Found, rows: Rows) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=128)
+    parser.add_argument("--rows", type=int, default=96)
     parser.add_argument("--arms", nargs="*", help="only arms whose names contain one of these words")
     parser.add_argument("--record", type=Path, help="where all measurements go, as JSON")
     options = parser.parse_args()

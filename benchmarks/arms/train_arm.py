@@ -79,7 +79,8 @@ def clock(one: Round) -> Iterator[dict[str, Any]]:
     """Measure the trainer that is used inside of the block; the dictionary is filled when its training ends.
 
     It has ``setup_seconds`` (until training begins), ``first_step_seconds``, ``seconds`` (all steps),
-    ``seconds_per_step`` (without the first), ``steps``, ``peak_bytes``, ``held_out_loss``, ``tokens_counted_by_trl``.
+    ``seconds_per_step`` and ``processor_seconds_per_step`` (of all threads), both without the first, ``steps``,
+    ``peak_bytes``, ``held_out_loss``, ``tokens_counted_by_trl``.
     """
     from transformers import TrainerCallback, trainer
 
@@ -97,14 +98,15 @@ def clock(one: Round) -> Iterator[dict[str, Any]]:
             if "first_step_seconds" not in measured:
                 _wait_for_device()
                 measured["first_step_seconds"] = time.perf_counter() - self.started
+                self.processor = time.process_time()
 
         def on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
             _wait_for_device()
             measured["seconds"] = time.perf_counter() - self.started
             measured["steps"] = state.global_step
-            measured["seconds_per_step"] = (measured["seconds"] - measured["first_step_seconds"]) / (
-                measured["steps"] - 1
-            )
+            later = measured["steps"] - 1
+            measured["seconds_per_step"] = (measured["seconds"] - measured["first_step_seconds"]) / later
+            measured["processor_seconds_per_step"] = (time.process_time() - self.processor) / later
             measured["peak_bytes"] = peak_bytes()
             counted = [entry["num_tokens"] for entry in state.log_history if "num_tokens" in entry]
             measured["tokens_counted_by_trl"] = counted[-1] if counted else None
@@ -167,7 +169,10 @@ def _wait_for_device() -> None:
 
 def _free() -> None:
     import torch
+    from bitsandbytes.optim import GlobalOptimManager
 
+    # It keeps every embedding that a Trainer with an 8-bit optimizer told it about.
+    GlobalOptimManager.get_instance().initialize()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
