@@ -14,8 +14,8 @@ benchmarks/train.py; a warm-up round, in which Triton and torch.compile build th
 is what PyTorch reserved while training. Held-out loss says that the arms learn alike, not that they learn well: the
 base is random.
 
-The sizes are arguments. With their defaults it takes about 12 minutes on an H100 (one round of three was seen: 6); after ``--budget-seconds`` no round
-is begun, and the table has the whole rounds until then..
+The sizes are arguments. With their defaults it takes about 12 minutes on an H100 (one round of three was seen, in 6);
+after ``--budget-seconds`` no round is begun, and the table has the whole rounds until then.
 """
 
 from __future__ import annotations
