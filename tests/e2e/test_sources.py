@@ -26,7 +26,7 @@ SELF_INSTRUCT = {
     "instruction": "instruction",
     "input": "instances.0.input",
     "output": "instances.0.output",
-    "seed_task": "name",
+    "is_class": "is_classification",
 }
 PROMPT = "self_instruct_small"
 WRITTEN = 12
@@ -122,20 +122,20 @@ def write_prompt(folder: Path) -> None:
     """The shipped Self-Instruct template, small enough for the seedling's 512 tokens of context, and for seed tasks.
 
     Its strings have a length, so that every answer ends before ``max_tokens``, whatever the seedling writes. It asks
-    about documents with the field ``seed_task`` alone.
+    about documents with the field ``is_class``, and shows such, which seed tasks alone have.
     """
     text = (PROJECT_ROOT / "prompts" / "self_instruct.md").read_text(encoding="utf-8")
     smaller = {
         "name: self_instruct": f"name: {PROMPT}",
-        "variables:": "variables:\n  seed_task: {from: document}",
-        "count: 6": "count: 1",
+        "variables:": "variables:\n  is_class: {from: document}",
+        "count: 6": "count: 1, same: is_class",
         "maxItems: 4": "maxItems: 1",
         "minLength: 10": "minLength: 10, maxLength: 40",
         "input: {type: string}": "input: {type: string, maxLength: 20}",
         "minLength: 1}": "minLength: 1, maxLength: 40}",
         "max_tokens: 1536": "max_tokens: 160",
         "rows_per_document: 4": "rows_per_document: 1",
-        "Here are {{ seeds | length }} tasks:": "Beside {{ seed_task }}, here is a task:",
+        "Here are {{ seeds | length }} tasks:": "Here is a task (classification: {{ is_class }}):",
     }
     for old, new in smaller.items():
         assert old in text, old
