@@ -104,7 +104,14 @@ def mix(frame: pd.DataFrame, config: MixConfig, seed: int) -> Mixed:
 
 def groups_of(frame: pd.DataFrame, replay: Collection[str]) -> pd.Series:
     """Each row's group: replay where its source is, else its origin."""
-    return frame["origin"].astype(object).mask(frame["source"].isin(list(replay)).to_numpy(), REPLAY)
+    sources = frame["source"].fillna("")
+    replayed = [name for name in sources.unique() if any(belongs(name, one) for one in replay)]
+    return frame["origin"].astype(object).mask(sources.isin(replayed).to_numpy(), REPLAY)
+
+
+def belongs(source: str, name: str) -> bool:
+    """Whether rows of a source are those that a recipe names: of a folder or a glob each file is a source below it."""
+    return source == name or source.startswith(f"{name}/")
 
 
 def strata_of(frame: pd.DataFrame, replay: Collection[str]) -> Counts:
@@ -120,8 +127,14 @@ def _parts(frame: pd.DataFrame, group_of: pd.Series, config: MixConfig) -> pd.Da
     sources = frame["source"].fillna("")
     sizes = sources.groupby([group_of.rename("group"), sources.rename("source")], sort=True).size()
     parts = sizes.rename("rows").reset_index()
-    weights = [min(config.source_weights.get(source, 1.0), config.max_upsampling) for source in parts["source"]]
+    weights = [min(_weight(source, config), config.max_upsampling) for source in parts["source"]]
     return parts.assign(weight=weights)
+
+
+def _weight(source: str, config: MixConfig) -> float:
+    """That of the longest name which the source belongs to."""
+    named = [name for name in config.source_weights if belongs(source, name)]
+    return config.source_weights[max(named, key=len)] if named else 1.0
 
 
 def _refuse_unknown(parts: pd.DataFrame, config: MixConfig) -> None:
@@ -135,7 +148,7 @@ def _refuse_unknown(parts: pd.DataFrame, config: MixConfig) -> None:
                 " collect or generate such rows",
             )
     known = sorted(set(parts["source"]) - {""})
-    if unknown := sorted(set(config.source_weights) - set(known)):
+    if unknown := sorted(name for name in config.source_weights if not any(belongs(one, name) for one in known)):
         raise TrainingError(
             f"The training set has no rows of the source {unknown[0]!r}, which has a weight",
             where="train.mix.source_weights",

@@ -26,7 +26,7 @@ VERSION = 3
 EXPERIMENT = "retune"
 LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes")
 UNSLOTH = ("unsloth", "unsloth_zoo")
-NOT_IN_KEY = {"timeout_minutes", "save_steps", "fractions"}
+NOT_IN_KEY = {"timeout_minutes", "save_steps", "fractions", "initial_adapter"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class TrainJob:
     """Trains ``model`` on the training set, or on the nested subset of it that ``fraction`` names.
 
     The key leaves out what does not shape the result: the timeout, how often a checkpoint is written, and which other
-    fractions are trained on.
+    fractions are trained on. Of the adapter that it goes on from the digest counts.
     """
 
     config: TrainConfig

@@ -148,6 +148,7 @@ def test_the_key_follows_what_shapes_the_adapter_and_nothing_else(tiny_model: Pa
         return replace(job, config=job.config.model_copy(update=changes)).key().hex
 
     assert with_config(timeout_minutes=5, save_steps=3, fractions=(0.5, 1.0)) == job.key().hex
+    assert with_config(initial_adapter="champion") == job.key().hex
     assert replace(job, training_set=replace(ref, path="/elsewhere")).key().hex == job.key().hex
     others = {
         with_config(rank=8),

@@ -205,6 +205,14 @@ def test_weights_without_shares_repeat_or_thin_out_a_source() -> None:
     assert after == {"faq": 20, "web": 5, "old": 0, "none": 10}
 
 
+def test_the_files_of_a_named_folder_are_meant_by_its_name() -> None:
+    frame = new_frame(**{"collected__general/a.jsonl": 6, "collected__general/b.jsonl": 4, "collected__generals": 10})
+    assert groups_of(frame, ("general",)).tolist() == ["replay"] * 10 + ["collected"] * 10
+    mixed = mix(frame, MixConfig(source_weights={"general": 2, "general/b.jsonl": 0}), 1)
+    after = {name: row["rows_after"] for name, row in mixed.shares["sources"].items()}
+    assert after == {"general/a.jsonl": 12, "general/b.jsonl": 0, "generals": 10}
+
+
 def test_a_source_at_the_limit_leaves_room_to_the_others_of_its_group() -> None:
     frame = new_frame(collected__rare=10, collected__web=200, generated__faq=200)
     shares = {"collected": 0.5, "generated": 0.5}
