@@ -208,7 +208,7 @@ def test_an_array_goes_to_other_servers_as_a_property_of_an_object_with_its_defi
         "$defs": {"row": row},
     }
     ours = client._body(dataclasses.replace(requests("a")[0], json_schema=schema), is_vllm=True)
-    assert ours["structured_outputs"]["json"] .items() >= schema.items()
+    assert ours["structured_outputs"]["json"].items() >= schema.items()
 
 
 @pytest.mark.parametrize(
