@@ -27,8 +27,8 @@ MARK = "RETUNE_CHILD"
 GRACE_SECONDS = 15
 EVENT_PREFIX = "@retune "
 
-_ended: dict[str, int] = {}
-"""The mark and the process id of every command that this process started and ended."""
+_ended: dict[str, tuple[int, float]] = {}
+"""By its mark, the process id of every command that this process started, and when it was ended (epoch seconds)."""
 
 
 def free_port() -> int:
@@ -83,12 +83,21 @@ def running(
             yield process
         finally:
             end_tree(process, mark)
-            _ended[mark] = process.pid
+            _ended[mark] = (process.pid, time.time())
 
 
 def survivors() -> list[psutil.Process]:
-    """Processes that outlived the commands which started them: there are none, unless the kernel cannot end one."""
-    return sorted({process for mark, pid in _ended.items() for process in _tree(pid, mark)}, key=lambda p: p.pid)
+    """Processes that outlived the commands which started them: there are none, unless the kernel cannot end one.
+
+    A zombie holds nothing, and a process that began later was given the number of one that is gone.
+    """
+    found: set[psutil.Process] = set()
+    for mark, (pid, ended) in _ended.items():
+        for process in _tree(pid, mark):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= ended:
+                    found.add(process)
+    return sorted(found, key=lambda process: process.pid)
 
 
 def end_tree(process: subprocess.Popen[str], mark: str) -> None:

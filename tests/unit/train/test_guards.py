@@ -3,8 +3,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tasks.core import processes
@@ -50,22 +53,40 @@ def test_a_batch_that_may_not_fit_is_only_said(
     assert said[0].startswith("batches of 4096 may need")
 
 
-def test_a_process_that_outlived_its_stage_stops_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    require_quiet_machine()
+@pytest.fixture
+def orphan(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that carries the mark of a command which is gone."""
     ended = subprocess.Popen([sys.executable, "-c", "pass"])
     ended.wait()
-    orphan = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(60)"],
         start_new_session=True,
         env={**os.environ, processes.MARK: "a stage's mark"},
     )
-    try:
-        monkeypatch.setitem(processes._ended, "a stage's mark", ended.pid)
-        with pytest.raises(MachineError, match=f"still alive: {orphan.pid}"):
-            require_quiet_machine()
-    finally:
-        orphan.kill()
-        orphan.wait()
+    monkeypatch.setitem(processes._ended, "a stage's mark", (ended.pid, time.time()))
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_process_that_outlived_its_stage_stops_the_training(orphan: subprocess.Popen[bytes]) -> None:
+    with pytest.raises(MachineError, match=f"still alive: {orphan.pid}"):
+        require_quiet_machine()
+
+
+def test_a_process_that_began_after_the_stage_ended_is_another_one(
+    orphan: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid, _ = processes._ended["a stage's mark"]
+    monkeypatch.setitem(processes._ended, "a stage's mark", (pid, time.time() - 3600))
+    require_quiet_machine()
+
+
+def test_a_zombie_holds_nothing_and_stops_nothing(orphan: subprocess.Popen[bytes]) -> None:
+    orphan.kill()
+    while psutil.Process(orphan.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    require_quiet_machine()
 
 
 def test_a_command_that_ended_leaves_no_survivors(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def train_here(job: TrainJob, folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     work.mkdir()
     out.mkdir()
     monkeypatch.chdir(work)
-    return worker.train(
+    result = worker.train(
         {
             "config": job.config.model_dump(mode="json"),
             "model": job.model.model_dump(mode="json"),
@@ -67,6 +67,8 @@ def train_here(job: TrainJob, folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         },
         StopRequest(),
     )
+    assert result is not None
+    return result
 
 
 def details(result: StageResult) -> dict[str, Any]:
