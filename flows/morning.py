@@ -46,7 +46,7 @@ def evaluation_markdown(record: RunRecord) -> str:
     if record.evaluation is None:
         return "No evaluation in this run."
     found = record.evaluation
-    level = f"{found['confidence']:.0%}"
+    level = f"{100 * found['confidence']:g}%"
     lines = [
         f"**{found['metric']}** on {found['n']} held-out documents; decision: **{found['decision']}**",
         "",

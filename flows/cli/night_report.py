@@ -97,7 +97,7 @@ def _print_yield(record: RunRecord) -> None:
 
 def _evaluation(record: RunRecord) -> Table:
     found = record.evaluation or {}
-    table = Table("model", str(found["metric"]), f"{found['confidence']:.0%} interval")
+    table = Table("model", str(found["metric"]), f"{100 * found['confidence']:g}% interval")
     for reading in evaluation_rows(found):
         table.add_row(*reading)
     difference = (percent(found[name]) for name in ("difference", "ci_low", "ci_high"))
@@ -106,7 +106,7 @@ def _evaluation(record: RunRecord) -> Table:
 
 
 def _curve(found: Mapping[str, Any]) -> Table:
-    table = Table("fraction", "training rows", str(found["metric"]), f"{found['confidence']:.0%} interval")
+    table = Table("fraction", "training rows", str(found["metric"]), f"{100 * found['confidence']:g}% interval")
     for row in curve_rows(found):
         table.add_row(*row)
     return table

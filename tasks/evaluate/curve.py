@@ -96,16 +96,21 @@ def learning_curve(
 
 
 def last_gain(before: Point, last: Point, over: Difference, config: EvaluateConfig) -> Gain:
-    """What the step between the last two points brought, and whether more data looks worth it."""
+    """What the step between the last two points brought, and whether more data looks worth it.
+
+    Both may have learned from as many rows, where a share of a small set is rounded up: then the step tells nothing.
+    """
     factor = last.rows / max(before.rows, 1)
     doublings = math.log2(factor) if factor > 1 else 1.0
     per_doubling = over.difference / doublings
     step = "Doubling the rows" if abs(factor - 2) < 0.1 else f"{factor:.2g} times the rows"
-    interval = f"{config.confidence:.0%} interval {_points(over.ci_low)} to {_points(over.ci_high)}"
+    interval = f"{100 * config.confidence:g}% interval {_points(over.ci_low)} to {_points(over.ci_high)}"
     sentence = (
         f"{step}, from {before.rows:,} to {last.rows:,}, changed {config.metric} by {_points(over.difference)} points"
         f" ({interval}): {_advice(over, doublings)}."
     )
+    if last.rows <= before.rows:
+        sentence = f"The last step added no rows, {last.rows:,} before and after: it says nothing of more data."
     return Gain(factor, per_doubling, over, sentence)
 
 
@@ -159,7 +164,7 @@ def draw_curve(evaluation: dict[str, Any], path: Path) -> None:
         axes.annotate("base", (1, evaluation["base"]), xycoords=("axes fraction", "data"), ha="right", va="bottom",
                       xytext=(-4, 2), textcoords="offset points", color="0.35")  # fmt: skip
         axes.set_xlabel("training rows (and fraction of the training set)")
-        axes.set_ylabel(f"{evaluation['metric']} with {evaluation['confidence']:.0%} interval")
+        axes.set_ylabel(f"{evaluation['metric']} with {100 * evaluation['confidence']:g}% interval")
         axes.set_title(f"Learning curve, {evaluation['n']:,} held-out rows", loc="left", fontweight="bold")
         axes.spines[["top", "right"]].set_visible(False)
         figure.savefig(path, dpi=110, metadata={"Software": None})

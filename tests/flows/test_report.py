@@ -69,6 +69,12 @@ def test_the_learning_curve_is_told_everywhere(home: Home) -> None:
     assert "Doubling" not in page(record_night(home, comparison()))
 
 
+def test_intervals_are_headed_with_the_confidence_that_they_have(home: Home) -> None:
+    record = record_night(home, with_curve({**comparison(), "confidence": 0.975}))
+    assert "| model | accuracy | 97.5% interval |" in page(record)
+    assert retune(home.root, "report").stdout.count("97.5% interval") == 2, "of the evaluation and of the curve"
+
+
 def test_a_rejected_candidate_is_named_beside_the_champion_with_the_reason(home: Home) -> None:
     record = record_night(home, comparison(0.5, 0.4), promoted=False, champion=version("1"))
     assert "not better" in record.reason and record.reason in page(record)

@@ -39,8 +39,16 @@ def test_a_step_that_is_no_doubling_says_so_and_is_brought_to_one() -> None:
     assert "hardly helps" in small.sentence, "0.015 for two doublings is less than a point for each"
 
 
-def test_a_smaller_set_that_kept_as_many_rows_is_no_reason_to_divide_by_zero() -> None:
-    assert math.isfinite(gain(0.1, 0.0, 0.2, rows=(100, 100)).per_doubling)
+def test_a_step_that_added_no_rows_says_so_and_advises_nothing() -> None:
+    found = gain(0.1, 0.05, 0.2, rows=(100, 100))
+    assert math.isfinite(found.per_doubling)
+    assert found.sentence == "The last step added no rows, 100 before and after: it says nothing of more data."
+
+
+def test_an_interval_is_told_with_the_confidence_that_it_has() -> None:
+    before, last = (Point(share, count, 0.5, (0.4, 0.6)) for share, count in ((0.5, 100), (1.0, 200)))
+    found = last_gain(before, last, Difference(0.1, 0.05, 0.2, 0.5), EvaluateConfig(confidence=0.975))
+    assert "(97.5% interval +5.0 to +20.0)" in found.sentence
 
 
 def test_the_picture_is_drawn_also_where_nothing_is_known(tmp_path: Path) -> None:
