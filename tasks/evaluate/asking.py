@@ -146,10 +146,11 @@ def _own_words(settings: ServerSettings) -> ServerSettings:
     kept: list[str] = []
     arguments = iter(settings.extra_args)
     for argument in arguments:
-        if argument in BASES_WORDS:
-            next(arguments, None)
-        elif argument.partition("=")[0] not in BASES_WORDS:
+        name, joined, _ = argument.partition("=")
+        if name.replace("_", "-") not in BASES_WORDS:  # vLLM takes either
             kept.append(argument)
+        elif not joined:
+            next(arguments, None)
     return settings.model_copy(update={"extra_args": tuple(kept)})
 
 

@@ -279,13 +279,16 @@ def test_the_gate_looks_at_the_full_candidate_only(job: Make, fill: Fill, tmp_pa
     assert {name: with_curve[name] for name in alone} == alone
 
 
+@pytest.mark.parametrize(
+    "words", [("--chat-template", "t.jinja"), ("--chat_template", "t_1"), ("--chat_template=t_1",)]
+)
 def test_a_model_of_which_every_weight_was_trained_is_served_alone_after_the_base(
-    job: Make, fill: Fill, tmp_path: Path
+    job: Make, fill: Fill, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
     folder = tmp_path / "trained" / "model"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}", encoding="utf-8")
-    server = ServerSettings(extra_args=("--chat-template", "t.jinja", "--seed", "1", "--tokenizer=other"))
+    server = ServerSettings(extra_args=(*words, "--seed", "1", "--tokenizer=other"))
     champion = replace(CHAMPION, folder="/registry/v3/merged", is_whole=True)
     _, out, seen = fill(job(champion=champion, server=server))
     found = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
