@@ -199,13 +199,14 @@ def masking_proof(trainer: Any, expected: Any, tokenizer: Any, train_on: TrainOn
     tokens = beginnings = 0
     count = len(prepared) if trainer.args.packing else checked
     for first in range(0, count, CHECKED_AT_ONCE):
-        batch = trainer.data_collator([prepared[index] for index in range(first, min(first + CHECKED_AT_ONCE, count))])
+        rows = [prepared[index] for index in range(first, min(first + CHECKED_AT_ONCE, count))]
+        batch = trainer.data_collator(rows)
         for ids, labels in zip(batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True):
             if any(label not in (IGNORED, token) for token, label in zip(ids, labels, strict=True)):
                 raise TrainingError("The trainer's labels are not the rows' own tokens", remedy=REPORT)
             found.update(label for label in labels if label != IGNORED)
         if trainer.args.packing:
-            tokens += batch["input_ids"].numel()
+            tokens += sum(len(row["input_ids"]) for row in rows)
             beginnings += int((batch["position_ids"] == 0).sum())
         example = example or _first_row(batch, tokenizer)
     if found != wanted:

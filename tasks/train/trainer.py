@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tasks.train.backends import Trainable, current_device
 from tasks.train.checkpoints import KEPT
 from tasks.train.config import TrainConfig
+from tasks.train.masking import IGNORED
 
 ON_CPU = "adamw_torch_fused"
 ON_GPU = "adamw_8bit"
@@ -63,6 +64,8 @@ def new_trainer(config: TrainConfig, loaded: Trainable, tokenizer: Any, rows: An
     )
     with kept_in_float32(loaded.model):
         trainer = SFTTrainer(model=loaded.model, processing_class=tokenizer, train_dataset=rows, args=arguments)
+    if trainer.args.packing and on_cpu:
+        trainer.data_collator = PackedSequences(trainer.data_collator, tokenizer.pad_token_id)
     if config.sharding == "fsdp":
         from peft.utils.other import fsdp_auto_wrap_policy
 
@@ -70,6 +73,42 @@ def new_trainer(config: TrainConfig, loaded: Trainable, tokenizer: Any, rows: An
     if config.lora_plus_ratio is not None:
         trainer.optimizer = lora_plus_optimizer(trainer, config.lora_plus_ratio)
     return trainer
+
+
+class PackedSequences:
+    """Collates packed sequences as the rows of a batch, (sequences, tokens), each padded to the longest.
+
+    TRL lays them end to end, which suits kernels for rows of any length. Where there are none, as on a CPU, attention
+    goes through a mask over all of it: (sequences x tokens) squared, instead of sequences x tokens squared. Padding
+    goes on counting positions, so that it belongs to the last row and begins none.
+
+    Attributes:
+        padding: tokens of it so far.
+    """
+
+    def __init__(self, collate: Callable[[Any], Any], pad_token_id: int) -> None:
+        self._collate, self._pad_token_id = collate, pad_token_id
+        self.padding = 0
+
+    def __call__(self, sequences: Sequence[Any]) -> dict[str, Any]:
+        import torch
+        from torch.nn.functional import pad
+
+        parts = [self._collate([sequence]) for sequence in sequences]
+        lengths = [part["input_ids"].shape[1] for part in parts]
+        missing = [max(lengths) - length for length in lengths]
+        self.padding += sum(missing)
+
+        def filled(name: str, value: int) -> Any:
+            return torch.cat(
+                [pad(part[name], (0, count), value=value) for part, count in zip(parts, missing, strict=True)]
+            )
+
+        positions = filled("position_ids", 0)
+        for sequence, (length, count) in enumerate(zip(lengths, missing, strict=True)):
+            positions[sequence, length:] = positions[sequence, length - 1] + torch.arange(1, count + 1)
+        labels = filled("labels", IGNORED)
+        return {"input_ids": filled("input_ids", self._pad_token_id), "labels": labels, "position_ids": positions}
 
 
 @contextlib.contextmanager

@@ -145,7 +145,12 @@ def run(
     tracked.log_parameters({"model": job["model"]["path"], "seed": job["seed"], **config.model_dump(mode="json")})
     parameters, counter = count_parameters(trainer.model)[1], TokenCounter(trainer.model)
     goes_on = job.get("initial") is not None
-    recorder = Recorder(tracked, lambda: counter.total, lambda: stop.requested, goes_on)
+    padded_before = getattr(trainer.data_collator, "padding", 0)
+
+    def tokens() -> int:
+        return counter.total - (getattr(trainer.data_collator, "padding", 0) - padded_before)
+
+    recorder = Recorder(tracked, tokens, lambda: stop.requested, goes_on)
     trainer.add_callback(recorder)
     # Whatever was drawn while loading, a resumed and an undisturbed run begin alike.
     set_seed(int(job["seed"]))
