@@ -107,7 +107,8 @@ def merge_prompt(job: dict[str, Any], source: ModelSource, adapter: Path, out: P
     """Make learned virtual tokens real ones, and write the model with the larger vocabulary.
 
     Raises:
-        ModelError: vLLM would let the model write its virtual tokens.
+        ModelError: vLLM would let the model write its virtual tokens, or the tokenizer reads what follows them
+            otherwise than alone.
     """
     import torch
     from transformers import AutoTokenizer
@@ -122,16 +123,24 @@ def merge_prompt(job: dict[str, Any], source: ModelSource, adapter: Path, out: P
             remedy="use train.method lora",
         )
     tokenizer = AutoTokenizer.from_pretrained(adapter)
-    expected = logits_of(trained, tokenised(tokenizer, job["conversations"]))
+    alone = tokenised(tokenizer, job["conversations"])
+    expected = logits_of(trained, alone)
     with torch.no_grad():
         vectors = trained.get_prompt_embedding_to_save(trained.active_adapter).float().cpu()
     emit(note="extending the vocabulary")
-    model = model.to("cpu", torch.float32)
     ids = extend_tokenizer(tokenizer, len(vectors))
+    token_ids = tokenised(tokenizer, job["conversations"])
+    if token_ids != [[*ids, *turns] for turns in alone]:  # such as one that marks the beginning of a text
+        raise ModelError(
+            "The tokenizer reads a conversation otherwise behind virtual tokens than alone",
+            where=source.path,
+            remedy="use train.method lora",
+        )
+    model = model.to("cpu", torch.float32)
     extend_model(model, vectors, ids)
     save_merged(model, tokenizer, out, getattr(torch, job["dtype"]))
     # PEFT's logits begin with those of the virtual tokens too, so that the positions are the same.
-    return Made(expected, tokenised(tokenizer, job["conversations"]), virtual=ids)
+    return Made(expected, token_ids, virtual=ids)
 
 
 def write_model(job: dict[str, Any], source: ModelSource, trained: Path, out: Path) -> Made:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel, PromptTuningConfig, get_peft_model
+from tokenizers import pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -63,9 +64,9 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 Made = tuple[Path, dict[str, Any]]
 
 
-def written(kind: str, folder: Path) -> dict[str, Any]:
+def written(kind: str, folder: Path, tokenizer: Any = None) -> dict[str, Any]:
     """Write a base and a prompt adapter with its tokenizer; the job that merges them."""
-    tokenizer = tiny_tokenizer()
+    tokenizer = tokenizer or tiny_tokenizer()
     base = tiny(kind, len(tokenizer))
     base.generation_config.eos_token_id = tokenizer.eos_token_id
     base.save_pretrained(folder / "base")
@@ -155,6 +156,16 @@ def test_a_family_whose_embeddings_are_its_head_is_refused(tmp_path: Path) -> No
     ):
         merge(written("gemma2", tmp_path))
     assert not (tmp_path / "merged").exists()
+
+
+def test_a_tokenizer_that_marks_the_beginning_of_a_text_is_refused(tmp_path: Path) -> None:
+    """What comes first is then another token than behind virtual ones, and the prompt was learned for that one."""
+    tokenizer = tiny_tokenizer(template="{% for turn in messages %}{{ turn.role }}: {{ turn.content }}\n{% endfor %}")
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="Ġ", prepend_scheme="first")
+    job = written("tied", tmp_path, tokenizer)
+    with pytest.raises(ModelError, match="otherwise behind virtual tokens than alone") as caught:
+        merge(job)
+    assert "lora" in caught.value.remedy
 
 
 def test_a_tokenizer_without_a_template_or_with_such_tokens_already_is_refused() -> None:
