@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.core.artifacts import ArtifactRef
-from tasks.core.errors import RecipeError
+from tasks.core.errors import RecipeError, RegistryError
 from tasks.core.merging.trained import ADAPTER, MERGED, trained_in
 from tasks.core.models import model_digest
 from tasks.evaluate.evaluate import Rival
@@ -35,6 +35,9 @@ def rival(registry: Registry, trained: ArtifactRef) -> Rival | None:
 
     A candidate that was champion already is compared with the one it replaced, as it was then: its evaluation is
     found, and neither a night without news nor one after a rollback publishes it again.
+
+    Raises:
+        RegistryError: its files are gone.
     """
     known = registry.promoted(trained.digest)
     champion = registry.champion()
@@ -45,6 +48,12 @@ def rival(registry: Registry, trained: ArtifactRef) -> Rival | None:
     folder = Path(champion.path)
     is_whole = not (folder / ADAPTER).is_dir() or not trained_in(folder).is_served_beside_base
     served = folder / (MERGED if is_whole else ADAPTER)
+    if not served.is_dir():
+        raise RegistryError(
+            f"The files of version {champion.version} of {champion.name!r}, which the candidate has to beat, are gone",
+            where=str(served),
+            remedy="bring the folder back, or take another champion with `retune rollback --to VERSION` (or none)",
+        )
     return Rival(champion.name, champion.version, str(served), champion.adapter, is_whole)
 
 

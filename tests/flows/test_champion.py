@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from flows.champion import initial_adapter, rival
 from flows.recipe import Recipe, read_recipe
 from tasks.core.artifacts import ArtifactRef
-from tasks.core.errors import RecipeError
+from tasks.core.errors import RecipeError, RegistryError
 from tasks.core.home import Home
 from tasks.core.models import model_digest
 from tasks.publish.registry import Registry
@@ -151,3 +152,10 @@ def test_the_champion_is_its_merged_model_where_its_adapter_cannot_be_served_bes
     found = rival(world.registry, ArtifactRef("train", "t", "/t", "another", 1))
     assert found is not None
     assert (Path(found.folder).name, found.is_whole, found.digest) == (served, served == "merged", "a1")
+
+
+def test_a_champion_whose_files_are_gone_is_told_before_anybody_is_asked(world: World) -> None:
+    shutil.rmtree(Path(world.publish("monday").path).parent)
+    with pytest.raises(RegistryError, match=r"files of version 1 of .* are gone") as caught:
+        rival(world.registry, ArtifactRef("train", "t", "/t", "another", 1))
+    assert "retune rollback --to" in caught.value.remedy
