@@ -29,10 +29,15 @@ def pinned(model: ModelSource) -> dict[str, Any]:
     return {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
 
 
-def require_allowed_code(model: ModelSource) -> None:
-    """Raise a ModelError for a model that needs code of its own which the recipe does not allow; none of it is run."""
+def require_allowed_code(model: ModelSource) -> dict[str, Any]:
+    """Raise a ModelError for a model that needs code of its own which the recipe does not allow; none of it is run.
+
+    Returns:
+        the content of its ``config.json``.
+    """
     from transformers import PreTrainedConfig
 
+    config: dict[str, Any]
     try:
         config, _ = PreTrainedConfig.get_config_dict(model.path, revision=model.revision)
     except (OSError, ValueError) as error:
@@ -42,6 +47,7 @@ def require_allowed_code(model: ModelSource) -> None:
             remedy="check model.path and model.revision",
         ) from error
     check_remote_code(model, config)
+    return config
 
 
 def load_base(

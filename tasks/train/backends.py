@@ -16,6 +16,7 @@ from tasks.core.base_model import (
 )
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
+from tasks.core.merging.trained import require_own_head
 from tasks.core.processes import emit
 from tasks.train.adapters import initial_weights, start_from, with_adapter
 from tasks.train.config import TrainConfig
@@ -77,10 +78,13 @@ def load_trainable(
         initial: PEFT folder of the adapter to go on from.
 
     Raises:
-        ModelError: the model cannot be loaded, needs code that the recipe does not allow, is not really quantised, or
-            has no layer of a named kind; or the initial adapter does not fit.
+        ModelError: the model cannot be loaded, needs code that the recipe does not allow, could not be served with
+            virtual tokens, is not really quantised, or has no layer of a named kind; or the initial adapter does not
+            fit.
     """
-    require_allowed_code(model)
+    config_of_model = require_allowed_code(model)
+    if config.method == "prompt_tuning":  # of a hub model, nothing earlier knows the family
+        require_own_head(config_of_model.get("model_type"), model.path)
     backend = first_backend(config, current_device())
     try:
         load = _load_with_unsloth if backend == "unsloth" else _load_with_transformers

@@ -19,7 +19,9 @@ ADAPTER, MODEL, MERGED = "adapter", "model", "merged"
 PROMPT_TUNING = "PROMPT_TUNING"
 ROOM_FACTOR = 5
 """Bytes of disk wanted, over those of the base: the merged model may have twice the bytes a weight, and shards."""
-HEAD_IS_EMBEDDING = frozenset({"cohere", "cohere2", "cohere2_moe", "gemma2", "gemma3n"})
+HEAD_IS_EMBEDDING = frozenset(
+    {"cohere", "cohere2", "cohere2_moe", "gemma2", "gemma3n", "gemma3n_text", "lfm2", "lfm2_moe", "zamba2"}
+)
 """By ``model_type``: vLLM 0.32 takes their input embeddings for the output head whatever the config says, so that a
 model with virtual tokens could write them."""
 
@@ -83,6 +85,16 @@ def _config_of(adapter: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelError(f"The adapter's config cannot be read: {error}", where=str(file)) from error
     return config
+
+
+def require_own_head(family: str | None, where: str) -> None:
+    """Raise a ModelError for a family (``model_type``) that cannot be served with virtual tokens."""
+    if family in HEAD_IS_EMBEDDING:
+        raise ModelError(
+            f"A {family} model with virtual tokens cannot be served: its embeddings are its head",
+            where=where,
+            remedy="use train.method lora",
+        )
 
 
 def merged(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.core.base_model import Quantisation, keep_weights_unpacked, load_base, quantised_layers
 from tasks.core.config import ModelSource
 from tasks.core.errors import MachineError, ModelError
-from tasks.core.merging.trained import HEAD_IS_EMBEDDING
+from tasks.core.merging.trained import require_own_head
 from tasks.core.merging.virtual_tokens import extend_model, extend_tokenizer
 from tasks.core.messages import for_template
 from tasks.core.processes import emit, worker_main
@@ -116,12 +116,7 @@ def merge_prompt(job: dict[str, Any], source: ModelSource, adapter: Path, out: P
     emit(note="loading the base and the virtual tokens")
     trained, _ = load_trained(source, adapter, job)
     model = trained.get_base_model()
-    if (family := model.config.model_type) in HEAD_IS_EMBEDDING:
-        raise ModelError(
-            f"A {family} model with virtual tokens cannot be served: its embeddings are its head",
-            where=source.path,
-            remedy="use train.method lora",
-        )
+    require_own_head(model.config.model_type, source.path)
     tokenizer = AutoTokenizer.from_pretrained(adapter)
     alone = tokenised(tokenizer, job["conversations"])
     expected = logits_of(trained, alone)

@@ -15,14 +15,20 @@ from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
     Gemma3ForCausalLM,
+    Gemma3nTextConfig,
     Gemma3TextConfig,
+    Lfm2Config,
+    Lfm2MoeConfig,
     PhiConfig,
     PhiForCausalLM,
+    PreTrainedConfig,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Zamba2Config,
 )
 
 from tasks.core.errors import ModelError
+from tasks.core.merging.trained import require_own_head
 from tasks.core.merging.virtual_tokens import extend_tokenizer, token_names
 from tasks.core.merging.worker import merge
 from tests.tiny_model import tiny_tokenizer
@@ -156,6 +162,12 @@ def test_a_family_whose_embeddings_are_its_head_is_refused(tmp_path: Path) -> No
     ):
         merge(written("gemma2", tmp_path))
     assert not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize("kind", [Gemma3nTextConfig, Lfm2Config, Lfm2MoeConfig, Zamba2Config])
+def test_so_is_every_family_whose_head_vllm_ties(kind: type[PreTrainedConfig]) -> None:
+    with pytest.raises(ModelError, match=f"{kind.model_type} model with virtual tokens"):
+        require_own_head(kind.model_type, "org/model")
 
 
 def test_a_tokenizer_that_marks_the_beginning_of_a_text_is_refused(tmp_path: Path) -> None:

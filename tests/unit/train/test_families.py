@@ -11,9 +11,11 @@ import pytest
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
 from tasks.core.home import PROJECT_ROOT
+from tasks.train.backends import load_trainable
 from tasks.train.config import TrainConfig
 from tasks.train.families import linear_layers, shortest_names, target_modules
 from tasks.train.train import worker_environment
+from tests.hub_cache import in_hub_cache
 from tests.tiny_families import FAMILIES, QKVO, Family, tiny_config, write_tiny_family
 from tests.unit.train.two_steps import layers_named, train_two_steps
 
@@ -164,3 +166,13 @@ def test_the_shortest_names_reach_the_chosen_layers_and_no_other() -> None:
     assert shortest_names(layers[:1], layers[1:]) == ("attn.c_proj",)
     assert shortest_names(layers[:3], layers[3:]) == ("c_attn", "c_proj")
     assert shortest_names(["a.0.x"], ["a.1.x"]) == ("0.x",)
+
+
+def test_prompt_tuning_refuses_a_hub_model_whose_embeddings_are_its_head_before_its_weights_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = in_hub_cache(tmp_path, monkeypatch, {"config.json": {"model_type": "gemma2"}})
+    config = TrainConfig(method="prompt_tuning", backend="transformers", max_steps=2, warmup_steps=0)
+    with pytest.raises(ModelError, match="gemma2 model with virtual tokens cannot be served") as caught:
+        load_trainable(config, model, 1, tmp_path)
+    assert "lora" in caught.value.remedy
