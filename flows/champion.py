@@ -99,7 +99,9 @@ def _differences(champion: Published, adapter: Path, recipe: Recipe) -> Iterator
         yield "it has no adapter that could be read", ""
         return
     lineage, train = lineage_of(champion), recipe.train
-    if (base := lineage.get("base", {})).get("digest") != model_digest(recipe.model):
+    if "digest" not in (base := lineage.get("base") or {}):
+        yield "its lineage.json is gone or names no base, so that nobody knows whether it is the recipe's", ""
+    elif base["digest"] != model_digest(recipe.model):
         yield f"it was trained on another base ({base.get('model', 'unknown')})", ""
     method = lineage.get("method")
     if found.get("peft_type") != PEFT_TYPES.get(train.method) or (method or train.method) != train.method:

@@ -134,6 +134,13 @@ def test_a_champion_of_another_base_is_told(world: World, tmp_path: Path) -> Non
         world.start("tuesday", world.recipe.model_copy(update={"model": model}))
 
 
+def test_a_champion_without_a_lineage_is_not_said_to_be_of_another_base(world: World) -> None:
+    (Path(world.publish("monday").path).parent / "lineage.json").unlink()
+    with pytest.raises(RecipeError, match=r"its lineage\.json is gone or names no base") as caught:
+        world.start("tuesday")
+    assert "another base" not in caught.value.what and caught.value.remedy == "set train.initial_adapter: fresh"
+
+
 @pytest.mark.parametrize(
     ("published", "served"),
     [
