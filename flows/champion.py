@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +91,7 @@ def initial_adapter(registry: Registry, recipe: Recipe, validated: ArtifactRef) 
 def _differences(champion: Published, adapter: Path, recipe: Recipe) -> Iterator[tuple[str, str]]:
     """What is another there than in the recipe, and the setting that would make it the same, where there is one.
 
-    Layers that the recipe names by a word are compared by the training, which knows the model.
+    Layers that the recipe names by a word, or PEFT by a pattern, are compared by the training, which knows the model.
     """
     try:
         found: dict[str, Any] = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
@@ -116,9 +116,16 @@ def _differences(champion: Published, adapter: Path, recipe: Recipe) -> Iterator
         if (value := found.get(theirs)) != (wanted := getattr(train, ours)):
             yield f"its {ours} is {_said(value)}, not {_said(wanted)}", f"train.{ours}: {_said(value)}"
     layers = found.get("target_modules") or ()
-    if not isinstance(train.target_modules, str) and set(layers) != set(train.target_modules):
-        names = ", ".join(sorted(layers)) if not isinstance(layers, str) else layers
+    if isinstance(layers, str) or isinstance(train.target_modules, str):
+        return
+    if _last_parts(layers) != _last_parts(train.target_modules):
+        names = ", ".join(sorted(layers))
         yield f"it is on the layers {names}", f"train.target_modules: [{names}]"
+
+
+def _last_parts(names: Iterable[str]) -> set[str]:
+    """A layer may be named by its last parts, so that two names with another last one are never the same layer's."""
+    return {name.rpartition(".")[2] for name in names}
 
 
 def _said(value: Any) -> str:

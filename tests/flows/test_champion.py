@@ -124,6 +124,12 @@ def test_a_champion_that_does_not_fit_is_told_with_what_would_make_it_fit(
     assert what in caught.value.what and remedy in caught.value.remedy
 
 
+@pytest.mark.parametrize("layers", [["self_attn.q_proj", "v_proj"], r".*\.self_attn\.(q|v)_proj"])
+def test_layers_that_may_be_the_same_are_left_to_the_training(world: World, layers: Any) -> None:
+    first = world.publish("monday", target_modules=layers)
+    assert world.start("tuesday", world.with_training(target_modules=["q_proj", "v_proj"])) == first
+
+
 def test_a_champion_of_another_base_is_told(world: World, tmp_path: Path) -> None:
     world.publish("monday")
     other = tmp_path / "other"

@@ -286,9 +286,26 @@ def test_an_adapter_is_gone_on_from_only_if_it_fits(trial: MakeTrial, tmp_path: 
     expected = first.trained()
     second = trial(initial=str(tmp_path / "champion"))
     assert all(value.equal(expected[name]) for name, value in second.trained().items())
-    for changes, says in (({"rank": 8}, "r is 4 there and 8 here"), ({"target_modules": ["q_proj"]}, "it is on")):
+    for changes, says in (
+        ({"rank": 8}, "r is 4 there and 8 here"),
+        ({"target_modules": ["q_proj"]}, r"on other layers, such as .*lora_"),
+    ):
         with pytest.raises(ModelError, match=says):
             trial(initial=str(tmp_path / "champion"), **changes)
+
+
+def test_an_adapter_fits_by_its_layers_whatever_they_are_called(trial: MakeTrial, tmp_path: Path) -> None:
+    from tasks.core.errors import ModelError
+    from tasks.train.adapters import save_adapter
+
+    first = trial(target_modules=["q_proj"])
+    first.run()
+    save_adapter(first.model, first.config, tmp_path / "champion", tmp_path)
+    expected = first.trained()
+    second = trial(initial=str(tmp_path / "champion"), target_modules=["self_attn.q_proj"])
+    assert all(value.equal(expected[name]) for name, value in second.trained().items())
+    with pytest.raises(ModelError, match=r"it has no .*k_proj\.lora_A"):
+        trial(initial=str(tmp_path / "champion"), target_modules=["q_proj", "k_proj"])
 
 
 def test_target_modules_are_those_that_are_named(trial: MakeTrial) -> None:
