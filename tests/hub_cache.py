@@ -14,6 +14,13 @@ from tasks.core.config import ModelSource
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
+UNPINNED = {
+    "config.json": {"model_type": "qwen2", "max_position_embeddings": 64, "hidden_size": 64},
+    "tokenizer_config.json": {"auto_map": {"AutoTokenizer": [None, "other/code--tokenization_x.XTokenizer"]}},
+}
+"""A model of a family that transformers has, with a tokenizer whose code lies in another repository."""
+
+
 def in_hub_cache(cache: Path, patch: pytest.MonkeyPatch, files: Mapping[str, Any], **settings: Any) -> ModelSource:
     """Write JSON files of the repository ``org/model``, pinned to a commit; ``settings`` are those of its source."""
     snapshot = cache / "models--org--model" / "snapshots" / COMMIT

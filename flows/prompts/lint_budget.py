@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.project import ProjectRecipe
 from flows.prompts.lint_template import LintedTemplate
-from tasks.core.base_model import pinned
+from tasks.core.base_model import pinned, require_allowed_code
 from tasks.core.config import ModelSource
 from tasks.core.findings import Finding
 
@@ -102,4 +102,5 @@ def _count(model: ModelSource, conversations: Sequence[Messages]) -> int | str:
 def _tokenizer(model: ModelSource) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
+    require_allowed_code(model, local_files_only=True)
     return AutoTokenizer.from_pretrained(model.path, **pinned(model), local_files_only=True)

@@ -29,24 +29,34 @@ def pinned(model: ModelSource) -> dict[str, Any]:
     return {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
 
 
-def require_allowed_code(model: ModelSource) -> dict[str, Any]:
-    """Raise a ModelError for a model that needs code of its own which the recipe does not allow; none of it is run.
+def require_allowed_code(model: ModelSource, local_files_only: bool = False) -> dict[str, Any]:
+    """Find out, before anything of a model is loaded, whether the recipe allows the code that this would run.
+
+    Args:
+        local_files_only: ask no hub; what was downloaded before is read.
 
     Returns:
         the content of its ``config.json``.
+
+    Raises:
+        ModelError: the model or its tokenizer needs code of its own which the recipe does not allow, or which nothing
+            pins; or their configs cannot be read.
     """
     from transformers import PreTrainedConfig
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
+    where: dict[str, Any] = {"revision": model.revision, "local_files_only": local_files_only}
     config: dict[str, Any]
     try:
-        config, _ = PreTrainedConfig.get_config_dict(model.path, revision=model.revision)
+        config, _ = PreTrainedConfig.get_config_dict(model.path, **where)
+        tokenizer = get_tokenizer_config(model.path, **where)
     except (OSError, ValueError) as error:
         raise ModelError(
             f"The model's config cannot be read: {error}",
             where=model.path,
             remedy="check model.path and model.revision",
         ) from error
-    check_remote_code(model, config)
+    check_remote_code(model, config, tokenizer)
     return config
 
 
@@ -108,9 +118,14 @@ def load_base(
 
 
 def load_tokenizer(model: ModelSource) -> PreTrainedTokenizerBase:
-    """The base model's tokenizer, padding on the right; it always has a padding token."""
+    """The base model's tokenizer, padding on the right; it always has a padding token.
+
+    Raises:
+        ModelError: it cannot be loaded, or needs code of its own that the recipe does not allow.
+    """
     from transformers import AutoTokenizer
 
+    require_allowed_code(model)
     try:
         tokenizer = AutoTokenizer.from_pretrained(model.path, **pinned(model), padding_side="right")
     except (OSError, ValueError) as error:

@@ -5,23 +5,36 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
+from tasks.core.base_model import require_allowed_code
 from tasks.core.config import ModelSource
 from tasks.core.errors import MachineError, ModelError
 from tasks.core.files import require_free_space
+from tasks.core.merging.trained import ROOM_FACTOR
 from tasks.core.processes import emit, survivors
 from tasks.train.checkpoints import KEPT
 from tasks.train.config import TrainConfig
 from tasks.train.devices import MemoryDevice, devices_present, training_device
+from tasks.train.launch import local_rank
+
+if TYPE_CHECKING:
+    from tasks.train.memory import MemoryEstimate
+    from tasks.train.shapes import ModelShape
 
 ROOM = 300 * 2**20
-HUB_MODEL_BYTES = 2 * 2**30
+STORED_BYTES = 2
+"""Of a parameter in a 16-bit model's files."""
 CHECKPOINT_SHARE = 0.5
 FULL_CHECKPOINT_FACTOR = 6
-MERGE_FACTOR = 2
 MIB = 2**20
+SHORT_ROW = 64
+"""Tokens."""
+MEMORY_WORDS = (
+    "out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed", "could not create a memory object"
+)  # fmt: skip
 GPU_PROGRAMS = ["nvidia-smi", "--query-compute-apps=pid,process_name,used_memory", "--format=csv,noheader"]
 
 
@@ -42,59 +55,97 @@ def require_quiet_machine() -> None:
         )
 
 
-def require_room(work: Path, config: TrainConfig, model: ModelSource) -> None:
+def require_room(work: Path, config: TrainConfig, model: ModelSource, parameters: int | None) -> None:
     """Stop if the disk cannot hold checkpoints and the merged model that follows.
 
     A checkpoint of an adapter with its optimizer state is far below half of the model; one of a full fine-tuning holds
     weights and two moments in float32, six times the 16-bit weights. The newest, the one before and the one being
     written are there at once.
 
+    Args:
+        work: folder of the checkpoints.
+        config: says what a checkpoint holds.
+        model: the base.
+        parameters: of the base, where its files are not here to be measured.
+
     Raises:
         MachineError: with the numbers.
     """
-    size = HUB_MODEL_BYTES
+    size = (parameters or 0) * STORED_BYTES
     if model.is_local:
         size = sum(path.stat().st_size for path in Path(model.path).glob("*.safetensors"))
     checkpoint = size * (FULL_CHECKPOINT_FACTOR if config.method == "full" else CHECKPOINT_SHARE)
-    needed = ROOM + int(checkpoint * (KEPT + 1)) + MERGE_FACTOR * size
+    needed = ROOM + int(checkpoint * (KEPT + 1)) + ROOM_FACTOR * size
     require_free_space(work, needed, "checkpoints and the merged model")
 
 
-def require_memory(config: TrainConfig, model: ModelSource) -> None:
-    """Stop, before weights are loaded, if the device's free memory cannot hold the training even a row at a time.
+def shape_of(config: TrainConfig, model: ModelSource) -> ModelShape | None:
+    """The model's shape, without loading it; None, and said, where its config tells too little."""
+    from tasks.train.shapes import model_shape
 
-    What is less sure, that the recipe's batch fits, is only said: a batch that does not is divided while it trains. A
-    model whose config tells the planner too little is not held up.
+    try:
+        return model_shape(_config_of(model), config)
+    except ModelError as error:
+        emit(note=f"the memory was not planned: {error.what}")
+        return None
+
+
+def require_memory(config: TrainConfig, shape: ModelShape) -> None:
+    """Stop, before weights are loaded, if the device's free memory cannot hold the model and a short row.
 
     Raises:
         MachineError: with the numbers and, on a GPU, with the programs that hold its memory.
     """
-    from tasks.train.memory import training_memory
-    from tasks.train.shapes import model_shape
-
-    try:
-        shape = model_shape(_config_of(model), config)
-    except ModelError as error:
-        emit(note=f"the memory was not planned: {error.what}")
-        return
-    device = training_device(devices_present())
-    # On a CPU this process holds its libraries already, and what is free is so without them.
-    held = psutil.Process().memory_info().rss if device.kind == "cpu" else 0
-    smallest, whole = (training_memory(shape, config, device.kind, rows) for rows in (1, None))
-    least, planned = smallest.needed - smallest.allocator - held, whole.needed - held
+    device = device_here()
+    planned = _planned(config, shape, device, tokens=SHORT_ROW, rows=1)
+    least = planned.needed - planned.allocator - _held(device)
     if least > device.free:
         raise MachineError(
             f"Training needs at least {_mib(least)} of memory, and {_mib(device.free)} of {_mib(device.total)}"
             " are free",
             where=device.name,
-            remedy=f"{_holders(device)}use a smaller model, a shorter train.max_length, or method qlora;"
-            " retune plan shows what takes how much",
+            remedy=f"{_holders(device)}use a smaller model, or method qlora; retune plan shows what takes how much",
         )
-    if planned > device.free:
+
+
+def say_if_batches_may_not_fit(config: TrainConfig, shape: ModelShape, longest: int) -> None:
+    """Say that the recipe's batch of rows of ``longest`` tokens may not fit: it is divided if it does not."""
+    device = device_here()
+    needed = _planned(config, shape, device, tokens=longest, rows=None).needed - _held(device)
+    if needed > device.free:
         emit(
-            note=f"batches of {config.batch_size} may need {_mib(planned)} of memory, and {_mib(device.free)} are free:"
+            note=f"batches of {config.batch_size} may need {_mib(needed)} of memory, and {_mib(device.free)} are free:"
             " they are divided if that is too little"
         )
+
+
+def device_here() -> MemoryDevice:
+    """The device that this process trains on, as it sees it."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return training_device(devices_present())
+    free, total = torch.cuda.mem_get_info(local_rank())
+    return MemoryDevice(torch.cuda.get_device_name(local_rank()), "cuda", total, free)
+
+
+def _planned(
+    config: TrainConfig, shape: ModelShape, device: MemoryDevice, tokens: int, rows: int | None
+) -> MemoryEstimate:
+    from tasks.train.memory import training_memory
+
+    return training_memory(shape, config.model_copy(update={"max_length": tokens}), device.kind, rows)
+
+
+def _held(device: MemoryDevice) -> int:
+    """Of the plan, what this process holds already: on a CPU its libraries, without which the rest is free."""
+    return int(psutil.Process().memory_info().rss) if device.kind == "cpu" else 0
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether one of the libraries' many errors says that there is no more memory."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in text for words in MEMORY_WORDS)
 
 
 def _config_of(model: ModelSource) -> dict[str, object]:
@@ -104,9 +155,12 @@ def _config_of(model: ModelSource) -> dict[str, object]:
 
     if model.is_local:
         return dict(read_config(model))
-    settings = AutoConfig.from_pretrained(
-        model.path, revision=model.revision, trust_remote_code=model.trust_remote_code
-    ).to_dict()
+    try:
+        settings = AutoConfig.from_pretrained(
+            model.path, revision=model.revision, trust_remote_code=model.trust_remote_code
+        ).to_dict()
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The model's config cannot be read: {error}", where=model.path) from error
     return {name: value for name, value in settings.items() if name != "architectures"}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tasks.core.base_model import load_tokenizer, pinned
+from tasks.core.base_model import load_tokenizer, pinned, require_allowed_code
 from tasks.core.config import ModelSource
 from tasks.core.errors import MemoryShortage, ModelError
 from tasks.core.processes import worker_main
@@ -34,7 +34,8 @@ def embed(job: dict[str, Any]) -> dict[str, Any]:
         ``texts`` and ``dimensions``.
 
     Raises:
-        ModelError: the model cannot be loaded, or its hidden states are not finite.
+        ModelError: the model cannot be loaded or needs code that the recipe does not allow, or its hidden states are
+            not finite.
         MemoryShortage: not enough memory.
     """
     import torch
@@ -101,6 +102,7 @@ def _load(source: ModelSource) -> Any:
     import torch
     from transformers import AutoModel
 
+    require_allowed_code(source)
     try:
         model = AutoModel.from_pretrained(source.path, **pinned(source), dtype=torch.float32)
     except (OSError, ValueError) as error:

@@ -36,6 +36,7 @@ from tests.flows.planted_faults import (
     planted,
     write,
 )
+from tests.hub_cache import UNPINNED, in_hub_cache
 
 
 def test_a_good_project_has_no_findings(tmp_path: Path) -> None:
@@ -136,6 +137,17 @@ def test_a_teacher_that_is_not_on_this_machine_is_a_warning(tmp_path: Path) -> N
     findings = lint_prompts(["show"], project=project).findings
     assert [(finding.code, finding.severity) for finding in findings] == [("tokens-not-counted", "warning")]
     assert "nobody/has-this-model" in findings[0].what
+
+
+def test_tokens_are_not_counted_with_code_of_another_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = yaml.safe_load(FILES[RECIPE])
+    recipe["model"] = in_hub_cache(tmp_path / "hub", monkeypatch, UNPINNED, trust_remote_code=True).model_dump()
+    recipe["generate"]["server"] = {"max_model_len": 64}
+    findings = lint_prompts(["show"], project=write(tmp_path, FILES | {RECIPE: yaml.safe_dump(recipe)})).findings
+    assert [(finding.code, finding.severity) for finding in findings] == [("tokens-not-counted", "warning")]
+    assert "code from another repository" in findings[0].what
 
 
 def test_the_model_s_own_context_counts_where_the_recipe_sets_none(tmp_path: Path) -> None:

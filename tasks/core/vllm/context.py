@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import jinja2
 
-from tasks.core.base_model import load_tokenizer, pinned
+from tasks.core.base_model import load_tokenizer, pinned, require_allowed_code
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
 from tasks.core.vllm.client import Request
@@ -63,9 +63,14 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, request: Request) -> int:
 
 
 def own_context_length(model: ModelSource) -> int | None:
-    """The most tokens that the model's config allows, or None where it does not say."""
+    """The most tokens that the model's config allows, or None where it does not say.
+
+    Raises:
+        ModelError: the config cannot be loaded, or needs code that the recipe does not allow.
+    """
     from transformers import AutoConfig
 
+    require_allowed_code(model)
     try:
         config = AutoConfig.from_pretrained(model.path, **pinned(model))
     except (OSError, ValueError) as error:

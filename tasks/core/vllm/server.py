@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from tasks.core.base_model import require_allowed_code
 from tasks.core.config import ModelSource, ServerSettings
 from tasks.core.errors import MachineError, ModelError, ServerError, ServerStartError
 from tasks.core.home import PROJECT_ROOT, Home
@@ -147,8 +148,10 @@ def serving(
     Raises:
         ServerStartError: vLLM died while starting or was not ready in time; with its last lines.
         MachineError: vLLM's environment is missing.
-        ModelError: an adapter's config cannot be read.
+        ModelError: an adapter's config cannot be read, or the model needs code that the recipe does not allow.
     """
+    if model.trust_remote_code and not model.is_local:  # a folder was read through when the recipe was
+        require_allowed_code(model)
     log.parent.mkdir(parents=True, exist_ok=True)
     _sweep_scratch()
     for _ in range(PORT_TRIES):

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tasks.core.base_model import load_tokenizer, require_allowed_code
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
 from tasks.core.models import check_model, model_digest
 from tasks.core.remote_code import architectures, check_remote_code
+from tasks.core.vllm.context import own_context_length
+from tests.hub_cache import COMMIT, UNPINNED, in_hub_cache
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CODE = {"AutoConfig": "configuration_x.XConfig", "AutoModelForCausalLM": "modeling_x.XForCausalLM"}
 
 
@@ -62,6 +65,21 @@ def test_code_of_another_repository_is_refused_even_where_code_is_allowed(in_con
     allowed = ModelSource(path="org/x", revision=COMMIT, trust_remote_code=True)
     with pytest.raises(ModelError, match="another repository"):
         check_remote_code(allowed, config, tokenizer)
+
+
+@pytest.mark.parametrize("load", [require_allowed_code, load_tokenizer, own_context_length])
+def test_a_hub_models_tokenizer_is_read_before_anything_is_loaded(
+    load: Callable[[ModelSource], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed = in_hub_cache(tmp_path, monkeypatch, UNPINNED, trust_remote_code=True)
+    with pytest.raises(ModelError, match=r"another repository \(other/code--tokenization_x\.XTokenizer\)"):
+        load(allowed)
+
+
+def test_a_hub_model_whose_code_lies_beside_it_may_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    beside = {"tokenizer_config.json": {"auto_map": {"AutoTokenizer": ["tokenization_x.XTokenizer", None]}}}
+    allowed = in_hub_cache(tmp_path, monkeypatch, UNPINNED | beside, trust_remote_code=True)
+    assert require_allowed_code(allowed)["model_type"] == "qwen2" and own_context_length(allowed) == 64
 
 
 def test_code_that_is_not_needed_is_not_asked_for() -> None:

@@ -15,6 +15,7 @@ from tasks.core.config import ModelSource, ServerSettings
 from tasks.core.errors import MachineError, ModelError, ServerStartError
 from tasks.core.vllm import server as server_module
 from tasks.core.vllm.server import lora_rank, serving, vllm_version
+from tests.hub_cache import COMMIT, UNPINNED, in_hub_cache
 
 
 def adapter(folder: Path, rank: int) -> Path:
@@ -72,16 +73,27 @@ def arguments_of(fake_vllm: Path, log: Path, model: ModelSource, **settings: Any
 
 
 def test_a_models_own_code_is_served_only_where_the_recipe_allows_it_and_at_its_commit(
-    fake_vllm: Path, tmp_path: Path
+    fake_vllm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def arguments(**model: Any) -> str:
-        return arguments_of(fake_vllm, tmp_path / "vllm.log", ModelSource(**model))
+    def arguments(model: ModelSource) -> str:
+        return arguments_of(fake_vllm, tmp_path / "vllm.log", model)
 
-    assert "code" not in arguments(path="org/model", revision="abc").partition("--dtype")[2]
-    pinned = arguments(path="org/model", revision="abc", trust_remote_code=True)
-    assert "--revision abc" in pinned and "--trust-remote-code" in pinned and "--code-revision abc" in pinned
-    local = arguments(path=str(tmp_path), trust_remote_code=True)
+    assert "code" not in arguments(ModelSource(path="org/model", revision="abc")).partition("--dtype")[2]
+    files = {"config.json": {"model_type": "qwen2"}}
+    pinned = arguments(in_hub_cache(tmp_path, monkeypatch, files, trust_remote_code=True))
+    assert "--trust-remote-code" in pinned
+    assert f"--revision {COMMIT}" in pinned and f"--code-revision {COMMIT}" in pinned
+    local = arguments(ModelSource(path=str(tmp_path), trust_remote_code=True))
     assert "--trust-remote-code" in local and "revision" not in local
+
+
+def test_a_hub_model_with_code_of_another_repository_is_not_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, log = in_hub_cache(tmp_path, monkeypatch, UNPINNED, trust_remote_code=True), tmp_path / "vllm.log"
+    with pytest.raises(ModelError, match="another repository"), serving(model, ServerSettings(), log=log):
+        pass
+    assert not log.exists()
 
 
 def test_settings_become_arguments_and_defaults_are_vllms_own(fake_vllm: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tasks.core.errors import MachineError
 from tasks.train import guards
 from tasks.train.devices import MIB, MemoryDevice
 from tasks.train.guards import out_of_memory_kills, require_memory, require_quiet_machine, require_room
+from tests.hub_cache import in_hub_cache
 from tests.unit.train.trial import settings
 
 
@@ -109,3 +110,12 @@ def test_a_full_disk_stops_with_the_numbers(tiny_model: Path, tmp_path: Path, mo
 
 def test_the_kernel_says_how_many_processes_it_ended_for_want_of_memory() -> None:
     assert out_of_memory_kills() >= 0
+
+
+def test_the_memory_of_a_hub_model_is_planned_without_code_of_another_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    config = {"model_type": "baichuan", "auto_map": {"AutoConfig": "other/code--configuration_x.XConfig"}}
+    require_memory(settings(), in_hub_cache(tmp_path, monkeypatch, {"config.json": config}, trust_remote_code=True))
+    (note,) = said
+    assert "not planned" in note and "another repository" in note

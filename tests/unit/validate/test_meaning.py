@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from tasks.core.config import ModelSource
 from tasks.core.errors import ContractViolation, ModelError
 from tasks.core.home import PROJECT_ROOT
-from tasks.validate import meaning
+from tasks.validate import meaning, meaning_worker
 from tasks.validate.config import NearDuplicates, SameMeaning
 from tasks.validate.duplicates import Duplicates, find_duplicates
 from tasks.validate.meaning import add_same_meaning, embed, stand_ins
 from tasks.validate.meaning_worker import BATCH_TOKENS, batches
 from tasks.validate.similarity import Texts, as_array
+from tests.hub_cache import UNPINNED, in_hub_cache
 
 SEEDLING = ModelSource(path=str(PROJECT_ROOT / "seedling" / "model"))
 SAME = SameMeaning(model=SEEDLING, threshold=0.95)
@@ -75,6 +76,11 @@ def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
     missing = ModelSource(path=str(tmp_path / "no-model"))
     with pytest.raises(ModelError, match="does not exist"):
         add_same_meaning(["a"], NONE, SameMeaning(model=missing), tmp_path, tmp_path / "log")
+
+
+def test_a_model_with_code_of_another_repository_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelError, match="another repository"):
+        meaning_worker._load(in_hub_cache(tmp_path, monkeypatch, UNPINNED, trust_remote_code=True))
 
 
 def planted(monkeypatch: pytest.MonkeyPatch, of: dict[str, float]) -> None:
