@@ -60,17 +60,20 @@ def rival(registry: Registry, trained: ArtifactRef) -> Rival | None:
 def initial_adapter(registry: Registry, recipe: Recipe, validated: ArtifactRef) -> InitialAdapter | None:
     """The adapter that tonight's training goes on from; None: it starts fresh.
 
-    It is the champion's, where the recipe wants that and there is one. A champion that learned from this very training
-    set is not trained on it a second time: tonight starts from what that one started from, so that a night without
-    news finds its artifact instead of training on and on.
+    It is the champion's, where the recipe wants that and there is one. A training set from which a champion learned,
+    the one now or one before, is not learned a second time: tonight starts from what that one started from, so that a
+    night without news, and one after a rollback to whichever version, finds its artifact instead of training on.
 
     Raises:
         RecipeError: the champion's adapter does not fit the recipe.
-        RegistryError: the version that the champion started from is gone.
+        RegistryError: the version that it started from is gone.
     """
-    champion = registry.champion() if recipe.train.initial_adapter == "champion" else None
-    if champion is not None and learned_from(champion) == validated.digest:
-        started_from = lineage_of(champion).get("initial_adapter")
+    if recipe.train.initial_adapter != "champion":
+        return None
+    champion = registry.champion()
+    known = next((one for one in reversed(registry.champions()) if learned_from(one) == validated.digest), None)
+    if known is not None:
+        started_from = lineage_of(known).get("initial_adapter")
         champion = registry.version(started_from["version"]) if started_from else None
     if champion is None:
         return None

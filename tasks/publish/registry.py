@@ -73,19 +73,19 @@ class Registry:
         return self._published(self._tagged(number))
 
     def promoted(self, trained: str) -> Published | None:
-        """The latest version that holds this train artifact and is or was champion, or None.
+        """The latest version that holds this train artifact and is or was champion, or None."""
+        return next((one for one in reversed(self.champions()) if one.trained == trained), None)
+
+    def champions(self) -> list[Published]:
+        """All versions that are or were champion, oldest first.
 
         The champion counts even without its tag: a run can be killed between the alias and the tag.
         """
-        found = self._client.search_model_versions(f"name = '{self.name}'")
         champion = self.champion()
         current = champion.version if champion else None
-        held = [
-            one
-            for one in found
-            if one.tags.get(TRAINED_TAG) == trained and (PROMOTED_TAG in one.tags or str(one.version) == current)
-        ]
-        return self._published(max(held, key=lambda one: int(one.version))) if held else None
+        found = self._client.search_model_versions(f"name = '{self.name}'")
+        promoted = [one for one in found if PROMOTED_TAG in one.tags or str(one.version) == current]
+        return [self._published(one) for one in sorted(promoted, key=lambda one: int(one.version))]
 
     def versions(self) -> list[Published]:
         """All versions, oldest first."""
@@ -148,14 +148,10 @@ class Registry:
         if PROMOTED_TAG not in self._tagged(target).tags:
             raise RegistryError(
                 f"Version {target} of {self.name!r} was never champion: it did not pass the gate",
-                remedy="versions that were: " + (", ".join(self._champions()) or "none"),
+                remedy="versions that were: " + (", ".join(one.version for one in self.champions()) or "none"),
             )
         self._client.set_registered_model_alias(self.name, CHAMPION, restored.version)
         return current, restored
-
-    def _champions(self) -> list[str]:
-        found = self._client.search_model_versions(f"name = '{self.name}'")
-        return sorted((str(version.version) for version in found if PROMOTED_TAG in version.tags), key=int)
 
     def _tagged(self, number: str) -> Any:
         from mlflow.exceptions import MlflowException

@@ -103,6 +103,20 @@ def test_a_night_without_news_starts_where_the_champion_started_and_finds_its_ar
     assert world.key("tuesday") == on_top, "and after a rollback nothing is trained anew"
 
 
+@pytest.mark.parametrize("to", [None, "1", "none"])
+def test_after_a_rollback_to_whichever_version_a_night_without_news_trains_nothing_anew(
+    world: World, to: str | None
+) -> None:
+    first = world.publish("monday")
+    second = world.publish("tuesday", initial=first)
+    on_top = world.key("wednesday")
+    world.publish("wednesday", initial=second)
+    world.registry.roll_back(to)
+    assert world.start("wednesday") == second and world.key("wednesday") == on_top
+    champion = {None: second, "1": first, "none": None}[to]
+    assert world.start("thursday") == champion, "news are learned on top of whom users are served"
+
+
 @pytest.mark.parametrize(
     ("published", "tonight", "what", "remedy"),
     [
