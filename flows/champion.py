@@ -57,6 +57,17 @@ def rival(registry: Registry, trained: ArtifactRef) -> Rival | None:
     return Rival(champion.name, champion.version, str(served), champion.adapter, is_whole)
 
 
+def check_champion(registry: Registry, recipe: Recipe) -> None:
+    """Find out before anything starts whether a recipe that goes on from its champion fits the one that there is.
+
+    Raises:
+        RecipeError: it does not. Tonight might need no champion, having no news; the next night with news would.
+    """
+    champion = registry.champion() if recipe.train.initial_adapter == "champion" else None
+    if champion is not None:
+        _fitting(champion, recipe)
+
+
 def initial_adapter(registry: Registry, recipe: Recipe, validated: ArtifactRef) -> InitialAdapter | None:
     """The adapter that tonight's training goes on from; None: it starts fresh.
 
@@ -75,9 +86,16 @@ def initial_adapter(registry: Registry, recipe: Recipe, validated: ArtifactRef) 
     if known is not None:
         started_from = lineage_of(known).get("initial_adapter")
         champion = registry.version(started_from["version"]) if started_from else None
-    if champion is None:
-        return None
-    adapter = Path(champion.path) / "adapter"
+    return _fitting(champion, recipe) if champion is not None else None
+
+
+def _fitting(champion: Published, recipe: Recipe) -> InitialAdapter:
+    """The adapter of a version, as something to go on from.
+
+    Raises:
+        RecipeError: it does not fit the recipe.
+    """
+    adapter = Path(champion.path) / ADAPTER
     if differing := list(_differences(champion, adapter, recipe)):
         raise RecipeError(
             f"Version {champion.version} of {champion.name!r} does not fit the recipe: "

@@ -12,7 +12,7 @@ from prefect import Task, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
-from flows.champion import initial_adapter, rival
+from flows.champion import check_champion, initial_adapter, rival
 from flows.changes import document_changes
 from flows.lock import alone
 from flows.morning import evaluation_markdown, samples_markdown, write_page
@@ -164,7 +164,8 @@ def night(recipe_name: str) -> Iterator[Night]:
     """Check the recipe, take the lock, and leave a record of the run behind, however it ends.
 
     Raises:
-        RetuneError: the recipe or a file it names is wrong, or another run is under way in this RETUNE_HOME.
+        RetuneError: the recipe or a file it names is wrong, it does not fit the champion that it goes on from, or
+            another run is under way in this RETUNE_HOME.
     """
     home = Home.from_environment()
     with alone(home):
@@ -173,6 +174,7 @@ def night(recipe_name: str) -> Iterator[Night]:
             recipe = read_recipe(recipe_name)
             record.recipe = recipe.name
             recipe.check()
+            check_champion(Registry(home, recipe.publish.name), recipe)
             one = Night(recipe, home, record)
             yield one
             record.finish()

@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 
-from flows.champion import initial_adapter, rival
+from flows.champion import check_champion, initial_adapter, rival
+from flows.night import night
 from flows.recipe import Recipe, read_recipe
+from flows.report import read_record
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.errors import RecipeError, RegistryError
 from tasks.core.home import Home
 from tasks.core.models import model_digest
 from tasks.publish.registry import Registry
 from tasks.train.train import InitialAdapter
+from tests.flows.conftest import WriteRecipe
 
 NAME = "support-router"
 LORA = {"peft_type": "LORA", "r": 16, "lora_alpha": 32, "use_rslora": False, "use_dora": False, "bias": "none",
@@ -142,6 +145,18 @@ def test_a_champion_that_does_not_fit_is_told_with_what_would_make_it_fit(
 def test_layers_that_may_be_the_same_are_left_to_the_training(world: World, layers: Any) -> None:
     first = world.publish("monday", target_modules=layers)
     assert world.start("tuesday", world.with_training(target_modules=["q_proj", "v_proj"])) == first
+
+
+def test_a_night_that_does_not_fit_its_champion_ends_before_anything_starts(
+    world: World, write_recipe: WriteRecipe
+) -> None:
+    path = write_recipe(lambda recipe: recipe["train"].update(initial_adapter="champion"))
+    world.publish("monday")
+    check_champion(world.registry, world.recipe)
+    check_champion(world.registry, world.with_training(initial_adapter="fresh", rank=8))
+    with pytest.raises(RecipeError, match="does not fit the recipe: it was trained on another base"), night(path):
+        pytest.fail("the night began")
+    assert read_record(world.home).status == "failed"
 
 
 def test_a_champion_of_another_base_is_told(world: World, tmp_path: Path) -> None:
