@@ -21,6 +21,7 @@ from tasks.core.processes import emit
 from tasks.train.adapters import initial_weights, start_from, with_adapter
 from tasks.train.config import TrainConfig
 from tasks.train.families import target_modules
+from tasks.train.guards import is_out_of_memory
 from tasks.train.support import Device, first_backend
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _load_with_unsloth(config: TrainConfig, source: ModelSource, seed: int, work
             trust_remote_code=source.trust_remote_code,
         )
     except (OSError, ValueError, RuntimeError, NotImplementedError) as error:
-        if "out of memory" in str(error) or "can't allocate memory" in str(error):
+        if is_out_of_memory(error):
             raise
         raise ModelError(
             f"Unsloth cannot load the base model: {error}", where=source.path, remedy="try backend: transformers"
@@ -163,7 +164,9 @@ def _load_with_transformers(config: TrainConfig, source: ModelSource, seed: int,
     held_in = torch.float32 if config.method == "full" else dtype
     base = load_base(source, held_in, quantisation, to_be_sharded=config.sharding == "fsdp")
     base.config.use_cache = False
-    if quantisation is not None:
+    if config.sharding == "fsdp":
+        _prepare_for_shards(base, checkpointing)
+    elif quantisation is not None:
         base = prepare_model_for_kbit_training(
             base,
             use_gradient_checkpointing=checkpointing,
@@ -173,3 +176,14 @@ def _load_with_transformers(config: TrainConfig, source: ModelSource, seed: int,
     model = base if config.method == "full" else with_adapter(base, config)
     initial_weights(model, config, source, work)
     return Trainable(model, load_tokenizer(source), dtype, checkpointing, "transformers")
+
+
+def _prepare_for_shards(base: Any, checkpointing: bool) -> None:
+    """Freeze a base without changing a dtype: FSDP flattens a layer's weights into one, so they must be of one dtype.
+
+    PEFT's own preparation would cast norms and biases to float32 beside 4-bit weights that are stored in bfloat16.
+    """
+    base.requires_grad_(False)
+    base.enable_input_require_grads()
+    if checkpointing:
+        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

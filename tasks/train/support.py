@@ -84,9 +84,24 @@ def _refused_by_method(config: TrainConfig) -> Iterator[str]:
             yield "method full has no adapter to go on from: use initial_adapter fresh"
         if config.init_weights != "default":
             yield f"the champion's weights replace those of {config.init_weights}: use init_weights default"
+    if config.init_weights == "pissa" and (config.use_dora or config.bias != "none"):
+        yield "a pissa adapter is written without magnitudes and biases: use use_dora false, bias none"
+    if config.over_length == "split" and config.train_on in ("last_turn", "completion"):
+        yield "each piece of a split row has a last turn of its own: use train_on assistant, or over_length drop"
     if config.sharding == "fsdp" and config.processes == 1:
         yield "fsdp shares a model among processes, and there is one: use processes 2 or more, or sharding none"
     if config.sharding == "fsdp" and config.method not in LORA:
         yield f"method {config.method} is not sharded: use sharding none, or method lora or qlora"
+    if config.sharding == "fsdp" and (option := _not_sharded(config)):
+        yield f"{option} does not go with shards of the model: use its default, or sharding none"
     if config.packing and config.method == "prompt_tuning":
         yield "the virtual tokens stand once before a sequence, so rows cannot be packed: use packing false"
+
+
+def _not_sharded(config: TrainConfig) -> str | None:
+    """An option that needs whole weights, or makes the weights of a layer unlike each other."""
+    if config.lora_plus_ratio is not None:
+        return "lora_plus_ratio"
+    if config.bias != "none":
+        return f"bias {config.bias}"
+    return None if config.init_weights == "default" else f"init_weights {config.init_weights}"

@@ -81,6 +81,15 @@ UNSLOTH: dict[str, Any] = {"max_steps": 10, "backend": "unsloth"}
         ({**UNSLOTH, "processes": 2}, "one process only: use backend transformers"),
         ({"max_steps": 10, "sharding": "fsdp"}, "use processes 2 or more"),
         ({"max_steps": 10, "sharding": "fsdp", "processes": 2, "method": "full"}, "use sharding none"),
+        ({"max_steps": 10, "sharding": "fsdp", "processes": 2, "lora_plus_ratio": 16}, "lora_plus_ratio does not go"),
+        ({"max_steps": 10, "sharding": "fsdp", "processes": 2, "bias": "all"}, "bias all does not go"),
+        ({"max_steps": 10, "sharding": "fsdp", "processes": 2, "init_weights": "loftq"}, "init_weights loftq does not"),
+        (
+            {"max_steps": 10, "method": "lora", "init_weights": "pissa", "use_dora": True},
+            "use use_dora false, bias none",
+        ),
+        ({"max_steps": 10, "method": "lora", "init_weights": "pissa", "bias": "all"}, "use use_dora false, bias none"),
+        ({"max_steps": 10, "over_length": "split", "train_on": "last_turn"}, "use train_on assistant"),
     ],
 )
 def test_what_cannot_run_is_refused_with_what_to_use_instead(changes: dict[str, Any], says: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tasks.core.artifacts import ArtifactRef
-from tests.unit.train.trial import Trial, new_trial
+from tests.unit.train.trial import Trial, new_trial, settings
 
 pytestmark = pytest.mark.slow
 
@@ -246,8 +246,9 @@ def test_neftune_puts_noise_on_the_embeddings_while_training(trial: MakeTrial) -
 
 
 def test_the_seed_decides_the_initial_weights(trial: MakeTrial) -> None:
-    one, same = trial().trained(), trial().trained()
+    one, same, other = trial().trained(), trial().trained(), trial(seed=8).trained()
     assert all(one[name].equal(same[name]) for name in one)
+    assert not any(one[name].equal(other[name]) for name in one if "lora_A" in name)
 
 
 def test_lora_leaves_the_base_unquantised(trial: MakeTrial) -> None:
@@ -306,6 +307,20 @@ def test_an_adapter_fits_by_its_layers_whatever_they_are_called(trial: MakeTrial
     assert all(value.equal(expected[name]) for name, value in second.trained().items())
     with pytest.raises(ModelError, match=r"it has no .*k_proj\.lora_A"):
         trial(initial=str(tmp_path / "champion"), target_modules=["q_proj", "k_proj"])
+
+
+def test_a_base_that_is_to_be_shared_has_one_dtype_in_each_layer(tiny_model: Path, tmp_path: Path) -> None:
+    """FSDP flattens the frozen weights of a layer into one tensor."""
+    from tasks.core.base_model import quantised_layers
+    from tasks.core.config import ModelSource
+    from tasks.train.backends import load_trainable
+
+    config = settings(processes=2, sharding="fsdp", compute_dtype="bfloat16")
+    model = load_trainable(config, ModelSource(path=str(tiny_model)), 7, tmp_path).model
+    assert quantised_layers(model) == 14
+    for layer in model.get_base_model().model.layers:
+        frozen = {str(value.dtype) for value in layer.parameters() if not value.requires_grad}
+        assert frozen == {"torch.bfloat16"}
 
 
 def test_target_modules_are_those_that_are_named(trial: MakeTrial) -> None:

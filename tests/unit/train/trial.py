@@ -67,7 +67,12 @@ def settings(**changes: Any) -> TrainConfig:
 
 
 def new_trial(
-    model: Path, training_set: ArtifactRef, folder: Path, initial: str | None = None, **changes: Any
+    model: Path,
+    training_set: ArtifactRef,
+    folder: Path,
+    initial: str | None = None,
+    seed: int = SEED,
+    **changes: Any,
 ) -> Trial:
     """Load, tokenise and set up, as the worker does."""
     from tasks.train.backends import load_trainable
@@ -77,7 +82,7 @@ def new_trial(
 
     folder.mkdir(parents=True, exist_ok=True)
     config = settings(**changes)
-    loaded = load_trainable(config, ModelSource(path=str(model)), SEED, folder, initial)
+    loaded = load_trainable(config, ModelSource(path=str(model)), seed, folder, initial)
     tokenizer = with_chat_template(loaded.tokenizer, config.chat_template)
-    rows = prepare_rows(training_set.folder / "training_set.parquet", config, tokenizer, SEED, 1.0, folder).rows
-    return Trial(new_trainer(config, loaded, tokenizer, rows, folder, SEED), config, rows, loaded)
+    rows = prepare_rows(training_set.folder / "training_set.parquet", config, tokenizer, seed, 1.0, folder).rows
+    return Trial(new_trainer(config, loaded, tokenizer, rows, folder, seed), config, rows, loaded)
