@@ -26,6 +26,7 @@ from tasks.core.home import PROJECT_ROOT
 MARK = "RETUNE_CHILD"
 GRACE_SECONDS = 15
 EVENT_PREFIX = "@retune "
+RESULT = "result"
 
 _ended: dict[str, tuple[int, float]] = {}
 """By its mark, the process id of every command that this process started, and when it was ended (epoch seconds)."""
@@ -172,8 +173,9 @@ def run_worker(
         ChildError: it died without a result, or ran over its time.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    job_file, result_file = folder / "job.json", folder / "result.json"
-    result_file.unlink(missing_ok=True)
+    job_file = folder / "job.json"
+    for left_over in folder.glob(f"{RESULT}*.json"):
+        left_over.unlink()
     write_json(job_file, job)
     log.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + timeout_s
@@ -200,17 +202,29 @@ def run_worker(
             where=str(log),
             remedy="raise the stage's timeout_minutes in the recipe, or make its work smaller",
         )
-    if not result_file.is_file():
+    result = _result_in(folder)
+    if result is None:
         raise ChildError(
             f"{module} died without a result (exit status {code}); its last lines:\n{last_lines(log)}",
             where=str(log),
             remedy="read the whole log; exit status -9 usually means that the machine ran out of memory",
         )
-    result: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
     if "error" in result:
         failed = result["error"]
         raise _error_class(failed["type"])(failed["what"], where=failed["where"] or str(log), remedy=failed["remedy"])
     return result
+
+
+def _result_in(folder: Path) -> dict[str, Any] | None:
+    """What a worker wrote. Of several that work together one may fail only since another did: that one's error counts,
+    which is of a type that somebody foresaw."""
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob(f"{RESULT}*.json"))]
+
+    def unforeseen(result: dict[str, Any]) -> bool:
+        return bool(result.get("error", {}).get("type") == WorkerError.__name__)
+
+    failed = sorted((result for result in results if "error" in result), key=unforeseen)
+    return next(iter([*failed, *results]), None)
 
 
 def _event(line: str) -> dict[str, Any] | None:
@@ -258,7 +272,8 @@ def emit(**event: Any) -> None:
 def worker_main(work: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
     """The body of a worker's ``__main__``: read the job, do it, write its result, if any, or the typed error."""
     job_file = Path(sys.argv[1])
-    result_file = job_file.with_name("result.json")
+    number = os.environ.get("RANK", "0")
+    result_file = job_file.with_name(f"{RESULT}.json" if number == "0" else f"{RESULT}-{number}.json")
     try:
         result = work(json.loads(job_file.read_text(encoding="utf-8")))
     except RetuneError as error:

@@ -10,6 +10,7 @@ from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
 from tasks.train.config import TrainConfig
 from tasks.train.families import target_modules
+from tasks.train.launch import rank
 from tasks.train.loftq import start_by_loftq
 
 PISSA_START = "pissa_start"
@@ -55,7 +56,7 @@ def initial_weights(model: Any, config: TrainConfig, source: ModelSource, work: 
     """
     if config.init_weights == "loftq":
         start_by_loftq(model, source)
-    if config.init_weights == "pissa" and not (work / PISSA_START / "adapter_config.json").is_file():
+    if config.init_weights == "pissa" and rank() == 0 and not (work / PISSA_START / "adapter_config.json").is_file():
         model.peft_config["default"].init_lora_weights = True
         model.save_pretrained(work / PISSA_START)
         model.peft_config["default"].init_lora_weights = "pissa"

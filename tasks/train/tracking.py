@@ -45,6 +45,8 @@ class MlflowRun:
             experiment_id = found.experiment_id if found else self._client.create_experiment(experiment)
             self.id = self._client.create_run(experiment_id, run_name=name).info.run_id
             id_file.write_text(self.id, encoding="utf-8")
+        else:
+            self._client.update_run(self.id, status="RUNNING")
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
         """Store parameters; those of an earlier attempt stay, as MLflow demands."""
@@ -58,7 +60,11 @@ class MlflowRun:
         """Queue a step's metrics; they are written every few seconds."""
         self._waiting.append((step, dict(metrics)))
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
-            self.flush()
+            try:
+                self.flush()
+            except Exception as error:  # the training goes on, whatever the tracking store says; it is tried again
+                self._flushed = time.monotonic()
+                emit(note=f"the curve could not be logged just now: {type(error).__name__}: {error}")
 
     def flush(self) -> None:
         """Write what is queued."""
@@ -126,7 +132,7 @@ class Recorder(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._pace.note(state.global_step, self._tokens())
-        if self._stop_requested():
+        if _any_process(self._stop_requested()):
             control.should_save = True
             control.should_training_stop = True
 
@@ -176,6 +182,18 @@ class Recorder(TrainerCallback):
         found = {**asdict(cost), "trained_token_share": trained_token_share}
         self._run.log_metrics(step, {name: float(value) for name, value in found.items() if value is not None})
         return cost
+
+
+def _any_process(wanted: bool) -> bool:
+    """Whether one of the processes that train together wants something: all must do so after the same step."""
+    state = PartialState()
+    if state.num_processes == 1:
+        return wanted
+    import torch
+
+    flag = torch.tensor(int(wanted), device=state.device)
+    torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+    return bool(flag.item())
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,17 @@ def test_a_worker_gets_its_job_and_its_result_comes_back(tmp_path: Path) -> None
     assert work(tmp_path, "return {'doubled': 2 * job['number']}", {"number": 21}) == {"doubled": 42}
 
 
+def test_of_several_that_work_together_the_error_that_somebody_foresaw_is_told(tmp_path: Path) -> None:
+    body = (
+        "if 'RANK' in os.environ:\n"
+        "    raise errors.MemoryShortage('out of memory')\n"
+        "subprocess.run([sys.executable, '-m', 'a_worker', sys.argv[1]], env={**os.environ, 'RANK': '1'})\n"
+        "raise RuntimeError('connection closed by peer')"
+    )
+    with pytest.raises(MemoryShortage, match="out of memory"):
+        work(tmp_path, body)
+
+
 def test_events_arrive_in_order_and_everything_else_goes_to_the_log(tmp_path: Path) -> None:
     events: list[dict[str, Any]] = []
     body = (
