@@ -33,7 +33,8 @@ MIB = 2**20
 SHORT_ROW = 64
 """Tokens."""
 MEMORY_WORDS = (
-    "out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed", "could not create a memory object"
+    "out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed",
+    "could not create a memory object",
 )  # fmt: skip
 GPU_PROGRAMS = ["nvidia-smi", "--query-compute-apps=pid,process_name,used_memory", "--format=csv,noheader"]
 
@@ -155,6 +156,7 @@ def _config_of(model: ModelSource) -> dict[str, object]:
 
     if model.is_local:
         return dict(read_config(model))
+    require_allowed_code(model)
     try:
         settings = AutoConfig.from_pretrained(
             model.path, revision=model.revision, trust_remote_code=model.trust_remote_code

@@ -151,9 +151,20 @@ def model_shape(config: Config, train: TrainConfig) -> ModelShape:
     Raises:
         ModelError: transformers has no such architecture, or the model has no layer of a name that the recipe asks for.
     """
+    settings, model = _empty_model(config)
+    try:
+        return _shape_of(config, settings, model, train)
+    except AttributeError as error:
+        raise ModelError(
+            f"The planner does not know models of this kind: {error}",
+            where=f"model_type {config['model_type']}",
+            remedy="it plans transformers with attention heads; state space and recurrent models it does not",
+        ) from error
+
+
+def _shape_of(config: Config, settings: PreTrainedConfig, model: PreTrainedModel, train: TrainConfig) -> ModelShape:
     from tasks.train.families import target_modules
 
-    settings, model = _empty_model(config)
     text = settings.get_text_config()
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     tied = head is not None and head.weight is embedding.weight

@@ -19,12 +19,12 @@ from tasks.core.processes import run_worker
 from tasks.core.progress import Advance, progress, say
 from tasks.core.stage import StageContext
 from tasks.train.config import TrainConfig
-from tasks.train.guards import out_of_memory_kills, require_quiet_machine, require_room
+from tasks.train.guards import out_of_memory_kills, require_quiet_machine
 from tasks.train.launch import launcher
 
 VERSION = 3
 EXPERIMENT = "retune"
-LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes")
+LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate")
 UNSLOTH = ("unsloth", "unsloth_zoo")
 NOT_IN_KEY = {"timeout_minutes", "save_steps", "fractions", "initial_adapter"}
 
@@ -102,7 +102,6 @@ class TrainJob:
             )
         work = context.work_folder("train")
         require_quiet_machine()
-        require_room(work, self.config, self.model)
         (work / "tmp").mkdir(parents=True, exist_ok=True)
         config = self.config
         while True:
@@ -151,7 +150,11 @@ class TrainJob:
                     advance = advance or stack.enter_context(progress("training", event["total"]))
                     note = progress_note(event)
                     advance(event["step"], note)
-                    context.on_progress(event["step"] / event["total"], f"step {event['step']}: {note}")
+                    left = event.get("seconds_left")
+                    rest = "" if left is None else f", {left:.0f} s left"
+                    context.on_progress(
+                        event["step"] / event["total"], f"step {event['step']} of {event['total']}: {note}{rest}"
+                    )
 
             try:
                 return run_worker(

@@ -23,13 +23,17 @@ from tasks.core.processes import emit, worker_main
 from tasks.train.chat_templates import with_chat_template
 from tasks.train.checkpoints import newest_intact, step_of
 from tasks.train.config import TrainConfig
-from tasks.train.guards import require_memory
+from tasks.train.guards import (
+    is_out_of_memory,
+    require_memory,
+    require_room,
+    say_if_batches_may_not_fit,
+    shape_of,
+)
 from tasks.train.launch import rank
 from tasks.train.masking import masking_proof
 from tasks.train.stopping import StopRequest
 from tasks.train.support import first_backend
-
-MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
 
 def train(job: dict[str, Any], stop: StopRequest) -> dict[str, Any] | None:
@@ -64,13 +68,18 @@ def train(job: dict[str, Any], stop: StopRequest) -> dict[str, Any] | None:
     torch.set_num_threads(os.cpu_count() or 1)
     set_seed(seed)
     initial = job.get("initial")
-    require_memory(config, source)
+    shape = shape_of(config, source)
+    require_room(work, config, source, shape.total_parameters if shape else None)
+    if shape is not None:
+        require_memory(config, shape)
     with memory_shortage_named():
         emit(note="loading the model")
         loaded = load_trainable(config, source, seed, work, initial["path"] if initial else None)
         tokenizer = with_chat_template(loaded.tokenizer, config.chat_template)
         fraction = float(job.get("fraction", 1.0))
         prepared = prepare_rows(Path(job["training_set"]), config, tokenizer, seed, fraction, out)
+        if shape is not None:
+            say_if_batches_may_not_fit(config, shape, prepared.longest)
         trainer = new_trainer(config, loaded, tokenizer, prepared.rows, work, seed)
         proof = masking_proof(trainer, prepared.rows, tokenizer, config.train_on)
         write_json(out / "masking.json", proof)
@@ -96,7 +105,7 @@ def train(job: dict[str, Any], stop: StopRequest) -> dict[str, Any] | None:
             "mix": prepared.mix["groups"],
             "fraction": fraction,
             "processes": config.processes,
-            "initial_adapter": initial,
+            "initial_adapter": {"version": initial["version"], "digest": initial["digest"]} if initial else None,
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
             "dtype": str(loaded.dtype).removeprefix("torch."),
             **details,
@@ -199,7 +208,11 @@ def save(trainer: Any, tokenizer: Any, config: TrainConfig, out: Path, work: Pat
     model = trainer.model
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and not torch.isfinite(parameter).all():
-            raise TrainingError("The trained model has weights that are no numbers", where=name)
+            raise TrainingError(
+                "The trained model has weights that are no numbers",
+                where=name,
+                remedy="lower train.learning_rate, or try compute_dtype: float32",
+            )
     folder = out / ("model" if config.method == "full" else "adapter")
     shutil.rmtree(folder, ignore_errors=True)
     if config.method == "full":
@@ -227,7 +240,7 @@ def memory_shortage_named() -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError, OSError) as error:
         text = str(error)
-        if not isinstance(error, MemoryError) and not any(words in text.lower() for words in MEMORY_WORDS):
+        if not is_out_of_memory(error):
             raise
         raise MemoryShortage(
             f"Out of memory while training: {text.splitlines()[0] if text else type(error).__name__}",
