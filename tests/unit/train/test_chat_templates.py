@@ -150,7 +150,7 @@ def test_a_saved_template_writes_the_token_ids_that_were_trained_with(
 def test_a_tokenizer_that_begins_every_text_begins_conversations_too(name: str) -> None:
     def ids(begins: bool) -> list[int]:
         tokenizer = with_chat_template(base_tokenizer(begins=begins), name)
-        return row_tokeniser(tokenizer, 512)(TURNS).input_ids
+        return list(row_tokeniser(tokenizer, 512)(TURNS).input_ids)
 
     assert ids(begins=True) == [base_tokenizer().bos_token_id, *ids(begins=False)]
 

@@ -143,18 +143,24 @@ def test_a_row_that_is_too_long_says_so() -> None:
     assert row_tokeniser(TOKENIZER, length - 1)(TURNS).problem == "too_long"
 
 
-@pytest.mark.parametrize(
-    ("template", "says"),
-    [
-        # An earlier answer is rendered otherwise once a later turn follows it.
-        (CHATML.replace("{{ message['content'] }}", "{{ message['content'] if loop.last else '' }}"), "others"),
-        (CHATML.replace("<|im_end|>", ""), "no special token"),
-    ],
-)
-def test_a_template_that_cannot_be_masked_is_named(template: str, says: str) -> None:
-    with pytest.raises(TrainingError, match=says) as caught:
-        row_tokeniser(tiny_tokenizer(template), 128)(TURNS)
+def test_a_template_that_cannot_be_masked_is_named() -> None:
+    with pytest.raises(TrainingError, match="no special token") as caught:
+        row_tokeniser(tiny_tokenizer(CHATML.replace("<|im_end|>", "")), 128)(TURNS)
     assert "chat_template: chatml" in caught.value.remedy
+
+
+LAST_TURN_OTHERWISE = CHATML.replace(
+    "{{ message['content'] }}", "{{ message['content'] if loop.last or message['role'] != 'assistant' else '' }}"
+)
+"""An earlier answer is rendered otherwise once a later turn follows it, as Qwen3 does with its thoughts."""
+
+
+def test_a_row_whose_earlier_turns_are_rendered_otherwise_is_set_aside_but_for_its_last_turn() -> None:
+    tokenizer = tiny_tokenizer(LAST_TURN_OTHERWISE)
+    assert row_tokeniser(tokenizer, 128)(TURNS).problem == "template_changes_turns"
+    assert row_tokeniser(tokenizer, 128)(TURNS[:3]).problem == ""
+    last = row_tokeniser(tokenizer, 128, "last_turn")(TURNS)
+    assert (last.problem, last.trained > 0) == ("", True)
 
 
 @pytest.mark.parametrize("labels", [[IGNORED, IGNORED], [1, 2]])

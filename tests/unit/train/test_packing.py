@@ -116,3 +116,9 @@ def test_the_proof_stops_a_packing_that_lost_where_rows_begin(
     monkeypatch.setattr(trainer, "data_collator", joined)
     with pytest.raises(TrainingError, match=r"Packing made \d+ rows of"):
         masking_proof(trainer, trials[True].rows, trials[True].loaded.tokenizer)
+
+
+def test_packed_rows_can_be_trained_on_as_a_whole(tiny_model: Path, training_set: ArtifactRef, tmp_path: Path) -> None:
+    trial = new_trial(tiny_model, training_set, tmp_path, packing=True, train_on="everything", max_steps=1)
+    proof = masking_proof(trial.trainer, trial.rows, trial.loaded.tokenizer, "everything")
+    assert proof["trained_token_share"] == 1

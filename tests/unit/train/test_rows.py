@@ -12,6 +12,7 @@ from tasks.train.config import TrainConfig
 from tasks.train.masking import IGNORED, mark_trained
 from tasks.train.rows import PreparedRows, exchanges_of, prepare_rows
 from tests.tiny_model import tiny_tokenizer
+from tests.unit.train.test_masking import LAST_TURN_OTHERWISE
 
 TOKENIZER = tiny_tokenizer()
 ALTERNATING = tiny_tokenizer(
@@ -150,3 +151,12 @@ def test_only_trained_tokens_have_labels(tmp_path: Path) -> None:
     row = prepare(tmp_path, [conversation("where is my card", "cards")]).rows[0]
     learned = [token for token, label in zip(row["input_ids"], row["labels"], strict=True) if label != IGNORED]
     assert TOKENIZER.decode(learned) == "cards<|im_end|>"
+
+
+def test_turns_that_the_template_changes_cost_their_rows_and_only_if_all_do_the_run(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer(LAST_TURN_OTHERWISE)
+    short, long = conversation("where is my card", "cards"), conversation("a", "b", "c", "d")
+    assert prepare(tmp_path, [short, long], tokenizer).counts == {"rows_in": 2, "accepted": 1, "quarantined": 1}
+    with pytest.raises(TrainingError, match="template_changes_turns") as caught:
+        prepare(tmp_path, [long, long], tokenizer)
+    assert "train_on: last_turn" in caught.value.remedy
