@@ -13,7 +13,7 @@ from tasks.collect.sources import check_columns
 from tasks.core.errors import PromptError, RecipeError
 from tasks.core.home import Home
 from tasks.core.merging.trained import HEAD_IS_EMBEDDING
-from tasks.core.models import check_model, model_family
+from tasks.core.models import check_model, has_chat_template, model_family
 from tasks.core.prompts import Prompt
 from tasks.core.vllm.server import vllm_python
 from tasks.generate.rows import LINEAGE
@@ -94,7 +94,16 @@ def _check_task(recipe: Recipe) -> None:
 
 
 def _check_training(recipe: Recipe) -> None:
-    """What this machine's device cannot do; a recipe for a GPU is read and planned on any machine."""
+    """What this machine's device cannot do; a recipe for a GPU is read and planned on any machine.
+
+    And a local base without a chat template, which must be given one; a hub's is looked at when it is loaded.
+    """
+    if recipe.train.chat_template == "model" and recipe.model.is_local and not has_chat_template(recipe.model):
+        raise RecipeError(
+            "The base model has no chat template of its own",
+            where=f"{recipe.model.path}/tokenizer_config.json",
+            remedy="set train.chat_template: chatml, llama3 or alpaca; or name an instruction-tuned model",
+        )
     device: Device = "cuda" if shutil.which("nvidia-smi") else "cpu"
     if problem := next(device_refusals(recipe.train, device), None):
         raise RecipeError(f"train: {problem}", where=recipe.name, remedy="docs/training.md says what runs where")

@@ -73,3 +73,11 @@ def _read_json(file: Path) -> Mapping[str, Any]:
     except ValueError as error:
         raise ModelError(f"The model's {file.name} is no JSON: {error}", where=str(file)) from error
     return content if isinstance(content, dict) else {}
+
+
+def has_chat_template(model: ModelSource) -> bool:
+    """Whether a local model's tokenizer comes with a chat template, in its config or in a file of its own."""
+    folder = Path(model.path)
+    if any(folder.glob("chat_template.*")) or any(folder.glob("additional_chat_templates/*")):
+        return True
+    return bool(json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template"))

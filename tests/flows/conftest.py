@@ -29,6 +29,7 @@ def write_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteRecipe
     model.mkdir()
     for name in ("config.json", "tokenizer_config.json", "model.safetensors"):
         (model / name).write_text("{}", encoding="utf-8")
+    (model / "chat_template.jinja").write_text("{{ messages }}", encoding="utf-8")
 
     def write(change: Change = lambda recipe: None) -> str:
         recipe = yaml.safe_load(EMBEDDED.read_text(encoding="utf-8"))

@@ -361,3 +361,14 @@ def test_the_written_recipe_is_the_embedded_one(write_recipe: WriteRecipe) -> No
     shipped = read_recipe("embedded")
     assert mine.model_dump(exclude={"model", "collect"}) == shipped.model_dump(exclude={"model", "collect"})
     assert yaml.safe_load(Path(recipe_path("embedded")).read_text(encoding="utf-8"))["name"] == "embedded"
+
+
+def test_a_base_without_a_chat_template_must_be_given_one_before_anything_starts(
+    write_recipe: WriteRecipe, tmp_path: Path
+) -> None:
+    path = write_recipe(lambda recipe: recipe["train"].update(chat_template="chatml"))
+    (tmp_path / "model" / "chat_template.jinja").unlink()
+    read_recipe(path).check()
+    with pytest.raises(RecipeError, match="no chat template") as caught:
+        read_recipe(write_recipe()).check()
+    assert "train.chat_template: chatml" in caught.value.remedy
