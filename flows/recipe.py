@@ -81,7 +81,7 @@ class Recipe(Section):
         return ContractContext(self.model.path, self.control_tokens, self.task.labels)
 
     def collect_job(self, home: Home) -> CollectJob:
-        return CollectJob(self.collect, self.task, self.control_tokens, self.name, home)
+        return CollectJob(self.collect, self.task, self.control_tokens, self.name, home, self.train.mix.replay)
 
     def documents_job(self, collected: ArtifactRef) -> CheckDocumentsJob:
         return CheckDocumentsJob(self.validate_, collected, self.fields, self.contract_context)
@@ -93,8 +93,8 @@ class Recipe(Section):
     def validate_job(
         self, collected: ArtifactRef, documents: ArtifactRef, generated: ArtifactRef | None
     ) -> ValidateJob:
-        context, fields = self.contract_context, self.row_fields
-        return ValidateJob(self.validate_, collected, documents, generated, fields, context, self.seed)
+        context, fields, replay = self.contract_context, self.row_fields, self.train.mix.replay
+        return ValidateJob(self.validate_, collected, documents, generated, fields, context, self.seed, replay)
 
     def training_set_job(self, validated: ArtifactRef, publications: Publications) -> CheckTrainingSetJob:
         return CheckTrainingSetJob(self.validate_, validated, publications, self.row_fields, self.contract_context)

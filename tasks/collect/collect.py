@@ -35,6 +35,7 @@ from tasks.core.config import ChatTask
 from tasks.core.files import canonical_json
 from tasks.core.home import Home
 from tasks.core.progress import say
+from tasks.core.sources import is_any_of
 from tasks.core.stage import StageContext
 
 VERSION = 2
@@ -63,6 +64,7 @@ class CollectJob:
         control_tokens: of the models' chat templates, which must not come in.
         recipe: its name: each recipe has a ledger of its own.
         home: where snapshots and the ledger lie.
+        replay: sources whose rows need not answer with one of the task's labels: general data against forgetting.
     """
 
     config: CollectConfig
@@ -70,6 +72,7 @@ class CollectJob:
     control_tokens: tuple[str, ...]
     recipe: str
     home: Home
+    replay: tuple[str, ...] = ()
 
     @cached_property
     def readers(self) -> list[Reader]:
@@ -122,6 +125,8 @@ class CollectJob:
             "sources": [source.model_dump(mode="json", exclude=UNSHAPING) for source in self.config.sources],
         }
         config = {"collect": shaping, "task": self.task, "control_tokens": self.control_tokens}
+        if self.replay and self.task.labels:
+            config["replay"] = sorted(self.replay)
         return StageKey("collect", VERSION, config, files=files, libraries=LIBRARIES)
 
     def fill(self, folder: Path, context: StageContext) -> Summary:
@@ -136,7 +141,9 @@ class CollectJob:
         cleaner = Cleaner(self.config.hygiene, self.control_tokens)
         everything, ledger = folder / "everything.parquet", folder / "ledger.parquet"
         with TableWriter(folder / f"{QUARANTINE}.parquet", QUARANTINE_SCHEMA) as quarantine:
-            reading = read_documents(self.readers, self.config, self.task, cleaner, self.fields, everything, quarantine)
+            reading = read_documents(
+                self.readers, self.config, self.task, cleaner, self.fields, everything, quarantine, self.replay
+            )
             outcome = resolve(reading.index, held.ids, held.inputs)
             gone = held.gone(reading.index, outcome)
             kept = list(usable(gone, self.fields, cleaner, self.config.hygiene.licences))
@@ -206,7 +213,10 @@ class CollectJob:
     def _labels(self, batch: pa.Table) -> list[str]:
         if not self.task.labels:
             return []
-        return [messages[-1]["content"] for messages in batch.column("messages").to_pylist() if messages]
+        found = zip(*(batch.column(name).to_pylist() for name in ("source", "messages")), strict=True)
+        return [
+            messages[-1]["content"] for source, messages in found if messages and not is_any_of(source, self.replay)
+        ]
 
 
 @dataclass

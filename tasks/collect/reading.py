@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tasks.collect.tables import TableWriter
 from tasks.core.config import ChatTask
 from tasks.core.files import canonical_json, storable
 from tasks.core.progress import progress
+from tasks.core.sources import is_any_of
 
 ROWS_A_STEP = 1_000
 MOST_RAW = 100_000
@@ -51,13 +52,17 @@ def read_documents(
     fields: Sequence[str],
     file: Path,
     quarantine: TableWriter,
+    replay: Collection[str] = (),
 ) -> Reading:
     """Write every readable document to ``file`` in the order of reading, and every other row to the quarantine.
+
+    Rows of the sources that ``replay`` names need not answer with one of the task's labels.
 
     Raises:
         SourceError: a source is missing or broken as a whole.
     """
     reading = Reading()
+    general = task.model_copy(update={"labels": ()})
     with TableWriter(file, document_schema(fields)) as documents, progress("reading documents", None) as advance:
         for number, record, source in _records(readers, config):
             if not is_wanted(record, config.where_of(source)):
@@ -68,7 +73,8 @@ def read_documents(
             if reading.rows % ROWS_A_STEP == 0:
                 advance(reading.rows, record.source)
             try:
-                document = to_document(record, source, config, task, cleaner)
+                own = general if is_any_of(record.source, replay) else task
+                document = to_document(record, source, config, own, cleaner)
             except Rejected as rejection:
                 reading.rules[str(rejection).partition(":")[0]] += 1
                 quarantine.add(rejected(record, str(rejection), cleaner))

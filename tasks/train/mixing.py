@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasks.core.errors import TrainingError
+from tasks.core.sources import belongs, is_any_of
 from tasks.train.config import MixConfig
 
 if TYPE_CHECKING:
@@ -105,13 +106,8 @@ def mix(frame: pd.DataFrame, config: MixConfig, seed: int) -> Mixed:
 def groups_of(frame: pd.DataFrame, replay: Collection[str]) -> pd.Series:
     """Each row's group: replay where its source is, else its origin."""
     sources = frame["source"].fillna("")
-    replayed = [name for name in sources.unique() if any(belongs(name, one) for one in replay)]
+    replayed = [name for name in sources.unique() if is_any_of(name, replay)]
     return frame["origin"].astype(object).mask(sources.isin(replayed).to_numpy(), REPLAY)
-
-
-def belongs(source: str, name: str) -> bool:
-    """Whether rows of a source are those that a recipe names: of a folder or a glob each file is a source below it."""
-    return source == name or source.startswith(f"{name}/")
 
 
 def strata_of(frame: pd.DataFrame, replay: Collection[str]) -> Counts:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tasks.core.artifacts import Summary
 from tasks.validate.json_texts import TEXT
 from tasks.validate.judge import KEPT, counts_of
-from tasks.validate.rows import UNKNOWN, prompts_of
+from tasks.validate.rows import UNKNOWN, answers_of, prompts_of
 from tasks.validate.waterfall import Lost
 
 ACCEPTED, QUARANTINED, CONTAMINATED, DUPLICATES = "accepted", "quarantined", "contaminated", "duplicates"
@@ -30,12 +30,14 @@ class Outcome:
     Attributes:
         rows: all that came in.
         quarantined, contaminated, duplicates: those that were lost, and to what; no row is in two of them.
+        replay: sources whose answers are no labels.
     """
 
     rows: pa.Table
     quarantined: Lost
     contaminated: Lost
     duplicates: Lost
+    replay: tuple[str, ...] = ()
 
     @property
     def kept(self) -> NDArray[np.int64]:
@@ -54,7 +56,7 @@ class Outcome:
             codes[lost.positions] = rules.indices.to_numpy(zero_copy_only=False) + len(names)
             names += [naming.format(rule) for rule in rules.dictionary.to_pylist()]
         fate = pa.array(names, TEXT).take(pa.array(codes))
-        return pa.table({**self._groups(), "label": self.rows["assistant_text"], "fate": fate})
+        return pa.table({**self._groups(), "label": self._labels(), "fate": fate})
 
     def summary(self, details: Mapping[str, Any]) -> Summary:
         """The counts of the stage, in all, by prompt and by source, those of the kept rows by label, and more details.
@@ -62,7 +64,7 @@ class Outcome:
         Args:
             details: what else to tell.
         """
-        labels = counts_of(self.rows["assistant_text"].take(pa.array(self.kept)))
+        labels = counts_of(self._labels().take(pa.array(self.kept)))
         totals = np.bincount(self._outcomes(), minlength=len(OUTCOMES)).tolist()
         counted: dict[str, Any] = {
             **{f"by_{name}": self._counted(column) for name, column in self._groups().items()},
@@ -75,6 +77,10 @@ class Outcome:
             **dict(zip(OUTCOMES, totals, strict=True)),
             details={**counted, **details},
         )
+
+    def _labels(self) -> pa.ChunkedArray:
+        """What the assistant says; null where a row is of a replay source."""
+        return answers_of(self.rows, self.replay)
 
     def _groups(self) -> dict[str, pa.ChunkedArray]:
         source = pc.fill_null(self.rows["source"], "")

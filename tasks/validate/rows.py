@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from tasks.core.files import canonical_json
 from tasks.core.messages import MESSAGES
+from tasks.core.sources import is_any_of
 from tasks.validate.columns import DOCUMENT, LINEAGE
 from tasks.validate.conversations import (
     BATCH_ROWS,
@@ -67,10 +68,17 @@ def read_training_set(path: Path, fields: Sequence[str]) -> pa.Table:
     return _with(found, "row_id", found["example_id"]).drop_columns("example_id")
 
 
-def read_answers(path: Path) -> set[str]:
-    """What the assistant says in a table of documents."""
-    found = _read(path, ()).column("assistant_text")
+def read_answers(path: Path, replay: Collection[str] = ()) -> set[str]:
+    """What the assistant says in a table of documents, but for those of replay sources."""
+    found = answers_of(_read(path, ("source",)), replay)
     return {text for text in pc.unique(found).to_pylist() if text is not None}
+
+
+def answers_of(rows: pa.Table, replay: Collection[str]) -> pa.ChunkedArray:
+    """What the assistant says in each row; null where its source is one that ``replay`` names."""
+    named = [source for source in pc.unique(rows["source"]).to_pylist() if source and is_any_of(source, replay)]
+    is_replay = pc.is_in(rows["source"], value_set=pa.array(named, rows["source"].type))
+    return pc.if_else(is_replay, pa.scalar(None, rows["assistant_text"].type), rows["assistant_text"])
 
 
 def contract_view(table: pa.Table, columns: Sequence[str]) -> pa.Table:

@@ -60,6 +60,7 @@ class ValidateJob:
         fields: the recipe's fields, as the contracts may name them.
         context: what rules take from the recipe.
         seed: of the random subset and of samples.
+        replay: sources of general data against forgetting, whose answers are no labels of the task.
     """
 
     config: ValidateConfig
@@ -69,6 +70,7 @@ class ValidateJob:
     fields: tuple[str, ...]
     context: ContractContext
     seed: int = 3407
+    replay: tuple[str, ...] = ()
 
     def key(self) -> StageKey:
         """What determines the training set."""
@@ -77,7 +79,9 @@ class ValidateJob:
         files = {f"evaluation set: {name}": file_digest(Path(one.path)) for name, one in sets.items()}
         if self.config.same_meaning is not None:
             files["same_meaning.model"] = model_digest(self.config.same_meaning.model)
-        shapes = {"validate": _shaping(self.config), "context": shaping(self.context)}
+        shapes: dict[str, Any] = {"validate": _shaping(self.config), "context": shaping(self.context)}
+        if self.replay:
+            shapes["replay"] = sorted(self.replay)
         return StageKey(
             stage="validate",
             version=VERSION,
@@ -154,6 +158,7 @@ class ValidateJob:
             Lost(broken, first_rules(checks.breaches, broken)),
             Lost(leaks.positions, pa.array(leaks.sets, pa.string())),
             Lost(repeated.position, pa.array(repeated.kind, pa.string())),
+            self.replay,
         )
 
     def _keep(self, checks: RowChecks, outcome: Outcome, folder: Path) -> dict[str, Any]:
@@ -221,7 +226,7 @@ class ValidateJob:
         """Answers that must be there: those that the task names, and those that the evaluation asks for."""
         if not self.config.minimum_rows_per_label:
             return set()
-        return read_answers(self.documents.folder / "holdout.parquet") | set(self.context.labels)
+        return read_answers(self.documents.folder / "holdout.parquet", self.replay) | set(self.context.labels)
 
 
 def _shaping(config: ValidateConfig) -> dict[str, Any]:
