@@ -26,6 +26,7 @@ from tasks.core.errors import ContractViolation, StageTimeout
 from tasks.core.home import Home
 from tasks.core.progress import say
 from tasks.core.stage import StageResult
+from tasks.evaluate.answers import read_holdout
 from tasks.evaluate.curve import Smaller
 from tasks.evaluate.evaluate import Rival
 from tasks.generate.generate import GenerateJob
@@ -89,14 +90,19 @@ class Night:
     def require_holdout(self, collected: ArtifactRef, documents: ArtifactRef) -> None:
         """Stop before a model is started if the holdout is too small for the gate to decide anything.
 
+        Held-out documents of replay sources are not asked, and do not count.
+
         Raises:
             ContractViolation: with the numbers.
         """
-        rows = documents.manifest()["summary"]["details"]["conversations"]["holdout"]
+        rows: int = documents.manifest()["summary"]["details"]["conversations"]["holdout"]
+        if replay := self.recipe.train.mix.replay:
+            rows -= read_holdout(documents.folder / "holdout.parquet", None, replay)[1]
         needed = self.recipe.evaluate.gate.minimum_rows
         if rows < needed:
+            beside = " beside those of replay sources" if replay else ""
             raise ContractViolation(
-                f"The holdout has {rows} conversations, and the gate wants {needed}",
+                f"The holdout has {rows} conversations{beside}, and the gate wants {needed}",
                 where="evaluate.gate.minimum_rows",
                 remedy="collect more documents, or raise collect.holdout_fraction before the first night"
                 + _what_was_lost(collected)

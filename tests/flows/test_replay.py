@@ -10,8 +10,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from flows.night import Night
 from flows.recipe import Recipe, read_recipe
+from flows.report import RunRecord
 from tasks.core.artifacts import ArtifactRef
+from tasks.core.errors import ContractViolation
 from tasks.core.home import Home
 from tasks.core.stage import StageJob, run_stage
 from tests.flows.conftest import WriteRecipe
@@ -86,6 +89,23 @@ def test_its_answers_are_no_labels_and_have_no_floor(world: World) -> None:
 def test_a_source_that_is_not_replayed_has_to_answer_with_labels(world: World) -> None:
     collected, _ = world.documents(world.recipe(["tickets.csv"]))
     assert collected.manifest()["summary"]["details"]["rules"] == {"unknown_label": CHATS}
+
+
+def test_its_held_out_documents_do_not_make_a_holdout_large_enough(world: World) -> None:
+    recipe = world.recipe(["chats.jsonl"])
+    collected, documents = world.documents(recipe)
+    held = pq.read_table(documents.folder / "holdout.parquet")["source"].to_pylist()
+    asked = held.count("tickets.csv")
+    assert 0 < asked < len(held)
+    for needed in (asked, asked + 1):
+        one = Night(
+            world.recipe(["chats.jsonl"], minimum_rows=needed), world.home, RunRecord.start(world.home, "r", "")
+        )
+        if needed == asked:
+            one.require_holdout(collected, documents)
+            continue
+        with pytest.raises(ContractViolation, match=f"has {asked} conversations beside those of replay sources"):
+            one.require_holdout(collected, documents)
 
 
 def test_without_replay_or_labels_no_key_is_another(world: World) -> None:
