@@ -370,5 +370,5 @@ def test_a_base_without_a_chat_template_must_be_given_one_before_anything_starts
     (tmp_path / "model" / "chat_template.jinja").unlink()
     read_recipe(path).check()
     with pytest.raises(RecipeError, match="no chat template") as caught:
-        read_recipe(write_recipe()).check()
+        read_recipe(write_recipe(lambda recipe: None)).check()
     assert "train.chat_template: chatml" in caught.value.remedy
