@@ -6,6 +6,7 @@ libraries leave in the current one (compiled kernels, caches) goes with the job'
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -34,6 +35,8 @@ from tasks.train.launch import rank
 from tasks.train.masking import masking_proof
 from tasks.train.stopping import StopRequest
 from tasks.train.support import first_backend
+
+TRAINER_STATE = "trainer_state.json"
 
 
 def train(job: dict[str, Any], stop: StopRequest) -> dict[str, Any] | None:
@@ -166,8 +169,12 @@ def run(
     status = "FAILED"
     started = time.monotonic()
     try:
-        with stop.at_next_step():
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if checkpoint is not None and has_ended(checkpoint):
+            emit(note="the training had ended: its last checkpoint is taken")
+            take_checkpoint(trainer, checkpoint)
+        else:
+            with stop.at_next_step():
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if stop.requested and trainer.state.global_step < trainer.state.max_steps:
             status = "KILLED"
             raise ChildError(
@@ -197,6 +204,20 @@ def run(
         "seconds": round(time.monotonic() - started, 3),
         "mlflow_run_id": tracked.id,
     }
+
+
+def has_ended(checkpoint: Path) -> bool:
+    """Whether a checkpoint is that of the last step: transformers would train one more from it."""
+    state = json.loads((checkpoint / TRAINER_STATE).read_text(encoding="utf-8"))
+    return bool(state["global_step"] >= state["max_steps"])
+
+
+def take_checkpoint(trainer: Any, checkpoint: Path) -> None:
+    """Give the trainer the weights and the log of a checkpoint, and train nothing."""
+    from transformers import TrainerState
+
+    trainer._load_from_checkpoint(str(checkpoint))
+    trainer.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE))
 
 
 def save(trainer: Any, tokenizer: Any, config: TrainConfig, out: Path, work: Path) -> None:

@@ -63,12 +63,14 @@ class Nights:
         folder = self.root / "publish" / name
         (folder / "adapter").mkdir(parents=True, exist_ok=True)
         (folder / "adapter" / "weights").write_text(name)
+        (folder / "adapter" / "adapter_config.json").write_text("{}")
         (folder / TRAINING_PROFILE).write_bytes((validated.folder / PROFILE).read_bytes())
         write_json(folder / "manifest.json", {"summary": {"details": {}}})
         write_json(folder / "evaluation.json", {"decision": "publish"})
         write_json(folder / "lineage.json", {"artifacts": [{"stage": "validate", "digest": name}]})
         ref = ArtifactRef("publish", name, str(folder), name, 1)
-        job = PublishJob(self.recipe.publish, "embedded", self.recipe.model, {}, ref, None, validated, ref, ref)
+        training = {"method": "qlora"}
+        job = PublishJob(self.recipe.publish, "embedded", self.recipe.model, training, ref, None, validated, ref, ref)
         assert publish(job, ref, self.registry)[1]
 
     def live(self, rows_of: Callable[[int], Rows]) -> int | None:

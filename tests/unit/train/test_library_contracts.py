@@ -127,6 +127,21 @@ def test_a_checkpoint_has_the_files_that_a_resumption_needs(trial: Trial) -> Non
     assert wanted <= names
 
 
+def test_the_trainer_can_take_a_checkpoint_without_training(trial: Trial) -> None:
+    """worker.take_checkpoint: a training that was killed after its last step has nothing left to train."""
+    from transformers import TrainerState
+
+    newest = max(Path(trial.trainer.args.output_dir).glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
+    state = TrainerState.load_from_json(str(newest / "trainer_state.json"))
+    assert state.global_step == state.max_steps == 6
+    expected = trial.trained()
+    for parameter in trial.model.parameters():
+        if parameter.requires_grad:
+            parameter.data.zero_()
+    trial.trainer._load_from_checkpoint(str(newest))
+    assert all(value.equal(expected[name]) for name, value in trial.trained().items())
+
+
 def test_old_checkpoints_are_pruned_before_the_new_one_is_told_of() -> None:
     """tracking.Recorder seals on_save: the last sealed checkpoint must not be pruned before the new one is sealed."""
     from transformers import Trainer

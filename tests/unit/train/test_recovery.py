@@ -96,6 +96,20 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_adapter(
     assert checkpoints == [STEPS - SAVED_EVERY, STEPS]
 
 
+def test_a_training_killed_behind_its_last_step_trains_no_step_more(
+    undisturbed: dict[bool, dict[str, str]], tiny_model: Path, training_set: ArtifactRef, store: Path, tmp_path: Path
+) -> None:
+    job = new_job(tmp_path, tiny_model, training_set, store, packing=False)
+    first = forked.run(job, tmp_path / "first.log")
+    shutil.rmtree(tmp_path / "out" / "adapter")
+    (tmp_path / "out" / "loss.csv").rename(tmp_path / "loss.csv")
+    result = forked.run(job, tmp_path / "log")
+    assert result["details"]["steps"] == first["details"]["steps"] == STEPS
+    assert adapter(job) == undisturbed[False]
+    assert (tmp_path / "out" / "loss.csv").read_text() == (tmp_path / "loss.csv").read_text()
+    assert forked.steps_in(tmp_path / "log") == 0
+
+
 def test_most_of_the_moments_were_before_the_end() -> None:
     assert sum(killed) >= 0.8 * len(killed)
 
