@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from flows.recipe import Recipe
-from flows.report import RECORD, read_record
+from flows.report import RECORD, RunRecord, read_record
 from tasks.core.artifacts import MANIFEST
 from tasks.core.errors import RecipeError
 from tasks.core.home import Home
@@ -126,16 +128,19 @@ def _trainings_of(recipe: Recipe, home: Home) -> list[Manifest]:
 
 def _last_training_set(home: Home, recipe: str) -> Manifest | None:
     """The manifest of the last training set that a run of the recipe accepted."""
-    for file in sorted(home.runs.glob(f"*/{RECORD}"), reverse=True):
-        try:
-            record = read_record(home, file.parent.name)
-        except RecipeError:
-            continue
+    for record in sorted(_records(home), key=lambda record: record.started, reverse=True):
         if record.recipe == recipe and "validate" in record.stages:
             folder = Path(record.stages["validate"]["path"])
             if manifest := _manifest(folder):
                 return manifest
     return None
+
+
+def _records(home: Home) -> Iterator[RunRecord]:
+    """Of every run that can be read."""
+    for file in home.runs.glob(f"*/{RECORD}"):
+        with contextlib.suppress(RecipeError):
+            yield read_record(home, file.parent.name)
 
 
 def _manifest(folder: Path) -> Manifest | None:
