@@ -19,6 +19,7 @@ from tasks.core.models import model_digest
 from tasks.train.config import TrainConfig
 from tasks.train.devices import MemoryDevice, devices_present
 from tasks.train.planner import TrainingPlan, plan_training, planned_steps
+from tasks.train.support import device_refusals
 
 Manifest = dict[str, Any]
 
@@ -52,17 +53,24 @@ class Workload:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that ``retune plan`` says."""
+    """All that ``retune plan`` says; ``refusals`` is what a run would be refused for on this machine's device."""
 
     recipe: str
     model: str
     training: TrainingPlan
     workload: Workload
+    refusals: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Plain data; bytes, seconds."""
         work = {**asdict(self.workload), "seconds": self.workload.seconds}
-        return {"recipe": self.recipe, "model": self.model, **self.training.as_json(), "workload": work}
+        return {
+            "recipe": self.recipe,
+            "model": self.model,
+            **self.training.as_json(),
+            "workload": work,
+            "refusals": self.refusals,
+        }
 
 
 def plan_recipe(
@@ -81,7 +89,8 @@ def plan_recipe(
     """
     devices = devices or devices_present()
     planned = plan_training(recipe.model, recipe.train, recipe.evaluate.server, devices, config_file)
-    return Plan(recipe.name, recipe.model.path, planned, _workload(recipe, planned, home))
+    refused = tuple(device_refusals(recipe.train, planned.device.kind))
+    return Plan(recipe.name, recipe.model.path, planned, _workload(recipe, planned, home), refused)
 
 
 def _workload(recipe: Recipe, planned: TrainingPlan, home: Home) -> Workload:
@@ -90,7 +99,8 @@ def _workload(recipe: Recipe, planned: TrainingPlan, home: Home) -> Workload:
     rows = validated["summary"]["accepted"] if validated else None
     steps = _steps(config, rows)
     lengths = (_mean_length(done) for done in earlier if validated and _reads(done, validated))
-    length = next((found for found in lengths if found), None)
+    # A packed sequence is filled up, whatever the rows' own lengths.
+    length = None if config.packing else next((found for found in lengths if found), None)
     tokens = None if steps is None else _tokens(config, steps, rows, length or config.max_length)
     return Workload(
         rows=rows,

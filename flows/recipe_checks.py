@@ -15,9 +15,9 @@ from tasks.core.home import Home
 from tasks.core.merging.trained import HEAD_IS_EMBEDDING
 from tasks.core.models import check_model, has_chat_template, model_family
 from tasks.core.prompts import Prompt
-from tasks.core.vllm.server import vllm_python
+from tasks.core.vllm.server import LORA_RANKS, vllm_python
 from tasks.generate.rows import LINEAGE
-from tasks.train.support import Device, device_refusals
+from tasks.train.support import LORA, Device, device_refusals
 from tasks.validate.check_training_set import read_drift_contract
 from tasks.validate.contract import check_contract, contract_columns, document_columns
 from tasks.validate.evaluation_sets import check_evaluation_sets
@@ -107,6 +107,13 @@ def _check_training(recipe: Recipe) -> None:
     device: Device = "cuda" if shutil.which("nvidia-smi") else "cpu"
     if problem := next(device_refusals(recipe.train, device), None):
         raise RecipeError(f"train: {problem}", where=recipe.name, remedy="docs/training.md says what runs where")
+    if recipe.train.rows == "control" and not recipe.validate_.control:
+        raise RecipeError(
+            "train.rows is control, and the validate stage keeps none",
+            where=recipe.name,
+            remedy="set validate.control: true, or train.rows: training_set",
+        )
+    _check_rank(recipe)
     _check_mix(recipe)
     family = model_family(recipe.model)
     if recipe.train.method == "prompt_tuning" and family in HEAD_IS_EMBEDDING:
@@ -117,6 +124,20 @@ def _check_training(recipe: Recipe) -> None:
         )
 
 
+def _check_rank(recipe: Recipe) -> None:
+    """PiSSA's adapter is written with twice the rank; one with magnitudes or biases is served as a whole model."""
+    train = recipe.train
+    if train.method not in LORA or train.use_dora or train.bias != "none":
+        return
+    served = train.rank * (2 if train.init_weights == "pissa" else 1)
+    if served > LORA_RANKS[-1]:
+        raise RecipeError(
+            f"The trained adapter would have rank {served}, and vLLM serves adapters up to rank {LORA_RANKS[-1]}",
+            where="train.rank",
+            remedy="lower train.rank, or use method full",
+        )
+
+
 def _check_mix(recipe: Recipe) -> None:
     """Sources that the mix names must be there; of folders and remote sources without a name, the training knows."""
     sources = recipe.collect.sources
@@ -124,6 +145,14 @@ def _check_mix(recipe: Recipe) -> None:
     known = {one.name for one in sources if one.name} | {file.name for file in files if file.is_file()}
     is_known_later = len(known) < len(sources)
     mix = recipe.train.mix
+    there = {"generated": recipe.generate is not None, "collected": recipe.validate_.include_collected}
+    for group, can_be in there.items():
+        if mix.shares.get(group) and not can_be:
+            raise RecipeError(
+                f"train.mix.shares asks for {group} rows, and this recipe trains on none",
+                where=recipe.name,
+                remedy="change the shares; or add a generate section, or validate.include_collected: true",
+            )
     for key, names in (("replay", mix.replay), ("source_weights", tuple(mix.source_weights))):
         for name in names:
             if name not in known and name.partition("/")[0] not in known and not is_known_later:

@@ -73,6 +73,8 @@ def print_plan(planned: Plan) -> None:
     verdicts = {"training": training.fits_training, "inference": training.fits_inference}
     for name, fits in verdicts.items():
         out.print(Text(f"{name} {'fits' if fits else 'does not fit'}", "green" if fits else "red"))
+    for problem in planned.refusals:
+        out.print(Text(f"refused on this machine: {problem}", "red"), soft_wrap=True)
     for line in _work(planned.workload):
         _say(line)
 

@@ -151,6 +151,19 @@ def test_every_subset_of_a_learning_curve_is_work(home: Home, recipe: Recipe) ->
     assert (work.trainings, work.steps) == (2, 300)
 
 
+def test_packed_sequences_are_counted_as_full(home: Home, recipe: Recipe) -> None:
+    earlier_training(home, recipe, training_set(home, recipe))
+    packed = recipe.model_copy(update={"train": recipe.train.model_copy(update={"packing": True})})
+    work = plan(packed, home).workload
+    assert (work.tokens, work.tokens_are) == (150 * 16 * 128, "bound")
+
+
+def test_what_this_machine_would_refuse_is_said(home: Home, recipe: Recipe) -> None:
+    paged = recipe.model_copy(update={"train": recipe.train.model_copy(update={"optimizer": "paged_adamw_8bit"})})
+    assert "there is none: use adamw_8bit" in plan(paged, home).refusals[0]
+    assert plan(paged, home, GPU).refusals == ()
+
+
 def test_damaged_traces_of_runs_are_passed_over(home: Home, recipe: Recipe) -> None:
     earlier_training(home, recipe, training_set(home, recipe))
     for broken in (

@@ -372,3 +372,19 @@ def test_a_base_without_a_chat_template_must_be_given_one_before_anything_starts
     with pytest.raises(RecipeError, match="no chat template") as caught:
         read_recipe(write_recipe(lambda recipe: None)).check()
     assert "train.chat_template: chatml" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"rows": "control"}, "keeps none"),
+        ({"mix": {"shares": {"collected": 1.0}}}, "asks for collected rows, and this recipe trains on none"),
+        ({"method": "lora", "rank": 600}, "rank 600, and vLLM serves adapters up to rank 512"),
+        ({"method": "lora", "backend": "auto", "rank": 300, "init_weights": "pissa"}, "would have rank 600"),
+    ],
+)
+def test_what_a_later_stage_could_not_do_is_told_before_anything_starts(
+    write_recipe: WriteRecipe, changes: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(RecipeError, match=says):
+        read_recipe(write_recipe(lambda recipe: recipe["train"].update(changes))).check()
