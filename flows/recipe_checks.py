@@ -145,9 +145,9 @@ def _check_mix(recipe: Recipe) -> None:
     known = {one.name for one in sources if one.name} | {file.name for file in files if file.is_file()}
     is_known_later = len(known) < len(sources)
     mix = recipe.train.mix
-    there = {"generated": recipe.generate is not None, "collected": recipe.validate_.include_collected}
-    for group, can_be in there.items():
-        if mix.shares.get(group) and not can_be:
+    absent = {"generated": recipe.generate is None, "collected": not recipe.validate_.include_collected}
+    for group, share in mix.shares.items():
+        if share and absent.get(group):
             raise RecipeError(
                 f"train.mix.shares asks for {group} rows, and this recipe trains on none",
                 where=recipe.name,
