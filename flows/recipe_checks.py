@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,8 @@ from tasks.core.models import check_model, has_chat_template, model_family
 from tasks.core.prompts import Prompt
 from tasks.core.vllm.server import LORA_RANKS, vllm_python
 from tasks.generate.rows import LINEAGE
-from tasks.train.support import LORA, Device, device_refusals
+from tasks.train.devices import devices_present, training_device
+from tasks.train.support import LORA, device_refusals
 from tasks.validate.check_training_set import read_drift_contract
 from tasks.validate.contract import check_contract, contract_columns, document_columns
 from tasks.validate.evaluation_sets import check_evaluation_sets
@@ -104,8 +104,8 @@ def _check_training(recipe: Recipe) -> None:
             where=f"{recipe.model.path}/tokenizer_config.json",
             remedy="set train.chat_template: chatml, llama3 or alpaca; or name an instruction-tuned model",
         )
-    device: Device = "cuda" if shutil.which("nvidia-smi") else "cpu"
-    if problem := next(device_refusals(recipe.train, device), None):
+    device = training_device(devices_present())
+    if problem := next(device_refusals(recipe.train, device.kind), None):
         raise RecipeError(f"train: {problem}", where=recipe.name, remedy="docs/training.md says what runs where")
     if recipe.train.rows == "control" and not recipe.validate_.control:
         raise RecipeError(

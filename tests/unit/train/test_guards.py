@@ -100,6 +100,7 @@ def test_a_process_that_began_after_the_stage_ended_is_another_one(
 ) -> None:
     pid, _ = processes._ended["a stage's mark"]
     monkeypatch.setitem(processes._ended, "a stage's mark", (pid, time.time() - 3600))
+    assert processes.survivors() == []
     require_quiet_machine()
 
 
@@ -107,6 +108,7 @@ def test_a_zombie_holds_nothing_and_stops_nothing(orphan: subprocess.Popen[bytes
     orphan.kill()
     while psutil.Process(orphan.pid).status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.01)
+    assert processes.survivors() == []
     require_quiet_machine()
 
 
