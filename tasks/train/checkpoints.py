@@ -43,14 +43,20 @@ def damage(checkpoint: Path) -> str | None:
 
 
 def newest_intact(folder: Path, say: Callable[[str], None] = lambda text: None) -> Path | None:
-    """The newest checkpoint below a folder that verifies; newer ones that do not are deleted, and that is said."""
-    for checkpoint in sorted(_checkpoints(folder), key=step_of, reverse=True):
+    """The newest checkpoint below a folder that verifies; all that do not are deleted, and that is said.
+
+    The older ones too: one that a killed training was just pruning has a new time of change, by which transformers
+    would keep it and prune a good one in its stead.
+    """
+    intact = []
+    for checkpoint in sorted(_checkpoints(folder), key=step_of):
         fault = damage(checkpoint)
         if fault is None:
-            return checkpoint
-        say(f"the checkpoint of step {step_of(checkpoint)} {fault}; it is not used")
-        shutil.rmtree(checkpoint)
-    return None
+            intact.append(checkpoint)
+        else:
+            say(f"the checkpoint of step {step_of(checkpoint)} {fault}; it is not used")
+            shutil.rmtree(checkpoint)
+    return intact[-1] if intact else None
 
 
 def step_of(checkpoint: Path) -> int:

@@ -35,6 +35,16 @@ def test_a_flipped_bit_is_noticed_and_the_older_checkpoint_used(tmp_path: Path) 
     assert not new.exists()
 
 
+def test_an_older_one_whose_pruning_was_cut_short_goes_too(tmp_path: Path) -> None:
+    """Its time of change is new: left there, it would be kept, and a good one pruned in its stead."""
+    pruned, good = checkpoint(tmp_path, 10), checkpoint(tmp_path, 20)
+    (pruned / "adapter_model.safetensors").unlink()
+    said: list[str] = []
+    assert newest_intact(tmp_path, said.append) == good
+    assert said == ["the checkpoint of step 10 is damaged: adapter_model.safetensors is missing; it is not used"]
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-20"]
+
+
 def test_a_truncated_file_is_noticed(tmp_path: Path) -> None:
     path = checkpoint(tmp_path, 10) / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
