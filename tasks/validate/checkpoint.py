@@ -75,7 +75,7 @@ def run_checkpoint(contract: Contract, rows: pa.Table | pd.DataFrame, data_docs:
     with tempfile.TemporaryDirectory(prefix=".gx-", dir=data_docs.parent) as project:
         context = gx.get_context(mode="file", project_root_dir=project)
         _be_quiet(context)
-        frame = _frame(rows, contract.reads)
+        frame = as_frame(rows, contract.reads)
         _read_results(context.validation_results_store, contract, tuple(frame.columns), findings)
         checkpoint = _checkpoint(gx, context, contract)
         # Python's strings, not Arrow's: Arrow's regular expressions know neither look-around nor Unicode classes.
@@ -136,16 +136,32 @@ def _read_results(store: Any, contract: Contract, columns: Sequence[str], findin
     store.set = read_and_keep
 
 
-def _frame(rows: pa.Table | pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
-    """These columns as Python objects, missing ones as None, numbers as numbers, on an index of positions."""
+def as_frame(rows: pa.Table | pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """These columns as Python objects, missing ones as None, numbers as numbers, on an index of positions.
+
+    Raises:
+        ContractError: a data frame has two columns of one of these names.
+    """
     if isinstance(rows, pa.Table):
         view = contract_view(rows, columns)
-        arrays = {name: view[name].to_numpy() for name in view.column_names}
+        arrays = {name: _values(view[name]) for name in view.column_names}
         return pd.DataFrame({name: _series(values) for name, values in arrays.items()}, index=range(rows.num_rows))
     there = [name for name in columns if name in rows.columns]
     if twice := [name for name in there if list(rows.columns).count(name) > 1]:
         raise ContractError(f"Two columns have the name {twice[0]!r}", where="the table", remedy="rename one of them")
     return pd.DataFrame({name: _series(rows[name]) for name in there}, index=range(len(rows)))
+
+
+def _values(column: pa.ChunkedArray) -> NDArray[Any]:
+    """A column's values; equal texts are one object, so that a million rows do not hold as many of a label."""
+    found: NDArray[Any]
+    if not pa.types.is_large_string(column.type):
+        found = column.to_numpy()
+        return found
+    encoded = column.dictionary_encode().combine_chunks()
+    texts = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
+    found = texts[encoded.indices.fill_null(len(texts) - 1).to_numpy()]
+    return found
 
 
 def _series(values: pd.Series | NDArray[Any]) -> pd.Series:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tasks.core.artifacts import REPORT_FOLDER
 from tasks.validate.boundary import DATA_DOCS, reported_only
-from tasks.validate.checkpoint import Finding, run_checkpoint
+from tasks.validate.checkpoint import Finding, as_frame, run_checkpoint
 from tasks.validate.contract import Contract
 from tasks.validate.judge import check_findings
 from tasks.validate.quarantine import BUILT_IN, Breach, at, contract_breaches, conversation_breaches, quarantined
@@ -85,10 +86,18 @@ class RowChecks:
         return found
 
     def _hold(self, name: str, contract: Contract, is_judged: NDArray[np.bool_]) -> None:
-        judged = contract_view(self.rows, contract.reads or ("row_id",))
-        if not is_judged.all():
-            judged = judged.filter(pa.array(is_judged))
-        pa.default_memory_pool().release_unused()
-        findings = run_checkpoint(contract, judged, self.folder / REPORT_FOLDER / DATA_DOCS / name)
+        findings = run_checkpoint(
+            contract, self._judged(contract, is_judged), self.folder / REPORT_FOLDER / DATA_DOCS / name
+        )
         self.checkpoints.append((contract, findings))
         self.breaches += at(np.flatnonzero(is_judged), contract_breaches(contract, findings))
+
+    def _judged(self, contract: Contract, is_judged: NDArray[np.bool_]) -> pd.DataFrame:
+        """What a contract sees of the rows that it judges: as Python objects alone: no text is held twice."""
+        seen = contract_view(self.rows, contract.reads or ("row_id",))
+        if not is_judged.all():
+            seen = seen.filter(pa.array(is_judged))
+        frame = as_frame(seen, seen.column_names)
+        del seen
+        pa.default_memory_pool().release_unused()
+        return frame

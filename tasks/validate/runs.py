@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from tasks.validate.similarity import (
     each_once,
     normalise_texts,
     portions,
+    position_in,
     spread,
 )
 
@@ -26,7 +27,7 @@ UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 BATCH = 10_000
 """Rows that are searched at a time."""
 PAIRS = 2_000_000
-"""Runs of a row, times the texts that have them, that are counted at a time."""
+"""Runs or shingles of rows, times the texts that have them, that are counted at a time."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,23 @@ def together(pairs: Sequence[Pairs]) -> Pairs:
         np.concatenate([np.zeros(0, np.int64), *(one.texts for one in pairs)]),
         np.concatenate([np.zeros(0), *(one.shares for one in pairs)]),
     )
+
+
+def by_whole_rows(of_row: Positions, counts: Positions) -> Iterator[tuple[int, int]]:
+    """Ranges of at most :data:`PAIRS` in all, but each of one row at least, that divide no row.
+
+    Args:
+        of_row: rising.
+        counts: how many pairs each place stands for.
+    """
+    begin, ends = 0, np.cumsum(counts)
+    while begin < len(of_row):
+        full = int(np.searchsorted(ends, ends[begin] - counts[begin] + PAIRS, side="right"))
+        end = int(np.searchsorted(of_row, of_row[begin], side="right"))
+        if full > end:
+            end = full if full == len(of_row) else int(np.searchsorted(of_row, of_row[full], side="left"))
+        yield begin, end
+        begin = end
 
 
 class Runs:
@@ -95,15 +113,10 @@ class Runs:
         seen = each_once(_key(of_row, found))  # the same run twice in a row covers nothing more
         of_row, found = seen >> 32, seen & 0xFFFFFFFF
         counts = self._first[found + 1] - self._first[found]
-        pairs, begin = [], 0
-        ends = np.cumsum(counts)
-        while begin < len(found):
-            # Up to the end of a row: all its runs are counted together.
-            end = int(np.searchsorted(ends, ends[begin] - counts[begin] + PAIRS, side="right"))
-            end = int(np.searchsorted(of_row, of_row[max(end, begin + 1) - 1], side="right"))
-            pairs.append(self._covered(of_row[begin:end], found[begin:end], counts[begin:end], start, least))
-            begin = end
-        return pairs
+        return [
+            self._covered(of_row[begin:end], found[begin:end], counts[begin:end], start, least)
+            for begin, end in by_whole_rows(of_row, counts)
+        ]
 
     def _lookup(self, codes: Positions, of_row: Positions) -> tuple[Positions, Positions]:
         """The known runs among all runs of words: their numbers, and the row of each."""
@@ -115,9 +128,8 @@ class Runs:
             inside = (of_row[begins + offset] == of_row[begins]) & (codes[begins + offset] >= 0)
             begins, found = begins[inside], found[inside]
             keys = _key(found, codes[begins + offset])
-            at = np.minimum(np.searchsorted(known, keys), max(0, len(known) - 1))
-            there = known[at] == keys if len(known) else np.zeros(0, bool)
-            begins, found = begins[there], at[there]
+            at = position_in(known, keys)
+            begins, found = begins[at >= 0], at[at >= 0]
         return found, of_row[begins]
 
     def _covered(self, of_row: Positions, found: Positions, counts: Positions, start: int, least: float) -> Pairs:

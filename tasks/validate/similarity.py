@@ -24,12 +24,14 @@ Number = TypeVar("Number", np.int32, np.int64, np.uint64)
 
 BATCH = 10_000
 """Texts that are normalised at a time."""
-PAIRS = 2_048
-"""Pairs that are compared at a time."""
+MOST_TEXTS = 4_096
+"""Texts, or pairs of them, whose distinct shingles are found at a time."""
 BYTES = 2_000_000
 """Text that is worked on at a time, where no single one is longer: its shingles take 70 bytes a character."""
 NO_CHARACTER = 0x110000
 """Fills a text up to the size of a shingle; no character of Unicode has this code point."""
+_HASH_BITS = np.uint64(52)
+_HASH = (np.uint64(1) << _HASH_BITS) - np.uint64(1)
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -145,7 +147,7 @@ def similarities(texts: pa.LargeStringArray, left: Positions, right: Positions, 
     if not len(left):
         return found
     ends = np.frombuffer(texts.buffers()[1], dtype=np.int64)[texts.offset :]
-    for begin, end in _ranges(ends[left + 1] - ends[left] + ends[right + 1] - ends[right], PAIRS):
+    for begin, end in _ranges(ends[left + 1] - ends[left] + ends[right + 1] - ends[right], MOST_TEXTS):
         found[begin:end] = _similarities(texts, left[begin:end], right[begin:end], size)
     return found
 
@@ -163,18 +165,29 @@ def _ranges(lengths: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
 
 
 def _similarities(texts: pa.LargeStringArray, left: Positions, right: Positions, size: int) -> NDArray[np.float64]:
-    one, other = (_by_pair(texts.take(pa.array(side)), size) for side in (left, right))
+    one, other = (_distinct(texts.take(pa.array(side)), size) for side in (left, right))
     both = np.sort(np.concatenate([one, other]), kind="stable")
     shared = _count_by_pair(both[1:][both[1:] == both[:-1]], len(left))
     similarity: NDArray[np.float64] = shared / (_count_by_pair(both, len(left)) - shared)
     return similarity
 
 
-def _by_pair(texts: pa.LargeStringArray, size: int) -> Hashes:
+def distinct_shingles(texts: pa.LargeStringArray, size: int) -> tuple[Positions, Hashes]:
+    """The distinct shingles of every text, sorted: the text's position, and 52 bits of the shingle's hash.
+
+    Args:
+        texts: normalised, at most :data:`MOST_TEXTS`.
+        size: characters in a shingle.
+    """
+    keys = _distinct(texts, size)
+    return (keys >> _HASH_BITS).astype(np.int64), keys & _HASH
+
+
+def _distinct(texts: pa.LargeStringArray, size: int) -> Hashes:
     """The distinct shingles of each text, sorted: the text's number in the upper 12 bits, 52 of the hash below."""
     hashes, offsets = shingle_hashes(texts, size)
     numbers = np.repeat(np.arange(len(texts), dtype=np.uint64), np.diff(offsets))
-    return each_once((numbers << np.uint64(52)) | (hashes >> np.uint64(12)))
+    return each_once((numbers << _HASH_BITS) | (hashes >> (np.uint64(64) - _HASH_BITS)))
 
 
 def each_once(values: NDArray[Number]) -> NDArray[Number]:
@@ -183,10 +196,18 @@ def each_once(values: NDArray[Number]) -> NDArray[Number]:
     return values[begins_of(values)]
 
 
+def position_in(known: NDArray[Number], values: NDArray[Number]) -> Positions:
+    """Where each value stands among sorted distinct ones; -1 where it does not."""
+    if not len(known):
+        return np.full(len(values), -1)
+    at = np.minimum(np.searchsorted(known, values), len(known) - 1)
+    return np.where(known[at] == values, at, -1)
+
+
 def begins_of(values: NDArray[Number]) -> NDArray[np.bool_]:
     """Where a run of equal values begins."""
     return np.append(True, values[1:] != values[:-1])[: len(values)]
 
 
 def _count_by_pair(keys: Hashes, pairs: int) -> NDArray[np.int64]:
-    return np.bincount((keys >> np.uint64(52)).astype(np.int64), minlength=pairs)
+    return np.bincount((keys >> _HASH_BITS).astype(np.int64), minlength=pairs)

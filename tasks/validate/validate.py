@@ -37,7 +37,7 @@ from tasks.validate.row_checks import ROWS, TRAINING_SET, RowChecks
 from tasks.validate.rows import read_answers, read_documents, read_rows, write_training_set
 from tasks.validate.waterfall import Lost, find_waterfall, read_rejected, write_waterfall
 
-VERSION = 3
+VERSION = 4
 HOLDOUT = "holdout"
 DUPLICATES = pa.schema(
     [

@@ -118,7 +118,7 @@ def test_similarity_is_that_of_the_sets_of_shingles(texts: list[str], size: int,
 
 
 def test_similarity_of_many_pairs_and_of_long_texts_is_worked_out_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(similarity, "PAIRS", 3)
+    monkeypatch.setattr(similarity, "MOST_TEXTS", 3)
     monkeypatch.setattr(similarity, "BYTES", 40)
     texts = ["a" * 50, "ab" * 30, "abc", "", "abcd" * 4, "aaaaa"]
     left, right = (np.ravel(side) for side in np.meshgrid(np.arange(6), np.arange(6)))

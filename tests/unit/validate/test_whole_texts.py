@@ -1,0 +1,69 @@
+"""The search for rows that say the same as an evaluation text, against comparing each with each."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tasks.validate import runs, similarity, whole_texts
+from tasks.validate.similarity import Positions, normalise, similarities
+from tasks.validate.whole_texts import WholeTexts
+
+TEXTS = st.lists(st.text("ab é", max_size=14), max_size=8)
+
+
+def shingles(text: str, size: int) -> set[str]:
+    return {text[at : at + size] for at in range(max(1, len(text) - size + 1))}
+
+
+def compared_one_by_one(rows: list[str], texts: list[str], size: int, threshold: float) -> dict[tuple[int, int], float]:
+    found = {}
+    for row, ours in enumerate(map(normalise, rows)):
+        for text, theirs in enumerate(map(normalise, texts)):
+            both = shingles(ours, size), shingles(theirs, size)
+            share = len(both[0] & both[1]) / len(both[0] | both[1])
+            if ours and theirs and share >= threshold - 1e-9:
+                found[row, text] = share
+    return found
+
+
+def searched(rows: list[str], texts: list[str], size: int, threshold: float) -> dict[tuple[int, int], float]:
+    pairs = WholeTexts(texts, size, threshold).said_by(rows)
+    return dict(zip(zip(pairs.rows.tolist(), pairs.texts.tolist(), strict=True), pairs.shares.tolist(), strict=True))
+
+
+@settings(deadline=None)
+@given(TEXTS, TEXTS, st.integers(1, 5), st.sampled_from([0.1, 0.5, 0.7, 2 / 3, 0.8, 1.0]))
+def test_it_finds_what_comparing_each_with_each_finds(
+    rows: list[str], texts: list[str], size: int, threshold: float
+) -> None:
+    assert searched(rows, texts, size, threshold) == pytest.approx(compared_one_by_one(rows, texts, size, threshold))
+
+
+@settings(deadline=None)
+@given(TEXTS, TEXTS)
+def test_how_much_is_searched_at_a_time_changes_nothing(rows: list[str], texts: list[str]) -> None:
+    whole = searched(rows, texts, 2, 0.5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "PAIRS", 1)
+        patch.setattr(similarity, "MOST_TEXTS", 3)
+        patch.setattr(whole_texts, "MOST_TEXTS", 3)
+        assert searched(rows, texts, 2, 0.5) == whole
+
+
+def test_rows_of_another_size_or_with_too_much_of_their_own_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "please move the money from my savings to my checking account before friday"
+    own = "please move the money from my savings to that jar with biscuits on a shelf"
+    compared: list[str] = []
+
+    def watched(texts: pa.LargeStringArray, left: Positions, right: Positions, size: int) -> NDArray[np.float64]:
+        compared.extend(texts.take(pa.array(left)).to_pylist())
+        return similarities(texts, left, right, size)
+
+    monkeypatch.setattr(whole_texts, "similarities", watched)
+    assert searched([text[:40], own, text[:60]], [text], 5, 0.7) == {(2, 0): pytest.approx(56 / 70)}
+    assert compared == [text[:60]]
