@@ -16,7 +16,9 @@ from tasks.core.models import check_model, has_chat_template, model_family
 from tasks.core.prompts import Prompt
 from tasks.core.vllm.server import LORA_RANKS, vllm_python
 from tasks.generate.rows import LINEAGE
+from tasks.train.chat_templates import check_chat_template
 from tasks.train.devices import devices_present, training_device
+from tasks.train.shapes import check_target_modules
 from tasks.train.support import LORA, device_refusals
 from tasks.validate.check_training_set import read_drift_contract
 from tasks.validate.contract import check_contract, contract_columns, document_columns
@@ -96,7 +98,7 @@ def _check_task(recipe: Recipe) -> None:
 def _check_training(recipe: Recipe) -> None:
     """What this machine's device cannot do; a recipe for a GPU is read and planned on any machine.
 
-    And a local base without a chat template, which must be given one; a hub's is looked at when it is loaded.
+    And what its base model cannot do, as far as it is here: a hub's tokenizer is looked at when it is loaded.
     """
     if recipe.train.chat_template == "model" and recipe.model.is_local and not has_chat_template(recipe.model):
         raise RecipeError(
@@ -104,6 +106,8 @@ def _check_training(recipe: Recipe) -> None:
             where=f"{recipe.model.path}/tokenizer_config.json",
             remedy="set train.chat_template: chatml, llama3 or alpaca; or name an instruction-tuned model",
         )
+    check_chat_template(recipe.model, recipe.train.chat_template)
+    check_target_modules(recipe.model, recipe.train)
     device = training_device(devices_present())
     if problem := next(device_refusals(recipe.train, device.kind), None):
         raise RecipeError(f"train: {problem}", where=recipe.name, remedy="docs/training.md says what runs where")

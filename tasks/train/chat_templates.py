@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tasks.core.base_model import load_tokenizer
+from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
 
 END_OF_TURN = "<|im_end|>"
@@ -118,6 +120,16 @@ def with_chat_template(tokenizer: Any, name: str) -> Any:
         )
     tokenizer.chat_template = ("{{ bos_token }}" if _begins_texts(tokenizer) else "") + TEMPLATES[name]
     return tokenizer
+
+
+def check_chat_template(model: ModelSource, name: str) -> None:
+    """Find out before anything starts whether a local model's tokenizer can write a named chat template.
+
+    Raises:
+        ModelError: as :func:`with_chat_template`, or the tokenizer cannot be loaded.
+    """
+    if name != "model" and model.is_local:
+        with_chat_template(load_tokenizer(model), name)
 
 
 def _with_end_of_turn(tokenizer: Any) -> Any:

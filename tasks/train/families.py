@@ -71,6 +71,11 @@ def target_modules(model: Any, config: TrainConfig) -> tuple[str, ...]:
     return wanted
 
 
+def is_known_family(family: str) -> bool:
+    """Whether the models of a ``model_type`` have default layers, under the names that they usually have."""
+    return family in NAMED_LAYOUTS or family in ATTENTION_FAMILIES
+
+
 def linear_layers(model: Any) -> tuple[str, ...]:
     """Whole names of a model's linear layers, without its head and without towers for pictures and sound.
 

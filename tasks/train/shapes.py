@@ -20,6 +20,7 @@ import yaml
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
 from tasks.train.config import TrainConfig
+from tasks.train.support import LORA
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -162,6 +163,29 @@ def model_shape(config: Config, train: TrainConfig) -> ModelShape:
         ) from error
 
 
+def check_target_modules(model: ModelSource, train: TrainConfig) -> None:
+    """Find out before anything starts whether a model has the layers that a recipe wants, as far as its config is here.
+
+    Nothing is fetched. A model whose config is not here, or cannot be built from it, is left to the training.
+
+    Raises:
+        ModelError: as :func:`target_modules`.
+    """
+    from tasks.train.families import is_known_family, target_modules
+
+    wanted = train.target_modules
+    if train.method not in LORA or wanted == "all-linear":
+        return
+    try:
+        config = read_config(model)
+        if wanted == "family" and is_known_family(str(config["model_type"])):
+            return
+        _, empty = _empty_model(config)
+    except ModelError:
+        return
+    target_modules(empty, train)
+
+
 def _shape_of(config: Config, settings: PreTrainedConfig, model: PreTrainedModel, train: TrainConfig) -> ModelShape:
     from tasks.train.families import target_modules
 
@@ -176,7 +200,7 @@ def _shape_of(config: Config, settings: PreTrainedConfig, model: PreTrainedModel
         family=str(config["model_type"]),
         total_parameters=sum(parameter.numel() for parameter in model.parameters()),
         linear=linear,
-        targets=tuple(target_modules(model, train)) if train.method in ("qlora", "lora") else (),
+        targets=tuple(target_modules(model, train)) if train.method in LORA else (),
         head=0 if head is None or tied else sum(parameter.numel() for parameter in head.parameters()),
         biases=sum(parameter.numel() for name, parameter in model.named_parameters() if name.endswith("bias")),
         layers=text.num_hidden_layers,

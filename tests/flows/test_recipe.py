@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,11 @@ def change(*keys: Any, to: Any) -> Change:
         section[keys[-1]] = to
 
     return apply
+
+
+def with_seedling(folder: Path) -> None:
+    """Give the recipe a model that can be looked into."""
+    shutil.copytree(PROJECT_ROOT / "seedling" / "model", folder / "model", dirs_exist_ok=True)
 
 
 def test_the_shipped_recipes_are_there() -> None:
@@ -363,9 +370,40 @@ def test_the_written_recipe_is_the_embedded_one(write_recipe: WriteRecipe) -> No
     assert yaml.safe_load(Path(recipe_path("embedded")).read_text(encoding="utf-8"))["name"] == "embedded"
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("target_modules", ["q_proj", "q_prj"], "no linear layer named q_prj"),
+        ("chat_template", "llama3", "does not know <|start_header_id|>, <|end_header_id|>, <|eot_id|>"),
+    ],
+)
+def test_what_the_base_model_lacks_is_found_before_anything_starts(
+    write_recipe: WriteRecipe, tmp_path: Path, option: str, value: Any, message: str
+) -> None:
+    with_seedling(tmp_path)
+    with pytest.raises(ModelError) as caught:
+        checked(write_recipe, change("train", option, to=value))
+    assert message in caught.value.what
+    assert caught.value.remedy
+
+
+def test_layers_of_a_family_without_defaults_must_be_named_before_anything_starts(
+    write_recipe: WriteRecipe, tmp_path: Path
+) -> None:
+    with_seedling(tmp_path)
+    path = write_recipe(change("train", "target_modules", to="family"))
+    read_recipe(path).check()
+    config = tmp_path / "model" / "config.json"
+    config.write_text(json.dumps({"model_type": "opt"}), encoding="utf-8")
+    with pytest.raises(ModelError, match="'opt' has no default target modules") as caught:
+        read_recipe(path).check()
+    assert "write all-linear, or names of its linear layers: " in caught.value.remedy
+
+
 def test_a_base_without_a_chat_template_must_be_given_one_before_anything_starts(
     write_recipe: WriteRecipe, tmp_path: Path
 ) -> None:
+    with_seedling(tmp_path)
     path = write_recipe(lambda recipe: recipe["train"].update(chat_template="chatml"))
     (tmp_path / "model" / "chat_template.jinja").unlink()
     read_recipe(path).check()
