@@ -41,6 +41,15 @@ def evaluation_rows(evaluation: Mapping[str, Any]) -> list[tuple[str, str, str]]
     return rows
 
 
+def labels_line(evaluation: Mapping[str, Any]) -> list[str]:
+    """A caution where the base, allowed the labels alone, is better than the tuned model's free answers."""
+    restricted = evaluation.get("base_restricted")
+    if restricted is None or restricted <= evaluation["candidate"]:
+        return []
+    rates = f"{percent(restricted)} right, more than the tuned model's {percent(evaluation['candidate'])}"
+    return [f"The base, allowed the labels alone, gets {rates}; the decision compares free answers."]
+
+
 def evaluation_markdown(record: RunRecord) -> str:
     """The evaluation as Markdown, or why there is none."""
     if record.evaluation is None:
@@ -56,6 +65,7 @@ def evaluation_markdown(record: RunRecord) -> str:
         "",
         f"Tuned less base: {percent(found['difference'])} ({level} interval {percent(found['ci_low'])} to"
         f" {percent(found['ci_high'])}, p = {found['p_value']:.2g}). {found['reason']}",
+        *labels_line(found),
         "",
         "| probe | base | tuned |",
         "|---|---|---|",
@@ -120,6 +130,8 @@ def report_markdown(record: RunRecord) -> str:
     lines += _training(record)
     if record.evaluation:
         lines += ["## Evaluation", "", evaluation_markdown(record), ""]
+        if "evaluate" in record.stages:
+            lines += [_answers(record, Path(record.stages["evaluate"]["path"])), ""]
         if picture := record.stages.get("evaluate", {}).get("curve"):
             lines += [f"![Learning curve]({_relative(record, picture)})", ""]
     if record.champion:
@@ -173,6 +185,13 @@ def _training(record: RunRecord) -> list[str]:
     if stage is None:
         return []
     return training_markdown(stage, _relative(record, str(Path(stage["path"]) / REPORT_FOLDER / CURVE)))
+
+
+def _answers(record: RunRecord, folder: Path) -> str:
+    """Where every answer is, and a page with the labels that were mixed up and some mistakes."""
+    page, table = folder / REPORT_FOLDER / "evaluation.md", folder / "answers.parquet"
+    mistakes = _link(record, "labels mixed up, and mistakes", str(page))
+    return f"More on it: {mistakes}; {_link(record, 'every answer', str(table))}."
 
 
 def _link(record: RunRecord, name: str, path: str) -> str:

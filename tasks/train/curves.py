@@ -84,7 +84,7 @@ def _draw_loss(axes: Axes, logged: Sequence[Mapping[str, Any]]) -> None:
     axes.set_ylim(0 if lowest < highest / 2 else lowest * 0.95, highest)
     axes.set_ylabel("loss (nats a token)")
     span = f"{_said(smooth[0])} \u2192 {_said(smooth[-1])}"
-    axes.set_title(f"Loss {span} in {steps[-1]:,.0f} steps", loc="left", fontweight="bold")
+    axes.set_title(f"Loss, its trend: {span} in {steps[-1]:,.0f} steps", loc="left", fontweight="bold")
     axes.legend(loc="upper right", frameon=False)
     _bare(axes)
 

@@ -6,11 +6,13 @@ The tests share one RETUNE_HOME and run in this order: each goes on from where t
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sqlite3
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import pandas as pd
@@ -106,6 +108,13 @@ def test_the_next_run_resumes_training_and_publishes_once(retune: Retune) -> Non
     for text in ("published", "95% interval", "champion: small-router version 1"):
         assert text in done.stdout
     retune.wait_for_no_process()
+
+
+def test_every_link_of_the_page_leads_to_a_file(retune: Retune) -> None:
+    folder = retune.home / "runs" / retune.report()["run_id"]
+    links = re.findall(r"\]\(([^)]+)\)", (folder / "report.md").read_text(encoding="utf-8"))
+    assert {"loss.png", "waterfall.png", "evaluation.md", "answers.parquet"} <= {Path(link).name for link in links}
+    assert [link for link in links if not (folder / unquote(link)).is_file()] == []
 
 
 def test_prefect_shows_the_counts_the_progress_and_what_became_of_every_row(retune: Retune) -> None:

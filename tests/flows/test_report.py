@@ -75,6 +75,14 @@ def test_intervals_are_headed_with_the_confidence_that_they_have(home: Home) -> 
     assert retune(home.root, "report").stdout.count("97.5% interval") == 2, "of the evaluation and of the curve"
 
 
+def test_a_base_that_is_better_among_the_labels_alone_is_told(home: Home) -> None:
+    said = "The base, allowed the labels alone, gets 95.0% right, more than the tuned model's 90.0%"
+    record = record_night(home, {**comparison(), "base_restricted": 0.95})
+    assert said in page(record) and said in retune(home.root, "report").stdout
+    assert "labels alone" not in page(record_night(home, comparison()))
+    assert "labels alone" not in page(record_night(home, {**comparison(), "base_restricted": None}))
+
+
 def test_a_rejected_candidate_is_named_beside_the_champion_with_the_reason(home: Home) -> None:
     record = record_night(home, comparison(0.5, 0.4), promoted=False, champion=version("1"))
     assert "not better" in record.reason and record.reason in page(record)
