@@ -43,11 +43,11 @@ def evaluation_rows(evaluation: Mapping[str, Any]) -> list[tuple[str, str, str]]
 
 def labels_line(evaluation: Mapping[str, Any]) -> list[str]:
     """A caution where the base, allowed the labels alone, is better than the tuned model's free answers."""
-    restricted = evaluation.get("base_restricted")
-    if restricted is None or restricted <= evaluation["candidate"]:
+    restricted, candidate = evaluation.get("base_restricted"), evaluation["candidate"]
+    if restricted is None or restricted <= candidate or percent(restricted) == percent(candidate):
         return []
-    rates = f"{percent(restricted)} right, more than the tuned model's {percent(evaluation['candidate'])}"
-    return [f"The base, allowed the labels alone, gets {rates}; the decision compares free answers."]
+    rates = f"{evaluation['metric']} {percent(restricted)}, more than the tuned model's {percent(candidate)}"
+    return [f"The base, allowed the labels alone, reaches {rates}; the decision compares free answers."]
 
 
 def evaluation_markdown(record: RunRecord) -> str:

@@ -128,7 +128,7 @@ def load_tokenizer(model: ModelSource) -> PreTrainedTokenizerBase:
     require_allowed_code(model)
     try:
         tokenizer = AutoTokenizer.from_pretrained(model.path, **pinned(model), padding_side="right")
-    except (OSError, ValueError) as error:
+    except Exception as error:  # tokenizers raises nothing more particular
         raise ModelError(
             f"The tokenizer cannot be loaded: {error}", where=model.path, remedy="check model.path and model.revision"
         ) from error

@@ -125,10 +125,12 @@ def with_chat_template(tokenizer: Any, name: str) -> Any:
 def check_chat_template(model: ModelSource, name: str) -> None:
     """Find out before anything starts whether a local model's tokenizer can write a named chat template.
 
+    Where the recipe allows code of the model's own, which would run, it is left to the training.
+
     Raises:
         ModelError: as :func:`with_chat_template`, or the tokenizer cannot be loaded.
     """
-    if name != "model" and model.is_local:
+    if name != "model" and model.is_local and not model.trust_remote_code:
         with_chat_template(load_tokenizer(model), name)
 
 

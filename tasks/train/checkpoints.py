@@ -25,15 +25,10 @@ def seal(checkpoint: Path) -> None:
 
 def damage(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint: it was never finished, or a file is missing, changed or strange; else None."""
-    try:
-        files = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
-    except FileNotFoundError:
-        return "was not finished"
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"has a damaged {MANIFEST}"
+    files = _sealed_files(checkpoint)
+    if files is None:
+        return f"has a damaged {MANIFEST}" if (checkpoint / MANIFEST).exists() else "was not finished"
     found = folder_digests(checkpoint, skip=[MANIFEST])
-    if not isinstance(files, dict) or not files:
-        return f"has a damaged {MANIFEST}"
     differing = sorted(name for name in {*files, *found} if files.get(name) != found.get(name))
     if not differing:
         return None
@@ -43,20 +38,22 @@ def damage(checkpoint: Path) -> str | None:
 
 
 def newest_intact(folder: Path, say: Callable[[str], None] = lambda text: None) -> Path | None:
-    """The newest checkpoint below a folder that verifies; all that do not are deleted, and that is said.
+    """The newest checkpoint below a folder that verifies; newer ones that do not are deleted, and that is said.
 
-    The older ones too: one that a killed training was just pruning has a new time of change, by which transformers
-    would keep it and prune a good one in its stead.
+    So are older ones that a killed training was just pruning: they have a new time of change, by which transformers
+    would keep them and prune a good one in their stead.
     """
-    intact = []
-    for checkpoint in sorted(_checkpoints(folder), key=step_of):
+    checkpoints = sorted(_checkpoints(folder), key=step_of, reverse=True)
+    for number, checkpoint in enumerate(checkpoints):
         fault = damage(checkpoint)
         if fault is None:
-            intact.append(checkpoint)
-        else:
-            say(f"the checkpoint of step {step_of(checkpoint)} {fault}; it is not used")
-            shutil.rmtree(checkpoint)
-    return intact[-1] if intact else None
+            for older in checkpoints[number + 1 :]:
+                if not _has_all_files(older):
+                    shutil.rmtree(older)
+            return checkpoint
+        say(f"the checkpoint of step {step_of(checkpoint)} {fault}; it is not used")
+        shutil.rmtree(checkpoint)
+    return None
 
 
 def step_of(checkpoint: Path) -> int:
@@ -69,3 +66,16 @@ def step_of(checkpoint: Path) -> int:
 
 def _checkpoints(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if NAME.match(path.name)] if folder.is_dir() else []
+
+
+def _sealed_files(checkpoint: Path) -> dict[str, str] | None:
+    """What the manifest says of a checkpoint's files; None where there is none that can be read."""
+    try:
+        files = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return files if isinstance(files, dict) and files else None
+
+
+def _has_all_files(checkpoint: Path) -> bool:
+    return all((checkpoint / name).is_file() for name in _sealed_files(checkpoint) or [MANIFEST])

@@ -166,7 +166,8 @@ def model_shape(config: Config, train: TrainConfig) -> ModelShape:
 def check_target_modules(model: ModelSource, train: TrainConfig) -> None:
     """Find out before anything starts whether a model has the layers that a recipe wants, as far as its config is here.
 
-    Nothing is fetched. A model whose config is not here, or cannot be built from it, is left to the training.
+    Nothing is fetched, and no code of the model's own runs: where the recipe allows such code, where the config is not
+    here, or a model cannot be built of it, all is left to the training.
 
     Raises:
         ModelError: as :func:`target_modules`.
@@ -174,14 +175,14 @@ def check_target_modules(model: ModelSource, train: TrainConfig) -> None:
     from tasks.train.families import is_known_family, target_modules
 
     wanted = train.target_modules
-    if train.method not in LORA or wanted == "all-linear":
+    if train.method not in LORA or wanted == "all-linear" or model.trust_remote_code:
         return
     try:
         config = read_config(model)
         if wanted == "family" and is_known_family(str(config["model_type"])):
             return
         _, empty = _empty_model(config)
-    except ModelError:
+    except Exception:  # whatever the architecture's own code raises of a config that it cannot take
         return
     target_modules(empty, train)
 

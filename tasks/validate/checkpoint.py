@@ -26,6 +26,8 @@ SITE = Path("gx", "uncommitted", "data_docs", "local_site")
 EVERY_ROW_KEYS = ("unexpected_list", "unexpected_index_list", "partial_unexpected_index_list", "unexpected_index_query")
 SHOWN_CHARACTERS, SHOWN_ITEMS = 300, 20
 """Of a value, and of a list of values, in Data Docs and messages."""
+LOOKED_AT = 1_000
+"""Values of a column from which it is told whether they repeat."""
 COMPLETE = {"result_format": "COMPLETE", "return_unexpected_index_query": False}
 OBSERVED = {
     "observed_value": "observed",
@@ -153,9 +155,10 @@ def as_frame(rows: pa.Table | pd.DataFrame, columns: Sequence[str]) -> pd.DataFr
 
 
 def _values(column: pa.ChunkedArray) -> NDArray[Any]:
-    """A column's values; equal texts are one object, so that a million rows do not hold as many of a label."""
+    """A column's values; of labels and the like, which repeat, equal ones are one object."""
     found: NDArray[Any]
-    if not pa.types.is_large_string(column.type):
+    looked_at = column.slice(0, LOOKED_AT)
+    if not pa.types.is_large_string(column.type) or 2 * len(looked_at.unique()) > len(looked_at):
         found = column.to_numpy()
         return found
     encoded = column.dictionary_encode().combine_chunks()

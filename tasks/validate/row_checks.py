@@ -93,7 +93,7 @@ class RowChecks:
         self.breaches += at(np.flatnonzero(is_judged), contract_breaches(contract, findings))
 
     def _judged(self, contract: Contract, is_judged: NDArray[np.bool_]) -> pd.DataFrame:
-        """What a contract sees of the rows that it judges: as Python objects alone: no text is held twice."""
+        """What a contract sees of the rows that it judges; no copy of them in Arrow is held beside it."""
         seen = contract_view(self.rows, contract.reads or ("row_id",))
         if not is_judged.all():
             seen = seen.filter(pa.array(is_judged))

@@ -35,14 +35,14 @@ def test_a_flipped_bit_is_noticed_and_the_older_checkpoint_used(tmp_path: Path) 
     assert not new.exists()
 
 
-def test_an_older_one_whose_pruning_was_cut_short_goes_too(tmp_path: Path) -> None:
-    """Its time of change is new: left there, it would be kept, and a good one pruned in its stead."""
-    pruned, good = checkpoint(tmp_path, 10), checkpoint(tmp_path, 20)
-    (pruned / "adapter_model.safetensors").unlink()
+def test_older_ones_whose_pruning_was_cut_short_go_too(tmp_path: Path) -> None:
+    """Their time of change is new: left there, they would be kept, and a good one pruned in their stead."""
+    weightless, unsealed, old, new = (checkpoint(tmp_path, step) for step in (5, 10, 20, 30))
+    (weightless / "adapter_model.safetensors").unlink()
+    (unsealed / "checkpoint.json").unlink()
     said: list[str] = []
-    assert newest_intact(tmp_path, said.append) == good
-    assert said == ["the checkpoint of step 10 is damaged: adapter_model.safetensors is missing; it is not used"]
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-20"]
+    assert newest_intact(tmp_path, said.append) == new
+    assert {*tmp_path.iterdir()} == {old, new} and said == []
 
 
 def test_a_truncated_file_is_noticed(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tasks.train.config import TrainConfig
 from tasks.train.devices import MemoryDevice
 from tasks.train.memory import trainable_parameters
 from tasks.train.planner import plan_training, planned_steps
-from tasks.train.shapes import catalogue, model_shape, read_config
+from tasks.train.shapes import catalogue, check_target_modules, model_shape, read_config
 from tests.tiny_families import FAMILIES, tiny_config
 
 QWEN2 = {
@@ -175,3 +175,44 @@ def test_what_is_stored_in_4_bit_still_counts_its_full_parameters() -> None:
 def test_steps_are_those_of_the_rows_and_epochs(settings: dict[str, Any], rows: int, steps: int) -> None:
     batch = {"batch_size": 2, "accumulation_steps": 4, **settings}
     assert planned_steps(TrainConfig.model_validate({"method": "qlora", "warmup_steps": 0, **batch}), rows) == steps
+
+
+def model_of(config: dict[str, Any], folder: Path, **settings: Any) -> ModelSource:
+    """A folder with nothing but a config, which is a model's as far as its layers go."""
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return ModelSource(path=str(folder), **settings)
+
+
+def is_refused(model: ModelSource, train: TrainConfig) -> bool:
+    try:
+        check_target_modules(model, train)
+    except ModelError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("hub", ["Qwen/Qwen2.5-0.5B-Instruct", None])
+def test_layers_that_a_model_lacks_are_found_by_its_config_alone(hub: str | None, tmp_path: Path) -> None:
+    model = ModelSource(path=hub, revision="main") if hub else model_of(QWEN2, tmp_path)
+    assert not is_refused(model, training(target_modules=["q_proj", "self_attn.o_proj"]))
+    with pytest.raises(ModelError, match="no linear layer named q_prj, W_pack"):
+        check_target_modules(model, training(target_modules=["q_prj", "W_pack", "v_proj"]))
+
+
+@pytest.mark.parametrize(
+    ("config", "settings"),
+    [
+        ({"model_type": "phi", "auto_map": {"AutoModelForCausalLM": "own.Model"}}, {"trust_remote_code": True}),
+        ({"model_type": "baichuan"}, {}),
+        ({**QWEN2, "intermediate_size": 96.0}, {}),
+        ({**QWEN2, "num_attention_heads": 0}, {}),
+        ({"hidden_size": 64}, {}),
+    ],
+    ids=["code of its own", "unknown architecture", "no whole number", "no head", "no model type"],
+)
+def test_layers_of_what_cannot_be_built_by_its_config_are_left_to_the_training(
+    config: dict[str, Any], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    wanted = training(target_modules=["Wqkv"])
+    assert not is_refused(model_of(config, tmp_path, **settings), wanted)
+    assert not is_refused(ModelSource(path="some/model", revision="main"), wanted)

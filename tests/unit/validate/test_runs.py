@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.validate.runs import Runs, word_counts
+from tasks.validate import runs
+from tasks.validate.runs import Runs, by_whole_rows, word_counts
 from tasks.validate.similarity import normalise
-from tasks.validate.whole_texts import WholeTexts
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "d", "E,"]), max_size=9).map(" ".join)
 TEXTS = st.lists(WORDS, max_size=5)
@@ -15,11 +16,11 @@ TEXTS = st.lists(WORDS, max_size=5)
 def covered(row: str, text: str, size: int) -> float:
     """The share of a text's words that stand in runs which the row has: word by word."""
     ours, theirs = normalise(row).split(), normalise(text).split()
-    runs = {tuple(ours[start : start + size]) for start in range(len(ours) - size + 1)}
+    found = {tuple(ours[start : start + size]) for start in range(len(ours) - size + 1)}
     at = {
         start + offset
         for start in range(len(theirs) - size + 1)
-        if tuple(theirs[start : start + size]) in runs
+        if tuple(theirs[start : start + size]) in found
         for offset in range(size)
     }
     return len(at) / len(theirs) if theirs else 0.0
@@ -37,27 +38,22 @@ def test_the_share_is_that_of_a_word_by_word_count(rows: list[str], texts: list[
     )
 
 
-def similarity(one: str, other: str, size: int) -> float:
-    """Jaccard similarity of sets of shingles."""
-    sets = [
-        {text[start : start + size] for start in range(max(1, len(text) - size + 1))}
-        for text in (normalise(one), normalise(other))
-    ]
-    return len(sets[0] & sets[1]) / len(sets[0] | sets[1]) if all(map(normalise, (one, other))) else 0.0
-
-
-@given(TEXTS, TEXTS, st.integers(1, 4), st.sampled_from([0.3, 0.7, 1.0]))
-def test_every_pair_that_is_similar_enough_is_found_and_no_other(
-    rows: list[str], texts: list[str], size: int, threshold: float
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), max_size=20).map(sorted), st.integers(1, 25))
+def test_rows_are_worked_on_as_many_at_a_time_as_are_allowed_and_never_in_parts(
+    places: list[tuple[int, int]], most: int
 ) -> None:
-    found = WholeTexts(texts, size, threshold).said_by(rows)
-    pairs = zip(found.rows.tolist(), found.texts.tolist(), found.shares.tolist(), strict=True)
-    shares = {
-        (row, text): similarity(rows[row], texts[text], size) for row in range(len(rows)) for text in range(len(texts))
-    }
-    assert {(row, text): share for row, text, share in pairs} == pytest.approx(
-        {pair: share for pair, share in shares.items() if share >= threshold - 1e-9}
-    )
+    of_row, counts = np.array(places, np.int64).reshape(-1, 2).T
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "PAIRS", most)
+        ranges = list(by_whole_rows(of_row, counts))
+    assert [place for begin, end in ranges for place in range(begin, end)] == list(range(len(places)))
+    for begin, end in ranges:
+        is_alone = of_row[begin] == of_row[end - 1]
+        assert counts[begin:end].sum() <= most or is_alone
+        if end < len(of_row):
+            assert of_row[end - 1] != of_row[end]
+            with_next = counts[begin:][of_row[begin:] <= of_row[end]].sum()
+            assert with_next > most, "the next row would have had room"
 
 
 def test_words_are_counted_as_they_are_compared() -> None:

@@ -55,15 +55,25 @@ def test_how_much_is_searched_at_a_time_changes_nothing(rows: list[str], texts: 
         assert searched(rows, texts, 2, 0.5) == whole
 
 
-def test_rows_of_another_size_or_with_too_much_of_their_own_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_reach_the_threshold_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "please move the money from my savings to my checking account before friday"
-    own = "please move the money from my savings to that jar with biscuits on a shelf"
-    compared: list[str] = []
+    other = "could you tell me how late the branch in the old town opens on a holiday"
+    compared: list[tuple[str, str]] = []
 
     def watched(texts: pa.LargeStringArray, left: Positions, right: Positions, size: int) -> NDArray[np.float64]:
-        compared.extend(texts.take(pa.array(left)).to_pylist())
+        compared.extend(zip(*(texts.take(pa.array(side)).to_pylist() for side in (left, right)), strict=True))
         return similarities(texts, left, right, size)
 
     monkeypatch.setattr(whole_texts, "similarities", watched)
-    assert searched([text[:40], own, text[:60]], [text], 5, 0.7) == {(2, 0): pytest.approx(56 / 70)}
-    assert compared == [text[:60]]
+    too_short, too_long = text[:40], f"{text} {other}"
+    of_its_own = "please move the money from my savings to that jar with biscuits on a shelf"
+    of_others = f"{other} before friday"
+    near = text[:60]
+    found = searched([too_short, too_long, of_its_own, of_others, near], [text, other], 5, 0.7)
+    assert found == {(3, 1): pytest.approx(67 / 81), (4, 0): pytest.approx(56 / 70)}
+    assert compared == [(of_others, other), (near, text)]
+
+
+def test_a_row_that_says_a_text_over_and_over_is_found_at_any_length() -> None:
+    text = "where is my card"
+    assert searched(["where is my card. " * 3_000], [text], 5, 0.7)[0, 0] > 0.7
