@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,11 +29,12 @@ from tasks.validate.checkpoint import Finding, run_checkpoint
 from tasks.validate.config import ValidateConfig
 from tasks.validate.contract import Contract, ContractContext, document_columns, read_contract
 from tasks.validate.json_texts import TEXT
-from tasks.validate.judge import check_findings
+from tasks.validate.judge import LostDocuments, check_findings
 from tasks.validate.quarantine import Breach, contract_breaches, counts_by_rule, quarantined, write_quarantine
 from tasks.validate.rows import read_documents
 
 VERSION = 1
+QUARANTINE = "quarantine.parquet"
 BATCH_ROWS = 20_000
 MOST_NAMES = 100
 """Sources that are counted one by one."""
@@ -80,7 +82,7 @@ class CheckDocumentsJob:
         with kept_if_it_stops(folder, context, "check_documents"):
             contracts = {boundary: self._contract(boundary) for boundary in TABLES}
             checked = [self._check(boundary, contract, folder) for boundary, contract in contracts.items()]
-            self._write_quarantine(folder / "quarantine.parquet", checked)
+            self._write_quarantine(folder / QUARANTINE, checked)
             for one in checked:
                 check_findings(contracts[one.boundary], one.findings)
         for one in checked:
@@ -114,6 +116,21 @@ class CheckDocumentsJob:
             breaches += [_moved(breach, np.flatnonzero(one.broken), start) for breach in one.breaches]
             rows.append(one.rejected)
         write_quarantine(path, pa.concat_tables(rows), breaches, self.fields)
+
+
+def find_lost_documents(folder: Path) -> LostDocuments:
+    """The training documents that this stage set aside; held-out ones do not count.
+
+    Args:
+        folder: of the stage's artifact.
+    """
+    rules: Counter[str] = Counter()
+    with pq.ParquetFile(folder / QUARANTINE) as quarantine:
+        for batch in quarantine.iter_batches(BATCH_ROWS, columns=["origin", "breaches.list.element.rule"]):
+            lost = batch.filter(pc.equal(batch["origin"], ORIGINS[DOCUMENTS]))
+            rules.update(pc.struct_field(pc.list_element(lost["breaches"], 0), "rule").to_pylist())
+    kept = pq.read_metadata(folder / f"{TABLES[DOCUMENTS]}.parquet").num_rows
+    return LostDocuments(kept + rules.total(), dict(rules.most_common()), folder / QUARANTINE)
 
 
 @dataclass(frozen=True)

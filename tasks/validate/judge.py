@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,6 +16,36 @@ from tasks.validate.contract import Contract
 
 SHOWN = 12
 KEPT, IN_ALL = "kept", "minimum_rows"
+
+
+@dataclass(frozen=True)
+class LostDocuments:
+    """The training documents that their contract took before any row was made of them.
+
+    Attributes:
+        documents: how many were held against the contract.
+        rules: how many it took, by the first rule that each broke, most first.
+        quarantine: the file that holds them.
+    """
+
+    documents: int
+    rules: Mapping[str, int]
+    quarantine: Path
+
+    @property
+    def are_most(self) -> bool:
+        """Whether at least half of the documents were lost."""
+        return bool(self.rules) and sum(self.rules.values()) * 2 >= self.documents
+
+    def describe(self) -> list[str]:
+        """One line for a message; none where no document was lost."""
+        if not self.rules:
+            return []
+        rules = [f"{count} to {rule}" for rule, count in self.rules.items()]
+        more = [f"and {len(rules) - SHOWN} more rules"] * (len(rules) > SHOWN)
+        lost = f"{sum(self.rules.values())} of {self.documents} documents broke their contract and gave no row"
+        listed = f"all: {self.quarantine}; some, with their texts: retune quarantine sample --stage check_documents"
+        return [f"before that, {lost}: lost {', '.join([*rules[:SHOWN], *more])} ({listed})"]
 
 
 def check_findings(contract: Contract, findings: Sequence[Finding], known: Sequence[str] = ()) -> None:
@@ -53,7 +85,9 @@ def _what_happened(finding: Finding) -> str:
     return f"{finding.observed}, expected {finding.rule.expectation}({wanted})"
 
 
-def check_floors(config: ValidateConfig, fates: pa.Table, expected: Iterable[str]) -> dict[str, tuple[int, int]]:
+def check_floors(
+    config: ValidateConfig, fates: pa.Table, expected: Iterable[str], lost: LostDocuments
+) -> dict[str, tuple[int, int]]:
     """Stop where too few rows are left.
 
     Args:
@@ -62,6 +96,7 @@ def check_floors(config: ValidateConfig, fates: pa.Table, expected: Iterable[str
             answers) and its ``fate``: :data:`KEPT`, or what took it. Rows that were asked for and never written
             are among them, without a label.
         expected: answers that must be there: those that the task names and the evaluation asks for.
+        lost: documents that gave no row; where they are most, the remedy begins with them.
 
     Returns:
         how many rows there are and how many are wanted: in all (:data:`IN_ALL`), and by label where that has a floor.
@@ -80,11 +115,13 @@ def check_floors(config: ValidateConfig, fates: pa.Table, expected: Iterable[str
     problems += [f"{label!r}: {_short_by(have, floor)}" for label, have in short.items()]
     if problems:
         more = [f"{len(problems) - SHOWN} more"] * (len(problems) > SHOWN)
-        told = "\n".join(f"  {line}" for line in _where_they_went(fates, list(short)[:SHOWN]))
+        lines = [*lost.describe(), *_where_they_went(fates, list(short)[:SHOWN])]
+        told = "\n".join(f"  {line}" for line in lines)
+        first = "mend the documents or the rule that took most of them; else " * lost.are_most
         raise ContractViolation(
             f"Too little is left to train on: {'; '.join([*problems[:SHOWN], *more])}\n{told}",
             where=", ".join(f"validate.{key}" for key in keys),
-            remedy="mend what loses most rows, write more rows per document, or lower the floor",
+            remedy=f"{first}mend what loses most rows, write more rows per document, or lower the floor",
         )
     return {IN_ALL: (kept.num_rows, config.minimum_rows), **by_label}
 

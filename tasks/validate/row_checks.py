@@ -68,17 +68,18 @@ class RowChecks:
             by_contracts = (one for one in self.breaches if one.contract != BUILT_IN)
             self._hold(TRAINING_SET, contract.on_rows, ~quarantined(by_contracts, self.rows.num_rows))
 
-    def stop_if_broken(self, unwritten: Sequence[str]) -> None:
+    def stop_if_broken(self, lost_before: Sequence[str]) -> None:
         """Stop where the table as a whole breaks a contract.
 
         Args:
-            unwritten: lines on the rows that were asked for and not written; told where none was.
+            lost_before: lines on documents that gave no row, and on rows that were asked for and not written; told
+                where none was.
 
         Raises:
             ContractViolation: see :func:`check_findings`.
         """
         for contract, findings in self.checkpoints:
-            check_findings(contract, findings, () if self._is_generated.any() else unwritten)
+            check_findings(contract, findings, () if self._is_generated.any() else lost_before)
 
     @property
     def _is_generated(self) -> NDArray[np.bool_]:

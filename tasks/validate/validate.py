@@ -17,6 +17,7 @@ from tasks.core.files import file_digest, write_json
 from tasks.core.models import model_digest
 from tasks.core.stage import StageContext
 from tasks.validate.boundary import LIBRARIES, contract_digests, kept_if_it_stops, shaping
+from tasks.validate.check_documents import find_lost_documents
 from tasks.validate.config import ValidateConfig
 from tasks.validate.contamination import (
     Contaminated,
@@ -105,10 +106,10 @@ class ValidateJob:
             outcome = self._set_aside(checks, folder, context)
             context.on_progress(0.8, "writing the training set")
             details = self._keep(checks, outcome, folder)
-            unwritten = self._unwritten()
-            checks.stop_if_broken(describe_losses(unwritten, "prompt"))
+            unwritten, lost = self._unwritten(), find_lost_documents(self.documents.folder)
+            checks.stop_if_broken([*lost.describe(), *describe_losses(unwritten, "prompt")])
             fates = pa.concat_tables([outcome.fates(), unwritten], promote_options="permissive")
-            floors = check_floors(self.config, fates, self._labels_to_learn())
+            floors = check_floors(self.config, fates, self._labels_to_learn(), lost)
             rules = counts_by_rule(checks.breaches)
             return outcome.summary({"rules": rules, "warnings": checks.warnings, "floors": floors, **details})
 

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from tasks.validate.quarantine import QUARANTINE
+
 FIELDS = ("message", "queue")
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 TYPES = {"messages": MESSAGES, "line": pa.int64(), "seed": pa.int64()}
@@ -43,6 +45,11 @@ def write_table(path: Path, rows: list[Row], columns: tuple[str, ...]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     schema = pa.schema([(name, TYPES.get(name, pa.string())) for name in columns])
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+
+
+def write_no_lost_documents(folder: Path) -> None:
+    """The quarantine of documents that all kept their contract."""
+    pq.write_table(QUARANTINE.empty_table(), folder / "quarantine.parquet")
 
 
 def write_contract(

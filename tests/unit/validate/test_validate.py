@@ -22,6 +22,7 @@ from tasks.core.errors import ContractViolation
 from tasks.core.home import Home
 from tasks.core.messages import plain
 from tasks.core.stage import StageContext, run_stage
+from tasks.validate.check_documents import CheckDocumentsJob
 from tasks.validate.config import Contamination, Contracts, EvaluationSet, ValidateConfig
 from tasks.validate.contract import ContractContext
 from tasks.validate.validate import ValidateJob
@@ -34,6 +35,7 @@ from tests.unit.validate.tables import (
     document,
     expectation,
     write_contract,
+    write_no_lost_documents,
     write_table,
     written,
 )
@@ -214,6 +216,7 @@ def test_held_out_documents_that_are_not_asked_may_not_be_learned_either(
     collected, generated = inputs(TRAIN, HOLDOUT, [written("r1", HOLDOUT[0]["message"], "flights")])
     write_table(tmp_path / "checked" / "train.parquet", TRAIN, COLLECTED_COLUMNS)
     write_table(tmp_path / "checked" / "holdout.parquet", [], COLLECTED_COLUMNS)
+    write_no_lost_documents(tmp_path / "checked")
     documents = ArtifactRef("check_documents", "k", str(tmp_path / "checked"), "c1", 2)
     summary, _ = run(new_job(config(), collected, generated, documents=documents), tmp_path)
     assert (summary.accepted, summary.contaminated) == (2, 1)
@@ -304,6 +307,47 @@ def test_too_few_rows_count_those_that_were_never_written(
     assert "source s.csv: 4 rows in, 3 kept, lost 1 to truncated" in caught.value.what
 
 
+def checked_documents(collected: ArtifactRef, tmp_path: Path) -> ArtifactRef:
+    """The documents with texts of at least 20 characters, as the stage before leaves them."""
+    long = {**TEXT_RULE, "logicalTypeOptions": {"minLength": 20}}
+    paths = {
+        name: str(write_contract(tmp_path / f"{name}.odcs.yaml", [rules], name=name))
+        for name, rules in (("documents", long), ("evaluations", TEXT_RULE))
+    }
+    job = CheckDocumentsJob(ValidateConfig(contracts=Contracts(**paths)), collected, FIELDS, ContractContext())
+    return run_stage(job, Home(tmp_path / "home"), "run-1").ref
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_too_few_rows_count_the_documents_that_their_contract_took_before(
+    lost: int, inputs: Inputs, config: Callable[..., ValidateConfig], tmp_path: Path
+) -> None:
+    short = [document(f"short-{number}", f"too short {number}", "dining") for number in range(lost)]
+    collected, _ = inputs([*TRAIN, *short, document("long", "a table for four please")], [*HOLDOUT], [])
+    documents = checked_documents(collected, tmp_path)
+    floors = config(minimum_rows=9, minimum_rows_per_label=1)
+    job = new_job(floors, collected, None, documents=documents, context=ContractContext(labels=("dining",)))
+    with pytest.raises(ContractViolation) as caught:
+        run(job, tmp_path)
+    took = (
+        f"before that, {lost} of {3 + lost} documents broke their contract and gave no row: lost {lost} to {LENGTH} ("
+    )
+    assert took in caught.value.what.splitlines()[1]
+    assert f"{documents.folder}/quarantine.parquet" in caught.value.what
+    assert "retune quarantine sample --stage check_documents" in caught.value.what
+    assert caught.value.remedy.startswith("mend the documents") == (lost * 2 >= 3 + lost)
+
+
+def test_a_contract_on_the_table_tells_the_documents_that_were_lost_before(
+    inputs: Inputs, config: Callable[..., ValidateConfig], tmp_path: Path
+) -> None:
+    collected, generated = inputs([document("short", "too short")], HOLDOUT, [])
+    at_least_one = config([expectation("expect_table_row_count_to_be_between", {"min_value": 1}, name="one")])
+    job = new_job(at_least_one, collected, generated, documents=checked_documents(collected, tmp_path))
+    with pytest.raises(ContractViolation, match=f"1 of 1 documents .* no row: lost 1 to {LENGTH} "):
+        run(job, tmp_path)
+
+
 def test_floors_that_are_reached_are_told(
     inputs: Inputs, config: Callable[..., ValidateConfig], tmp_path: Path
 ) -> None:
@@ -312,14 +356,18 @@ def test_floors_that_are_reached_are_told(
     assert summary.details["floors"] == {"minimum_rows": [2, 2], "cards": [1, 1], "payroll": [1, 1]}
 
 
+ON_SOME = {"row_condition": "queue ==", "condition_parser": "pandas"}
+"""No condition that pandas can read, which only running it tells."""
+
+
 @pytest.mark.parametrize(
     ("quality", "message"),
     [
         (expectation("expect_table_row_count_to_be_between", {"min_value": 9}, name="enough"), "enough: observed: 3"),
         (expectation("expect_column_values_to_match_regex", {"column": "message", "regex": "card", "mostly": 0.9}),
          "2 of 3 rows break it"),
-        (expectation("expect_column_mean_to_be_between", {"column": "queue", "max_value": 1}), "could not be run"),
-        (expectation("expect_column_mean_to_be_between", {"column": "queue", "max_value": 1}, severity="info"),
+        (expectation("expect_column_values_to_not_be_null", {"column": "queue", **ON_SOME}), "could not be run"),
+        (expectation("expect_column_values_to_not_be_null", {"column": "queue", **ON_SOME}, severity="info"),
          "could not be run"),
     ],
 )  # fmt: skip
@@ -500,6 +548,7 @@ def test_counts_balance_and_every_row_ends_in_one_place(
         for folder, table in (("c/train", train), ("c/holdout", holdout), ("g/rows", generated)):
             (root / folder).parent.mkdir(exist_ok=True)
             pq.write_table(table, root / f"{folder}.parquet")
+        write_no_lost_documents(root / "c")
         write_table(root / "g" / "quarantine.parquet", [], ("row_id", "document_id", "prompt", "rule"))
         contract = str(write_contract(root / "rows.odcs.yaml", PROPERTIES))
         collected, rows = (ArtifactRef("s", "k", str(root / folder), "d", 0) for folder in ("c", "g"))
