@@ -52,5 +52,7 @@ def faults_of_arguments(expectation: str, arguments: Mapping[str, Any]) -> Itera
 
 
 def _remedy(problem: str, expectation: str) -> str:
+    if "finite" in problem:
+        return "write a number; or leave it out, if there is to be no bound"
     missing = next((name for name in from_recipe(expectation) if f"{name!r} is missing" in problem), None)
     return f"write {missing} in kwargs; in a night, a recipe gives it" if missing else "correct kwargs"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.core.findings import Finding
 from tasks.validate.arguments import faults_of_arguments
+from tasks.validate.backtracking import endless
 from tasks.validate.columns import Columns, can_hold
 from tasks.validate.expectations import (
     close_names,
@@ -18,6 +19,7 @@ from tasks.validate.expectations import (
     is_row_level,
     runs_on_pandas,
 )
+from tasks.validate.fitting import misfits
 from tasks.validate.odcs import ContractFile, implementation_of, is_great_expectations
 from tasks.validate.rule import ContractContext, Rule
 from tasks.validate.sense import Placed, clashes
@@ -73,24 +75,32 @@ def compile_table(
         return None, [file.finding("no-table", what, ("schema",), f"tables are: {', '.join(names)}")]
     number = 0 if table is None else names.index(table)
     stored = columns if isinstance(columns, Mapping) else dict.fromkeys(columns)
-    compiler = _Compiler(file, stored, context, ("schema", number))
+    described = tables[number].properties or []
+    types = {item.name: item.logicalType for item in described if item.name and item.logicalType}
+    compiler = _Compiler(file, stored, types, context, ("schema", number))
     found = list(compiler.rules_and_faults(tables[number]))
     placed = [item for item in found if isinstance(item, Placed)]
     faults = [item for item in found if isinstance(item, Finding)]
+    faults += _endless_patterns(file, placed)
     faults += [
         file.finding(clash.code, clash.what, clash.at, clash.remedy, is_error=clash.is_error)
         for clash in clashes(placed)
     ]
-    types = {item.name: item.logicalType for item in tables[number].properties or [] if item.name and item.logicalType}
     return Compiled(tuple(_with_unique_names([item.rule for item in placed])), types), faults
 
 
 @dataclass(frozen=True)
 class _Compiler:
-    """Turns a table of a contract file into rules on these columns, which may be stored as a type that is not known."""
+    """Turns a table of a contract file into rules.
+
+    Attributes:
+        stored: the columns, with the types that they are stored as, where those are known.
+        described: the types that the contract gives them.
+    """
 
     file: ContractFile
     stored: Mapping[str, str | None]
+    described: Mapping[str, str]
     context: ContractContext
     at: Location
 
@@ -254,7 +264,8 @@ class _Compiler:
             yield Placed(replace(rule, name=named, also_reads=also_reads), at)
 
     def _faults_of_rule(self, rule: Rule, at: Location) -> Iterator[Finding]:
-        for fault in faults_of_arguments(rule.expectation, rule.arguments):
+        types = {name: self.stored.get(name) or self.described.get(name) for name in rule.columns}
+        for fault in (*faults_of_arguments(rule.expectation, rule.arguments), *misfits(rule, types)):
             place = (*at, "kwargs", *([fault.argument] if fault.argument else []))
             yield self.file.finding(fault.code, fault.what, place, fault.remedy)
         for column in rule.columns:
@@ -275,6 +286,25 @@ class _Compiler:
             return tuple(self.stored)
         words = set(re.findall(r"\w+", str(rule.arguments.get("row_condition") or "")))
         return tuple(column for column in self.stored if column in words)
+
+
+def _endless_patterns(file: ContractFile, rules: Sequence[Placed]) -> Iterator[Finding]:
+    named = [(rule, name, pattern) for rule in rules for name, pattern in _patterns(rule.rule)]
+    slow = endless(pattern for _, _, pattern in named)
+    for rule, name, pattern in named:
+        if pattern in slow:
+            yield file.finding(
+                "regex",
+                f"{rule.rule.expectation}: {pattern!r} takes for ever on some texts of 60 characters",
+                (*rule.at, "kwargs", name),
+                "let no repetition hold another one that can match the same text, as (\\w+\\s?)+ does",
+            )
+
+
+def _patterns(rule: Rule) -> Iterator[tuple[str, str]]:
+    for name in ("regex", "regex_list"):
+        given = rule.arguments.get(name) or []
+        yield from ((name, pattern) for pattern in ([given] if isinstance(given, str) else given))
 
 
 def _naming(column: str, rule: Rule) -> list[str]:

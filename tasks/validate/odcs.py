@@ -78,9 +78,15 @@ def read_file(path: Path) -> tuple[ContractFile | None, list[Finding]]:
     if not findings:
         findings = _faults(path, tree, data)
     try:
-        return ContractFile(path, OpenDataContractStandard.model_validate(data), tree), findings
+        return ContractFile(path, OpenDataContractStandard.model_validate(_readable(data)), tree), findings
     except Invalid:
         return None, findings
+
+
+def _readable(data: dict[str, Any]) -> dict[str, Any]:
+    """The same with a version that lacks its quotes as text, so that what else is wrong is found as well."""
+    version = data.get("version")
+    return {**data, "version": str(version)} if isinstance(version, int | float) else data
 
 
 def implementation_of(rule: DataQuality) -> dict[str, Any] | None:
@@ -128,6 +134,8 @@ def _as_findings(path: Path, tree: yaml.Node, error: ValidationError) -> Iterato
         if repr(key) in error.message:  # the keys that are too many are quoted there
             near = difflib.get_close_matches(key, _known_keys(), 1)
             remedy = f"did you mean {near[0]!r}? {SEE}" if near else SEE
+            if key in near:
+                remedy = f"it has its place elsewhere in a contract; {SEE}"
             what = f"Not an Open Data Contract (ODCS v3): {name} has no key {key!r}"
             yield Finding("unknown-key", what, str(path), *_place(tree, [*at, key]), remedy)
 

@@ -87,7 +87,10 @@ def what_is_senseless(expectation: str, arguments: Mapping[str, Any]) -> Sensele
     if _number(arguments.get("mostly")) == 0:
         return _never_fails("mostly: 0 lets every row break it", "mostly", "leave mostly out, or raise it")
     return (
-        _of_bounds(expectation, arguments) or _of_sets(expectation, arguments) or _of_patterns(expectation, arguments)
+        _of_bounds(expectation, arguments)
+        or _of_quantiles(arguments)
+        or _of_sets(expectation, arguments)
+        or _of_patterns(expectation, arguments)
     )
 
 
@@ -118,7 +121,9 @@ def _of_bounds(expectation: str, arguments: Mapping[str, Any]) -> Senseless | No
             if isinstance(arguments.get(name), str | bool):
                 return Senseless("bad-range", f"{name} {arguments[name]!r} is no number", name, "write a number")
         if low is not None and high is not None and (low > high or (low == high and (strict_min or strict_max))):
-            what = f"{low_name} {low} is above {high_name} {high}" if low > high else f"nothing is between {low}s"
+            what = f"{low_name} {low} is above {high_name} {high}"
+            if low == high:
+                what = f"{low_name} and {high_name} are {low}, and nothing is strictly between"
             return Senseless("bad-range", what, low_name, "swap or correct them")
         if high is not None and least is not None and (high < least or (high == least and strict_max)):
             what = f"nothing is below {least}, and so not below {high}"
@@ -126,6 +131,14 @@ def _of_bounds(expectation: str, arguments: Mapping[str, Any]) -> Senseless | No
         if low is not None and most is not None and (low > most or (low == most and strict_min)):
             return Senseless("never-holds", f"nothing is above {most}, and so not above {low}", low_name, "lower it")
     return _without_bounds(expectation, arguments, least, most)
+
+
+def _of_quantiles(arguments: Mapping[str, Any]) -> Senseless | None:
+    given = arguments.get("quantile_ranges")
+    for low, high in given.get("value_ranges") or () if isinstance(given, Mapping) else ():
+        if low is not None and high is not None and low > high:
+            return Senseless("bad-range", f"{low} is above {high}", "quantile_ranges", "swap or correct them")
+    return None
 
 
 def _without_bounds(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -160,6 +162,20 @@ class Fault:
         return f"{self.code}: {self.new.strip()[:40]}"
 
 
+def rule_on_message(code: str, expectation: str, says: str, **kwargs: Any) -> Fault:
+    """A further rule on the messages, at fault in its first argument; without any, in all of it."""
+    here = "" if kwargs else HERE
+    lines = [f"- type: custom\n{'':12}engine: greatExpectations\n{'':12}{here}implementation:"]
+    lines += [f"{'':4}type: {expectation}"]
+    if kwargs:
+        first = next(iter(kwargs))
+        given = [f"{HERE if name == first else ''}{name}: {json.dumps(value)}" for name, value in kwargs.items()]
+        lines += [f"{'':4}kwargs:", *(f"{'':6}{one}" for one in given)]
+    block = "          " + f"\n{'':10}".join(lines).replace(f"\n{'':10}    ", f"\n{'':14}") + "\n"
+    tone = "      - name: tone\n"
+    return Fault(code, tone, block + tone, says=says)
+
+
 FAULTS = [
     # the file
     Fault("yaml", "status: active", "status: [active", points_to=":\n  name: data engineers"),
@@ -189,12 +205,27 @@ FAULTS = [
     Fault("arguments", REGEX, f"{HERE}regx: a", says="unknown argument 'regx'"),
     Fault("arguments", "column: tone\n            max_share: 0.9", "max_share: 0.9", says="'column' is missing",
           points_to="kwargs:\n            max_share"),
-    Fault("bad-range", "min_value: 8", f"{HERE}min_value: many", says="no number"),
+    Fault("bad-range", "min_value: 8", f"{HERE}min_value: many", says="neither a number"),
     Fault("regex", REGEX, f"{HERE}regex: '('", says="no regular expression"),
     Fault("bad-range", "mostly: 0.9", f"{HERE}mostly: 90", says="mostly"),
     Fault("bad-range", "minLength: 3", f"{HERE}minLength: 301", says="301 is above max_value 300"),
     Fault("bad-range", "min_value: 8", f"{HERE}min_value: 8\n            max_value: 7"),
     Fault("bad-range", "max_share: 0.9", f"{HERE}max_share: 90", says="max_share"),
+    Fault("bad-range", "mostly: 0.9", f"{HERE}mostly: .nan", says="mostly: nan is no finite number"),
+    Fault("bad-range", "min_value: 8", f"{HERE}min_value: -.inf", says="leave it out"),
+    rule_on_message("bad-range", "expect_column_quantile_values_to_be_between", says="9 is above 1",
+                    quantile_ranges={"quantiles": [0.5], "value_ranges": [[9, 1]]}, column="seed"),
+    rule_on_message("bad-range", "expect_column_values_to_be_between", min_value="soon", says="nor a date"),
+    rule_on_message("arguments", "expect_column_values_to_match_strftime_format", strftime_format="%Q",
+                    says="no format of dates"),
+    rule_on_message("regex", "expect_column_values_to_match_regex", regex="^(\\w+\\s?)+$", says="for ever"),
+    rule_on_message("column-type", "expect_column_values_to_be_between", max_value=3, says="'message' is text"),
+    rule_on_message("column-type", "expect_column_pair_values_a_to_be_greater_than_b", column_A="seed",
+                    column_B="message", says="one is text"),
+    rule_on_message("column-type", "expect_column_values_to_be_increasing", says="about numbers"),
+    rule_on_message("never-holds", "expect_column_values_to_be_in_set", value_set=[1, 2], says="in quotes"),
+    rule_on_message("never-fails", "expect_column_values_to_not_be_in_set", value_set=["a"], column="seed",
+                    says="without quotes"),
     Fault("bad-range", "max_value: 90", f"{HERE}min_value: 91\n                max_value: 90", says="more than"),
     Fault("never-fails", "minLength: 3\n          maxLength: 300", f"{HERE}minLength: 0", says="excludes nothing"),
     Fault("never-fails", REGEX, f"{HERE}regex: '.*'", says="found in every text"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -19,6 +20,7 @@ from jsonschema import Draft7Validator
 from jsonschema.exceptions import best_match
 from pydantic import ValidationError
 
+from tasks.validate.expectations.classes import expectation_class
 from tasks.validate.expectations.own import RowCheck
 from tasks.validate.expectations.registry import OWN
 
@@ -26,6 +28,7 @@ SCHEMAS = Path("expectations", "core", "schemas")
 A_ROW_RULE = "ExpectColumnValuesToNotBeNull.json"
 A_TABLE_RULE = "ExpectColumnMaxToBeBetween.json"
 BOUNDS = ("min_value", "max_value", "strict_min", "strict_max")
+READ_BY_ITS_CLASS = ("min_value", "max_value", "strftime_format")
 STRICTLY = {"strictly": {"type": "boolean"}}
 WITHOUT_SCHEMA: dict[str, dict[str, Any]] = {
     "expect_column_values_to_be_dateutil_parseable": {},
@@ -83,6 +86,9 @@ def from_recipe(expectation: str) -> Mapping[str, str]:
 
 def what_is_wrong(expectation: str, arguments: Mapping[str, Any]) -> str | None:
     """Why these arguments do not fit the expectation, or None."""
+    for name, value in arguments.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"{name}: {value} is no finite number"
     for name in ("regex", "regex_list"):
         if problem := _regex_problem(arguments.get(name)):
             return f"{name}: {problem}"
@@ -96,7 +102,21 @@ def what_is_wrong(expectation: str, arguments: Mapping[str, Any]) -> str | None:
     error = best_match(Draft7Validator(schema).iter_errors(dict(arguments)))
     if error:
         return f"{'.'.join(str(part) for part in error.absolute_path)}: {error.message}"
-    return _what_our_model_says(expectation, arguments)
+    return _what_our_model_says(expectation, arguments) or _what_its_class_says(expectation, arguments)
+
+
+def _what_its_class_says(expectation: str, arguments: Mapping[str, Any]) -> str | None:
+    """Of texts, which Great Expectations reads as dates or formats and its schemas do not judge."""
+    read = [name for name in READ_BY_ITS_CLASS if isinstance(arguments.get(name), str)]
+    if expectation in OWN or not read:
+        return None
+    try:
+        expectation_class(expectation)(**arguments)
+    except ValueError:
+        name = read[0]
+        kind = "no format of dates" if name == "strftime_format" else "neither a number nor a date"
+        return f"{name}: {arguments[name]!r} is {kind}"
+    return None
 
 
 def _what_our_model_says(expectation: str, arguments: Mapping[str, Any]) -> str | None:

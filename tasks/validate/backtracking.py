@@ -1,0 +1,60 @@
+"""Patterns that a text of some dozens of characters keeps busy for ever, such as ``^(\\w+\\s?)+$``.
+
+Python's ``re`` tries every way to divide a text among repetitions within repetitions, and cannot be interrupted. So
+patterns are tried in a process of their own, on texts that such patterns stumble over.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from functools import cache
+
+PATIENCE_SECONDS = 3.0
+"""For all patterns together, which take a thousandth of a second."""
+PROBES = tuple(
+    (part * 40)[:60] + ending
+    for part in ("a", "ab", "A", "0", "a0", " ", "a ", "word ", "word, ", "a-", "a.", "(", '"', "字", "\n", "a\n")
+    for ending in ("", "!", "\0")
+)
+_TRY_ALL = """
+import json, re, sys
+patterns, probes = json.load(sys.stdin)
+for pattern in patterns:
+    found = re.compile(pattern)
+    for probe in probes:
+        found.search(probe)
+    print(flush=True)
+"""
+
+
+def endless(patterns: Iterable[str]) -> frozenset[str]:
+    """Those of some regular expressions that take too long on a short text."""
+    return _endless(tuple(dict.fromkeys(patterns)))
+
+
+@cache
+def _endless(patterns: tuple[str, ...]) -> frozenset[str]:
+    found = set()
+    left = list(patterns)
+    while left:
+        done = _tried(left)
+        if done < len(left):
+            found.add(left[done])
+        left = left[done + 1 :]
+    return frozenset(found)
+
+
+def _tried(patterns: list[str]) -> int:
+    """How many of the patterns, from the first on, are done in time."""
+    command = [sys.executable, "-I", "-S", "-c", _TRY_ALL]
+    try:
+        subprocess.run(
+            command, input=json.dumps([patterns, PROBES]).encode(), stdout=subprocess.PIPE, timeout=PATIENCE_SECONDS,
+            check=True,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as stopped:
+        return len((stopped.stdout or b"").splitlines())
+    return len(patterns)
