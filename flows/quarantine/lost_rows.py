@@ -19,6 +19,8 @@ FILES = {
     DUPLICATES: "duplicates.parquet",
 }
 """By outcome, the table of a stage's artifact that holds its rows."""
+SHOWN_OUTCOMES = {DUPLICATES: "duplicate"}
+"""As people are told of one row, where that is another word."""
 TEXT = pa.large_string()
 COLLECTED = pa.scalar("collected", TEXT)
 UNKNOWN_SOURCE = pa.scalar("(unknown)", TEXT)
@@ -36,6 +38,16 @@ its kind. ``at``: the row's position in its file."""
 def read_lost_rows(files: RunFiles) -> pa.Table:
     """All rows that a run set aside, in the order of the stages and of their files."""
     return pa.concat_tables([LOST.empty_table(), *_tables(files)])
+
+
+def shown_outcome(outcome: str) -> str:
+    """An outcome as people are told of one row."""
+    return SHOWN_OUTCOMES.get(outcome, outcome)
+
+
+def shown_rule(rule: str, outcome: str) -> str:
+    """What took a row, as people are told: ``near (duplicate)``; a rule that quarantined it by its name alone."""
+    return rule if outcome == QUARANTINED else f"{rule} ({shown_outcome(outcome)})"
 
 
 def _tables(files: RunFiles) -> Iterator[pa.Table]:

@@ -10,6 +10,7 @@ from flows.report import RECORD, RunRecord, read_record
 from tasks.core.artifacts import MANIFEST, ArtifactRef
 from tasks.core.errors import RecipeError
 from tasks.core.home import Home
+from tasks.core.progress import say
 
 STAGES = ("collect", "check_documents", "generate", "validate")
 """Those that set rows aside, in their order."""
@@ -46,7 +47,7 @@ class RunFiles:
 
 
 def find_run(home: Home, run_id: str | None) -> RunFiles:
-    """A run by its id; without one the latest that came so far as to read documents.
+    """A run by its id; without one the latest that came so far as to read documents, and why if that is not the latest.
 
     Raises:
         RecipeError: there is no such run, or nothing that it wrote is there any more.
@@ -54,13 +55,18 @@ def find_run(home: Home, run_id: str | None) -> RunFiles:
     if run_id is not None:
         return _files_of(read_record(home, run_id))
     names = sorted((path.parent.name for path in home.runs.glob(f"*/{RECORD}")), reverse=True)
+    passed_over = ""
     for name in names:
         try:
             record = read_record(home, name)
-        except RecipeError:  # damaged: the run before it will do
+        except RecipeError:
+            passed_over = passed_over or f"the record of the latest, {name}, is damaged"
             continue
         if record.stages or record.evidence:
+            if passed_over:
+                say(f"This is run {record.run_id}: {passed_over}")
             return _files_of(record)
+        passed_over = passed_over or f"the latest, {name} ({record.status}), has set nothing aside"
     raise RecipeError(
         "No run has read documents yet, so nothing was set aside",
         where=str(home.runs),

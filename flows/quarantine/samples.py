@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.quarantine.details import LostRow, read_details
-from flows.quarantine.lost_rows import read_lost_rows
+from flows.quarantine.lost_rows import FILES, read_lost_rows, shown_rule
 from flows.quarantine.run_files import RunFiles
 from tasks.core.errors import RecipeError
 
@@ -48,7 +48,8 @@ def sample_lost_rows(
 
     Args:
         files: the run's.
-        stage, rule, prompt: only rows of these; a row that broke several rules is one of each.
+        stage, rule, prompt: only rows of these; a row that broke several rules is one of each. ``near`` as well as
+            ``near (duplicate)``, as it is shown.
         rows: at most so many.
         seed: of the draw.
 
@@ -70,9 +71,15 @@ def sample_lost_rows(
 
 
 def _with_rule(lost: pa.Table, rule: str) -> pa.Table:
+    """The rows that a rule took: by its name, or as it is shown with the outcome behind it."""
     rules = lost["rules"].combine_chunks()
-    owners = pc.list_parent_indices(rules).filter(pc.equal(pc.list_flatten(rules), rule))
-    return lost.take(pc.unique(owners))
+    names, owners = pc.list_flatten(rules), pc.list_parent_indices(rules)
+    outcomes = lost["outcome"].take(owners)
+    is_it = pc.equal(names, rule)
+    for outcome in FILES:
+        name = rule.removesuffix(shown_rule("", outcome))
+        is_it = pc.or_(is_it, pc.and_(pc.equal(outcomes, outcome), pc.equal(names, name)))
+    return lost.take(pc.unique(owners.filter(is_it)))
 
 
 def _none(files: RunFiles, name: str, wanted: str, lost: pa.Table) -> RecipeError:

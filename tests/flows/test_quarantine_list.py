@@ -94,7 +94,7 @@ def test_before_the_first_run_there_is_nothing_to_list(tmp_path: Path) -> None:
     assert "retune run" in caught.value.remedy
 
 
-def test_the_latest_run_that_read_documents_is_taken(tmp_path: Path) -> None:
+def test_the_latest_run_that_read_documents_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = Home(tmp_path)
     (tmp_path / "collect").mkdir()
     for name, stages in (
@@ -103,9 +103,14 @@ def test_the_latest_run_that_read_documents_is_taken(tmp_path: Path) -> None:
     ):
         record = RunRecord(name, "mine", "failed", 0.0, str(home.runs / name), stages=stages, reason="a typo")
         record.write()
+    assert find_run(home, None).record.run_id == "20260101T0-a"
+    said = "This is run 20260101T0-a: the latest, 20260102T0-b (failed), has set nothing aside\n"
+    assert capsys.readouterr().err == said
     (home.runs / "20260103T0-c").mkdir()
     (home.runs / "20260103T0-c" / RECORD).write_text("{half", encoding="utf-8")
     assert find_run(home, None).record.run_id == "20260101T0-a"
+    assert "the record of the latest, 20260103T0-c, is damaged" in capsys.readouterr().err
+    assert find_run(home, "20260101T0-a").record.run_id == "20260101T0-a" and not capsys.readouterr().err
     with pytest.raises(RecipeError, match="It ended before it read any documents"):
         find_run(home, "20260102T0-b")
 
@@ -145,6 +150,13 @@ def test_all_rows_can_be_sampled_each_with_its_reason(files: RunFiles) -> None:
     assert said["judge strict"] == "'no, it is bad'"
     assert said["exact"].startswith("says again what row ") and "another card by post" in said["exact"]
     assert said["holdout"].startswith("100% of msg-")
+
+
+def test_a_rule_may_be_named_as_it_is_shown(files: RunFiles) -> None:
+    for rule, shown in (("near", "near (duplicate)"), ("holdout", "holdout (contaminated)")):
+        assert sample_lost_rows(files, rule=shown) == sample_lost_rows(files, rule=rule)
+    with pytest.raises(RecipeError, match=r"with the rule 'near \(contaminated\)'"):
+        sample_lost_rows(files, rule="near (contaminated)")
 
 
 @pytest.mark.parametrize(
