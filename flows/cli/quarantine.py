@@ -14,7 +14,7 @@ quarantine_app = typer.Typer(
     no_args_is_help=True, help="Count, sample and follow the rows that a run set aside, and validate them again."
 )
 out = Console(highlight=False)
-RunOption = Annotated[str | None, typer.Option("--run", help="Which run; the latest by default.")]
+RunOption = Annotated[str | None, typer.Option("--run", help="Which run; the latest that read documents by default.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 
 
@@ -51,7 +51,9 @@ def sample(
 
 @quarantine_app.command()
 def show(
-    row_id: Annotated[str, typer.Argument(help="Of a generated row; a document's id; or SOURCE:LINE.")],
+    row_id: Annotated[
+        str, typer.Argument(help="Of a generated row; a document's id, held out or not; or SOURCE:LINE.")
+    ],
     run_id: RunOption = None,
     json_: JsonOption = False,
 ) -> None:

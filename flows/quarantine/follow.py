@@ -6,17 +6,17 @@ import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from flows.quarantine.collected import COLLECT, collected_document, first_row, set_aside_under, stored_document
 from flows.quarantine.details import LostRow, read_details, turns_of
-from flows.quarantine.lost_rows import read_lost_rows
+from flows.quarantine.lost_rows import DUPLICATES, read_lost_rows
 from flows.quarantine.prompt_sent import Sent, prompt_sent
-from flows.quarantine.run_files import HOLDOUT, TRAIN, RunFiles
+from flows.quarantine.run_files import RunFiles
 from tasks.core.answers import AnswerStore
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.errors import RecipeError
@@ -63,24 +63,33 @@ class Followed:
 
     Attributes:
         run_id: the run that is looked at.
-        row: the row; its outcome is ``kept`` where it was not set aside.
+        row: the row; where it was not set aside its outcome is ``kept``, or what its document is for: ``held out``,
+            ``training document``.
         written: None of a row that no prompt wrote.
         document: its document as it was collected, or None where that is not known.
+        same_id: of a document, ``SOURCE:LINE`` of other rows of its id that collect set aside.
     """
 
     run_id: str
     row: LostRow
     written: Written | None = None
     document: Mapping[str, Any] | None = None
+    same_id: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """JSON-like."""
         written = asdict(self.written) if self.written else None
-        return {"run_id": self.run_id, "row": self.row.as_json(), "written": written, "document": self.document}
+        return {
+            "run_id": self.run_id,
+            "row": self.row.as_json(),
+            "written": written,
+            "document": self.document,
+            "same_id": list(self.same_id),
+        }
 
 
 def follow_row(files: RunFiles, home: Home, row_id: str) -> Followed:
-    """Find a row of a run, lost or kept, and what it comes from.
+    """Find a row of a run, lost or kept, or a document that it collected, and what it comes from.
 
     Args:
         files: the run's.
@@ -91,19 +100,30 @@ def follow_row(files: RunFiles, home: Home, row_id: str) -> Followed:
         RecipeError: the run has no such row; with ids that are near.
     """
     lost = read_lost_rows(files)
-    found = lost.filter(pc.equal(lost["row_id"], row_id))
-    row = read_details(files, found.slice(0, 1))[0] if found.num_rows else _kept(files, row_id)
+    under_id = set_aside_under(files, lost, row_id)
+    row = (
+        _only(files, lost.filter(pc.equal(lost["row_id"], row_id)))
+        or _kept(files, row_id)
+        or collected_document(files, row_id)
+        or _only(files, under_id)
+    )
     if row is None:
         raise _unknown(files, lost, row_id)
     told = _lineage(files, row)
     whole = replace(row, turns=turns_of(told.get("messages")) or row.turns, raw=row.raw or told.get("raw", ""))
     document = _document(files, row) if row.document_id else None
-    return Followed(files.record.run_id, whole, _written(files, home, row, told), document)
+    same_id = tuple(place for place in under_id["row_id"].to_pylist() if place != row.row_id)
+    return Followed(files.record.run_id, whole, _written(files, home, row, told), document, same_id)
+
+
+def _only(files: RunFiles, lost: pa.Table) -> LostRow | None:
+    """The first of some lost rows."""
+    return next(iter(read_details(files, lost.slice(0, 1))), None)
 
 
 def _kept(files: RunFiles, row_id: str) -> LostRow | None:
     """A row of the training set."""
-    found = _first(files.folders.get("validate"), "training_set.parquet", "example_id", row_id)
+    found = first_row(files.folders.get("validate"), "training_set.parquet", "example_id", row_id)
     if found is None:
         return None
     return LostRow(
@@ -120,16 +140,15 @@ def _kept(files: RunFiles, row_id: str) -> LostRow | None:
 
 def _document(files: RunFiles, row: LostRow) -> Mapping[str, Any] | None:
     """A row's document as collect wrote it: without what is empty, and without the conversation made of it."""
-    for table in (TRAIN, HOLDOUT):
-        found = _first(files.folders.get("collect"), table, "document_id", row.document_id)
-        if found is not None:
-            return {name: value for name, value in found.items() if value not in (None, "") and name != "messages"}
-    return None
+    found = stored_document(files, row.document_id)
+    if found is None:
+        return None
+    return {name: value for name, value in found[1].items() if value not in (None, "") and name != "messages"}
 
 
 def _lineage(files: RunFiles, row: LostRow) -> Mapping[str, Any]:
     """What is stored of a written row: in the generate stage's rows, and in the file that holds it."""
-    accepted = _first(files.folders.get("generate"), "rows.parquet", "row_id", row.row_id) or {}
+    accepted = first_row(files.folders.get("generate"), "rows.parquet", "row_id", row.row_id) or {}
     return {**accepted, **{name: value for name, value in row.stored.items() if value not in (None, "")}}
 
 
@@ -176,21 +195,15 @@ def _asked_by(home: Home, request_id: str | None) -> str:
     return found[request_id].run_id if found else ""
 
 
-def _first(folder: Path | None, table: str, column: str, value: str) -> dict[str, Any] | None:
-    """The row of a table that has a value in a column."""
-    if folder is None or not (folder / table).is_file():
-        return None
-    found: list[dict[str, Any]] = pq.read_table(folder / table, filters=[(column, "==", value)]).to_pylist()
-    return found[0] if found else None
-
-
 def _unknown(files: RunFiles, lost: pa.Table, row_id: str) -> RecipeError:
     ids = pc.unique(lost["row_id"])
     near = ids.filter(pc.match_substring(ids, row_id)).slice(0, NEAR).to_pylist() if row_id else []
     if not near and len(ids) <= FEW_IDS:
         near = difflib.get_close_matches(row_id, ids.to_pylist(), NEAR)
+    copies = files.record.stages.get(COLLECT, {}).get(DUPLICATES, 0)
+    removed = f"; collect removed {copies:,} rows as duplicates and does not record which" if copies else ""
     return RecipeError(
-        f"Run {files.record.run_id} has no row {row_id!r}, neither set aside nor kept",
+        f"Run {files.record.run_id} has no row {row_id!r}, neither set aside nor kept{removed}",
         where=files.record.folder,
         remedy=(f"near ones are: {', '.join(near)}; " if near else "")
         + "retune quarantine sample shows rows with their ids; --run names another run",

@@ -9,18 +9,24 @@ from rich.padding import Padding
 from rich.table import Table
 
 from flows.prompts.terminal import plain
-from flows.prompts.wording import shortened
+from flows.quarantine.collected import HELD_OUT, TRAINING_DOCUMENT
 from flows.quarantine.counts import LostCounts, sources_added_up
 from flows.quarantine.details import LostRow
 from flows.quarantine.follow import KEPT, Followed, Written
-from flows.quarantine.lost_rows import DUPLICATES, QUARANTINED
+from flows.quarantine.lost_rows import shown_outcome, shown_rule
 from flows.quarantine.replay import Recovered, Replay
 from flows.quarantine.samples import Sample
 from tasks.core.files import canonical_json
 
 MOST_LINES = 60
-MOST_CHARACTERS = 600
-OUTCOMES = {KEPT: "kept in the training set", DUPLICATES: "duplicate"}
+MOST_SAMPLED, MOST_FOLLOWED = 600, 4_000
+"""Characters of one text of a sample, and of a row that is followed."""
+STANDING = {
+    KEPT: "kept in the training set",
+    HELD_OUT: "held out for the evaluation, trains nothing",
+    TRAINING_DOCUMENT: "a training document",
+}
+"""What became of rows that were not set aside."""
 SEVERITY_STYLES = {"critical": "red", "warning": "yellow"}
 
 
@@ -39,7 +45,7 @@ def print_counts(console: Console, counts: LostCounts) -> None:
         table.add_column(name, overflow="fold")
     lines = counts.lines if len(counts.lines) <= MOST_LINES else sources_added_up(counts.lines)
     for line in lines[:MOST_LINES]:
-        rule = line.rule if line.outcome == QUARANTINED else f"{line.rule} ({OUTCOMES.get(line.outcome, line.outcome)})"
+        rule = shown_rule(line.rule, line.outcome)
         table.add_row(*map(plain, (line.stage, rule, line.prompt, line.source)), f"{line.rows:,}")
     console.print(table)
     if len(lines) > MOST_LINES:
@@ -50,19 +56,22 @@ def print_counts(console: Console, counts: LostCounts) -> None:
 def print_sample(console: Console, sample: Sample) -> None:
     """Each row with what it says and why it was set aside."""
     for row in sample.rows:
-        _print_row(console, row)
+        _print_row(console, row, MOST_SAMPLED)
     console.print(plain(f"\n{len(sample.rows)} of {sample.of:,} rows of run {sample.run_id}", "bold"))
     console.print(plain("retune quarantine show ROW_ID follows one back to its prompt and document", "dim"))
 
 
 def print_followed(console: Console, followed: Followed) -> None:
     """A row, the rules it broke, what it was asked for with, and its document."""
-    _print_row(console, followed.row, whole=True)
+    _print_row(console, followed.row, MOST_FOLLOWED)
     if followed.written:
         _print_written(console, followed.written)
     if followed.document:
         console.print(plain("document:", "cyan"))
         _print_values(console, followed.document)
+    if followed.same_id:
+        places = _cut(", ".join(followed.same_id), MOST_FOLLOWED)
+        console.print(plain(f"set aside by collect under the same id: {places}"), soft_wrap=True)
     console.print(plain(f"run {followed.run_id}", "dim"))
 
 
@@ -92,34 +101,33 @@ def _print_recovered(console: Console, what: str, found: Recovered) -> None:
         console.print(plain(f"{what} {said}: {sum(rules.values()):,}" + (f" ({by_rule}{now})" if rules else "")))
 
 
-def _print_row(console: Console, row: LostRow, whole: bool = False) -> None:
-    console.rule(
-        plain(f"row {row.row_id}: {OUTCOMES.get(row.outcome, row.outcome)}, {row.stage}", "bold"), align="left"
-    )
+def _print_row(console: Console, row: LostRow, most: int) -> None:
+    outcome = STANDING.get(row.outcome) or shown_outcome(row.outcome)
+    console.rule(plain(f"row {row.row_id}: {outcome}, {row.stage}", "bold"), align="left")
     document = f", document {row.document_id}" if row.document_id else ""
     console.print(plain(f"prompt {row.prompt}, source {row.source}{document}", "dim"), soft_wrap=True)
     for reason in row.reasons:
         of_contract = " of ".join(filter(None, [reason.column, reason.contract]))
         head = f"{reason.rule} ({reason.severity}, {of_contract})" if of_contract else reason.rule
         console.print(plain(head, SEVERITY_STYLES.get(reason.severity, "")))
-        _print_text(console, reason.said, whole)
+        _print_text(console, reason.said, most)
     for role, text in row.turns:
         console.print(plain(f"{role}:", "cyan"))
-        _print_text(console, text, whole)
+        _print_text(console, text, most)
     if row.raw:
         console.print(plain("raw:", "cyan"))
-        _print_text(console, row.raw, whole)
+        _print_text(console, row.raw, most)
 
 
 def _print_written(console: Console, written: Written) -> None:
     console.print(plain(f"prompt {written.prompt}, as it was sent:", "cyan"))
     for role, text in written.sent.messages:
         console.print(Padding(plain(f"{role}:", "cyan"), (0, 0, 0, 2)))
-        _print_text(console, text, whole=True, inset=4)
-    _print_text(console, written.sent.note, whole=True, style="dim")
+        _print_text(console, text, MOST_FOLLOWED, inset=4)
+    _print_text(console, written.sent.note, MOST_FOLLOWED, style="dim")
     for judgement in written.judgements:
         verdict = "passed" if judgement["passed"] else "refused"
-        said = judgement.get("problem") or judgement["reasons"]
+        said = _cut(str(judgement.get("problem") or judgement["reasons"]), MOST_FOLLOWED)
         console.print(
             plain(f"judge {judgement['judge']}: {verdict}, {said}", "green" if judgement["passed"] else "red")
         )
@@ -142,9 +150,15 @@ def _print_values(console: Console, values: Mapping[str, object]) -> None:
     """One a line, unbroken: ids and digests are there to be copied."""
     for name, value in values.items():
         if value not in (None, "", {}):
-            console.print(plain(f"  {name}: {value}"), soft_wrap=True)
+            console.print(plain(f"  {name}: {_cut(str(value), MOST_FOLLOWED)}"), soft_wrap=True)
 
 
-def _print_text(console: Console, text: str, whole: bool, inset: int = 2, style: str = "") -> None:
+def _print_text(console: Console, text: str, most: int, inset: int = 2, style: str = "") -> None:
     if text:
-        console.print(Padding(plain(text if whole else shortened(text, MOST_CHARACTERS), style), (0, 0, 0, inset)))
+        console.print(Padding(plain(_cut(text, most), style), (0, 0, 0, inset)))
+
+
+def _cut(text: str, most: int) -> str:
+    """The beginning of a text, with how much is left out and what has it all."""
+    left_out = len(text) - most
+    return text if left_out <= 0 else f"{text[:most]} [... {left_out:,} more characters: --json has them]"

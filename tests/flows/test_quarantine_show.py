@@ -10,12 +10,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from flows.quarantine.collected import HELD_OUT, TRAINING_DOCUMENT
 from flows.quarantine.follow import KEPT, Followed, follow_row
 from flows.quarantine.lost_rows import read_lost_rows
 from flows.quarantine.run_files import find_run
 from flows.report import RunRecord
 from tasks.core.errors import RecipeError
-from tests.flows.small_night import INTERNAL, SHORT_RULE, WRITE, SmallNight
+from tasks.core.stage import run_stage
+from tests.flows.small_night import INTERNAL, SHORT_RULE, WRITE, SmallNight, small_night
 from tests.flows.test_cli import retune
 
 LastNight = tuple[SmallNight, RunRecord]
@@ -27,6 +29,17 @@ def night(last_night: LastNight) -> Iterator[SmallNight]:
     """The night, with its template as it was when it ran."""
     yield last_night[0]
     (last_night[0].folder / "write.md").write_text(WRITE, encoding="utf-8")
+
+
+def only_collected(folder: Path, *lines: str) -> SmallNight:
+    """A night that was stopped behind collect, with these lines more in its source."""
+    night = small_night(folder)
+    with (folder / "messages.csv").open("a", encoding="utf-8") as source:
+        source.writelines(f"{line}\n" for line in lines)
+    record = RunRecord.start(night.home, night.recipe_file, "")
+    done = run_stage(night.recipe.collect_job(night.home), night.home, record.run_id)
+    record.stage("collect", done.ref, done.seconds, done.cached)
+    return night
 
 
 def row_of(night: SmallNight, rule: str) -> str:
@@ -97,6 +110,64 @@ def test_a_row_that_was_kept_is_followed_too(night: SmallNight, last_night: Last
     assert (found.row.outcome, found.row.reasons, found.row.document_id) == (KEPT, (), kept["document_id"])
     assert found.written is not None and "this is what was sent" in found.written.sent.note
     assert found.row.turns[-1][0] == "assistant" and found.row.raw
+
+
+def test_a_held_out_document_is_found_by_the_id_that_a_leak_names(night: SmallNight) -> None:
+    leaked = follow(night, "holdout").row.reasons[0].said
+    document_id = leaked.removeprefix("100% of ").partition(",")[0]
+    found = follow_row(find_run(night.home, None), night.home, document_id)
+    assert (found.row.outcome, found.row.reasons, found.written) == (HELD_OUT, (), None)
+    assert found.document is not None and found.document["message"] in leaked
+    assert found.row.turns[-1][0] == "assistant"
+    shown = retune(night.home.root, "quarantine", "show", document_id).stdout
+    assert f"row {document_id}: held out for the evaluation, trains nothing, collect" in shown
+    assert found.document["topic"] in shown
+
+
+def test_a_document_that_only_prompts_read_is_found(night: SmallNight) -> None:
+    document_id = follow(night, SHORT_RULE).row.document_id
+    found = follow_row(find_run(night.home, None), night.home, document_id)
+    assert found.row.outcome == TRAINING_DOCUMENT and found.document is not None
+    assert f"row {document_id}: a training document, collect" in (
+        retune(night.home.root, "quarantine", "show", document_id).stdout
+    )
+
+
+def test_a_document_that_collect_set_aside_is_found_by_the_id_of_its_source(night: SmallNight) -> None:
+    found = follow_row(find_run(night.home, None), night.home, "msg-91")
+    assert found.row.row_id == row_of(night, "missing") and found.row.raw
+    assert [(reason.rule, reason.said) for reason in found.row.reasons] == [("missing", "'message' is empty")]
+    with pytest.raises(RecipeError, match="neither set aside nor kept\n"):
+        follow_row(find_run(night.home, None), night.home, "msg-9")
+
+
+def test_an_id_is_found_in_a_row_that_the_quarantine_cuts_off(tmp_path: Path) -> None:
+    night = only_collected(tmp_path, f"msg-80,{'so ' * 50_000},nowhere,none")
+    found = follow_row(find_run(night.home, None), night.home, "msg-80")
+    assert found.row.reasons[0].rule == "unknown_label" and '"id":"msg-80"' in found.row.raw
+
+
+def test_of_two_documents_with_one_id_both_are_named_and_copies_are_not_said_to_be_unknown(tmp_path: Path) -> None:
+    copy = "customer 1 wants to know what topic 1 may mean,payroll,topic 01"
+    night = only_collected(tmp_path, "msg-00,quite another text,cards,other", f"msg-80,{copy}")
+    files = find_run(night.home, None)
+    found = follow_row(files, night.home, "msg-00")
+    assert found.row.outcome in (TRAINING_DOCUMENT, HELD_OUT) and len(found.same_id) == 1
+    other = follow_row(files, night.home, found.same_id[0]).row
+    assert other.reasons[0].rule == "duplicate_id" and found.document is not None
+    assert found.document["message"] not in other.raw
+    assert found.same_id[0] in retune(night.home.root, "quarantine", "show", "msg-00").stdout
+    with pytest.raises(RecipeError, match="collect removed 1 rows as duplicates and does not record which"):
+        follow_row(files, night.home, "msg-80")
+
+
+def test_a_very_long_text_is_cut_in_the_terminal_and_whole_as_json(tmp_path: Path) -> None:
+    night = only_collected(tmp_path, f"msg-80,{'so' * 500_000},cards,long")
+    shown = retune(night.home.root, "quarantine", "show", "msg-80").stdout
+    assert "[... 996,000 more characters: --json has them]" in " ".join(shown.split())
+    assert len(shown) < 12_000
+    whole = json.loads(retune(night.home.root, "quarantine", "show", "msg-80", "--json").stdout)
+    assert whole["document"]["message"] == "so" * 500_000
 
 
 @pytest.mark.parametrize("cut", [slice(0, 12), slice(2, 9)])
