@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from flows.report import RunRecord, rows_table
 from flows.tracking import log_generation
 from flows.waterfall_tables import waterfall_table
 from tasks.collect.collect import CollectJob
+from tasks.collect.config import place_of
 from tasks.core.artifacts import ArtifactRef
-from tasks.core.errors import ContractViolation, StageTimeout
+from tasks.core.errors import ContractViolation, SourceError, StageTimeout
 from tasks.core.home import Home
 from tasks.core.progress import say
 from tasks.core.stage import StageResult
@@ -109,6 +110,28 @@ class Night:
                 + _what_was_lost(documents),
             )
 
+    def require_documents(self, collected: ArtifactRef) -> None:
+        """Stop where no source gave a document: there is nothing to learn from, whatever was held out before.
+
+        Raises:
+            SourceError: with why there is none.
+        """
+        summary = collected.manifest()["summary"]
+        if summary["accepted"]:
+            return
+        where = ", ".join(map(place_of, self.recipe.collect.sources))
+        if summary["rows_in"]:
+            what = f"None of the {summary['rows_in']} rows that the sources hold became a document ({_rules(summary)})"
+            where = str(collected.folder / "quarantine.parquet")
+            remedy = "mend the rows, or correct collect in the recipe"
+        elif left_out := summary["details"]["left_out"]:
+            what = f"collect.where wants none of the {left_out} rows that the sources hold"
+            remedy = "correct collect.where in the recipe"
+        else:
+            what = "The sources are empty: they hold no row, at most a header"
+            remedy = "see why nothing was written to them, or correct collect.sources in the recipe"
+        raise SourceError(what, where=where, remedy=remedy)
+
     def publications(self, validated: ArtifactRef) -> Publications:
         """The published training sets that tonight's is compared with: the last, and one ``drift_window`` back."""
         registry = Registry(self.home, self.recipe.publish.name)
@@ -129,8 +152,13 @@ class Night:
         return found
 
     def collect(self, task: Task[Any, StageResult], job: CollectJob) -> ArtifactRef:
-        """Run the collect stage, and record what is new since the run before."""
+        """Run the collect stage, and record what is new since the run before.
+
+        Raises:
+            SourceError: the sources gave no document.
+        """
         collected = self.stage(task, job)
+        self.require_documents(collected)
         changes = document_changes(self.home, self.recipe.name, self.record.run_id, collected.folder)
         if changes is not None:
             self.record.changes = changes.said
@@ -160,9 +188,12 @@ def _what_was_lost(artifact: ArtifactRef) -> str:
     summary = artifact.manifest()["summary"]
     if summary["quarantined"] * 2 < summary["rows_in"] or not summary["quarantined"]:
         return ""
-    rules = ", ".join(f"{rule} {count}" for rule, count in summary["details"]["rules"].items())
-    lost = f"{summary['quarantined']} of {summary['rows_in']} rows were quarantined ({rules})"
+    lost = f"{summary['quarantined']} of {summary['rows_in']} rows were quarantined ({_rules(summary)})"
     return f"; but first: {artifact.stage}: {lost}, see {artifact.folder / 'quarantine.parquet'}"
+
+
+def _rules(summary: Mapping[str, Any]) -> str:
+    return ", ".join(f"{rule} {count}" for rule, count in summary["details"]["rules"].items())
 
 
 @contextlib.contextmanager

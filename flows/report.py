@@ -26,7 +26,7 @@ SHOWN = (
     "asked", "reused", "by_prompt", "rules", "splits", "found", "notes", "labels", "merge", "quantised_layers",
     "stats", "judges", "unasked", "not_applicable", "stopped", "failed", "by_source", "by_contract", "warnings",
     "duplicate_kinds", "contamination", "diversity", "floors", "control", "drift", "compared_with",
-    "replay_unasked",
+    "replay_unasked", "gone_but_held_out",
 )  # fmt: skip
 """Details of a stage that its record repeats."""
 COUNTS = ("rows_in", "accepted", "quarantined", "duplicates", "contaminated")
@@ -121,7 +121,8 @@ class RunRecord:
         self.write()
 
     def fail(self, error: BaseException) -> None:
-        """Record how the run failed, and where the evidence lies."""
+        """Record how the run failed, and where the evidence lies; a note on the error names the run's report."""
+        error.add_note(f"run {self.run_id} failed; all that is known of it: retune report --run {self.run_id}")
         self.status = "failed"
         if isinstance(error, KeyboardInterrupt):
             self.error = "The run was interrupted. The next `retune run` goes on from what it had finished."

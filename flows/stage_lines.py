@@ -34,12 +34,21 @@ def stage_lines(stages: Mapping[str, Stage]) -> list[str]:
 
 
 def collect_lines(stage: Stage) -> list[str]:
-    """What the sources gave beside documents: what hygiene found, why rows went to quarantine, files passed over."""
+    """What hygiene found, why rows went to quarantine, how many documents are held out, and what gave no rows.
+
+    Those held out do not go on to generation and training; those gone from the sources are in no count of collect, and
+    come back in the next stage's.
+    """
     lines = []
     if stage.get("found"):
         lines.append("Found in the documents: " + _counts(stage["found"]) + ".")
     if stage.get("rules"):
         lines.append("Collect quarantined: " + _counts(stage["rules"]) + f"; see {stage['path']}/quarantine.parquet.")
+    if held := stage.get("splits", {}).get("holdout"):
+        gone = stage.get("gone_but_held_out")
+        lines.append(
+            f"Held out for the evaluation: {held}{f', of which {gone} are no longer in the sources' * bool(gone)}."
+        )
     notes = stage.get("notes", [])
     more = [f"and {len(notes) - SHOWN_NOTES} more"] if len(notes) > SHOWN_NOTES else []
     return lines + ["; ".join([*notes[:SHOWN_NOTES], *more]) + "."] * bool(notes)

@@ -158,7 +158,8 @@ def _explain(error: BaseException, text: str, verbose: bool) -> None:
         import traceback
 
         errors.print("".join(traceback.format_exception(error)), markup=False, soft_wrap=True)
-    errors.print(f"error: {text}", markup=False, soft_wrap=True)
+    notes = getattr(error, "__notes__", [])
+    errors.print("\n".join([f"error: {text}", *notes]), markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

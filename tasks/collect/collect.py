@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.collect.config import CollectConfig, HttpSource, ObjectSource, SqlSource
+from tasks.collect.config import CollectConfig, HttpSource, ObjectSource, SqlSource, place_of
 from tasks.collect.documents import document_schema, fields_in
 from tasks.collect.held import HeldBefore, ledger_rows, usable
 from tasks.collect.holdout import Ledger
@@ -169,13 +169,16 @@ class CollectJob:
                 "rules": dict(rules),
                 "found": dict(cleaner.kinds),
                 "labels": dict(division.labels),
-                "notes": self._notes(),
+                "notes": self._notes(reading.given),
             },
         )
 
-    def _notes(self) -> list[str]:
-        """What was found and gives no rows, such as a file whose ending tells no format."""
-        notes = [note for reader in self.readers if hasattr(reader, "notes") for note in reader.notes()]
+    def _notes(self, given: Mapping[int, int]) -> list[str]:
+        """What was found and gives no rows: files whose ending tells no format, sources without any row."""
+        notes: list[str] = []
+        for number, (reader, source) in enumerate(zip(self.readers, self.config.sources, strict=True)):
+            own = list(reader.notes()) if hasattr(reader, "notes") else []
+            notes += own or [f"source {number + 1} ({place_of(source)}): no rows"] * (number not in given)
         return notes[:MOST_NOTES]
 
     def _divide(

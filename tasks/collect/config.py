@@ -140,6 +140,11 @@ def _kind(source: Any) -> str | None:
     return next((key for key in SOURCE_KINDS if key in keys), None)
 
 
+def place_of(source: SourceSection) -> str:
+    """Where a source lies, as the recipe says it: a path, a URL or an id."""
+    return str(getattr(source, str(_kind(source))))
+
+
 Source = Annotated[
     Annotated[FileSource, Tag("path")]
     | Annotated[HubSource, Tag("hub")]

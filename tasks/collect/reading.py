@@ -32,6 +32,7 @@ class Reading:
     Attributes:
         rows: rows read.
         sources: rows by source.
+        given: rows by the number of the recipe's source, those that ``where`` does not want as well.
         rules: rejected rows by rule.
         index: what is remembered of each document.
         left_out: rows that ``where`` does not want; they are counted nowhere else.
@@ -40,6 +41,7 @@ class Reading:
     rows: int = 0
     left_out: int = 0
     sources: Counter[str] = field(default_factory=Counter)
+    given: Counter[int] = field(default_factory=Counter)
     rules: Counter[str] = field(default_factory=Counter)
     index: Index = field(default_factory=Index)
 
@@ -65,6 +67,7 @@ def read_documents(
     general = task.model_copy(update={"labels": ()})
     with TableWriter(file, document_schema(fields)) as documents, progress("reading documents", None) as advance:
         for number, record, source in _records(readers, config):
+            reading.given[number] += 1
             if not is_wanted(record, config.where_of(source)):
                 reading.left_out += 1
                 continue

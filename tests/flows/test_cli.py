@@ -64,6 +64,9 @@ def test_a_broken_recipe_stops_before_anything_is_started(tmp_path: Path, write_
     assert done.returncode == 1
     assert "Unknown key 'train.learningrate'" in done.stderr and f"{path}:" in done.stderr
     assert [path.name for path in (tmp_path / "fresh").iterdir()] == ["runs"]
+    (run,) = (tmp_path / "fresh" / "runs").iterdir()
+    assert done.stderr.splitlines()[-1].startswith(f"run {run.name} failed")
+    assert done.stderr.rstrip().endswith(f"retune report --run {run.name}")
     shown = retune(tmp_path / "fresh", "report").stdout
     assert "failed in" in shown and shown.count("Unknown key 'train.learningrate'") == 1
 

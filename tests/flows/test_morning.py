@@ -12,7 +12,7 @@ import pytest
 from flows.drift_table import drift_table
 from flows.morning import report_markdown
 from flows.report import RunRecord, read_record
-from flows.stage_lines import stage_lines, training_set_lines, validate_lines
+from flows.stage_lines import collect_lines, stage_lines, training_set_lines, validate_lines
 from flows.waterfall_tables import MOST_GROUPS, waterfall_table
 from tasks.core.errors import ContractViolation
 from tasks.core.files import write_json
@@ -33,6 +33,7 @@ def links(record: RunRecord) -> list[Path]:
 def test_the_page_tells_what_validation_found(last_night: LastNight) -> None:
     text = report_markdown(last_night[1])
     for said in (
+        "Held out for the evaluation: ",
         "Documents that broke their contract: nothing internal 2.",
         "Held-out documents that will not be asked, because they broke their contract: 1.",
         "Rows that broke a contract: long enough 1, short enough 1.",
@@ -133,6 +134,14 @@ def test_floors_are_told_with_the_label_that_has_least_to_spare() -> None:
     said = "Floors: 938 rows, of 200 wanted; least with the answer \"a 'label'\": 21, of 20 wanted."
     assert validate_lines({"floors": floors}) == [said]
     assert validate_lines({"floors": {"minimum_rows": [5, 1]}}) == []
+
+
+def test_documents_that_are_held_out_are_told_so_that_the_stages_counts_can_be_followed() -> None:
+    splits = {"train": 478, "holdout": 135}
+    said = "Held out for the evaluation: 135, of which 2 are no longer in the sources."
+    assert collect_lines({"splits": splits, "gone_but_held_out": 2}) == [said]
+    assert collect_lines({"splits": splits}) == ["Held out for the evaluation: 135."]
+    assert collect_lines({"splits": {"train": 3, "holdout": 0}}) == []
 
 
 def test_a_night_of_nothing_says_nothing() -> None:

@@ -127,6 +127,15 @@ def test_a_run_that_failed_says_why_and_keeps_what_it_had_done(home: Home) -> No
     assert page(record).count("It failed") == 1
 
 
+def test_the_error_of_a_run_names_its_report(home: Home) -> None:
+    record = RunRecord.start(home, "embedded", "")
+    error = RecipeError("It failed")
+    record.fail(error)
+    (note,) = error.__notes__
+    assert record.run_id in note and note.endswith(f"retune report --run {record.run_id}")
+    assert "retune report" not in page(record)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ZeroDivisionError("x"), RecipeError("")])
 def test_any_exception_can_be_recorded(home: Home, error: BaseException) -> None:
     RunRecord.start(home, "embedded", "").fail(error)

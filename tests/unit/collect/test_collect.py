@@ -203,6 +203,15 @@ def test_files_exist_with_their_columns_even_when_no_row_came(tmp_path: Path) ->
     assert names == ["document_id", "source", "line", "licence", "message", "queue", "messages", "tools"]
 
 
+def test_a_source_without_any_row_is_told_beside_others(tmp_path: Path) -> None:
+    full = write_jsonl(tmp_path / "full.jsonl", [{**row, "split": "a"} for row in rows_of(3)])
+    header = write(tmp_path / "header.csv", "text,label,split\n")
+    unwanted = write(tmp_path / "unwanted.csv", "text,label,split\nhello,cards,b\n")
+    sources = (full, header, write(tmp_path / "void.csv", ""), unwanted)
+    summary, _ = collect(job(*sources, where={"split": ("a",)}), tmp_path / "out")
+    assert summary.details["notes"] == [f"source 2 ({header}): no rows", "void.csv: empty"]
+
+
 def test_the_holdout_never_changes_when_documents_are_added_or_moved(tmp_path: Path) -> None:
     old = rows_of(60)
     _, before = collect(job(write_jsonl(tmp_path / "a.jsonl", old)), tmp_path / "one")
