@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from flows.contracts.check_report import CRITICAL, BrokenRow, CheckReport, Result
-from flows.contracts.file_rows import BY_ROWS, FileRows, Unusable, as_written, header_of, read_rows
+from flows.contracts.file_rows import BY_ROWS, FileRows, Unusable, as_written, header_of, other_delimiter, read_rows
 from flows.contracts.uses import ANY_RECIPE
 from flows.lint_report import from_here
 from flows.prompts.wording import shortened, visible
@@ -56,13 +56,14 @@ def check_file(path: Path, contract_path: Path, recipe_name: str | None = None) 
     wanted = tuple(dict.fromkeys((*contract.types, *contract.reads)))
     rows = read_rows(path, wanted, header, recipe)
     runnable, unchecked = _split(contract, rows)
-    results = list(_of_rows(rows))
+    mark = other_delimiter(header, rows.format) if set(wanted).isdisjoint(header) else None
+    results = [*_of_delimiter(mark, header), *_of_rows(rows)]
+    wrong = rows.typed(contract.types)
     if rows.numbers:
         lacking = [name for name in wanted if name not in rows.columns]
-        wrong = rows.typed(contract.types)
-        results += _of_columns([name for name in lacking if name not in GIVEN_BY_A_NIGHT], header)
+        results += _of_columns([name for name in lacking if name not in GIVEN_BY_A_NIGHT], [] if mark else header)
         results += _of_types(contract, rows, wrong)
-        results += [_of_rule(finding, rows, wrong) for finding in _findings(runnable, rows)]
+    results += [_of_rule(finding, rows, wrong) for finding in _findings(runnable, rows)]
     report = CheckReport(
         path,
         contract.name,
@@ -113,7 +114,9 @@ def _split(contract: Contract, rows: FileRows) -> tuple[Contract, dict[str, tupl
     unchecked: dict[str, list[str]] = {}
     runnable = []
     for rule in contract.rules:
-        if column := next((name for name in rule.reads if name not in rows.columns), None):
+        if rule.reads and not rows.numbers:
+            unchecked.setdefault("no row could be read", []).append(rule.name)
+        elif column := next((name for name in rule.reads if name not in rows.columns), None):
             unchecked.setdefault(f"the file has no column {column}", []).append(rule.name)
         elif ANY_RECIPE.model in rule.arguments.values():
             unchecked.setdefault("the model is a recipe's: name one with --recipe", []).append(rule.name)
@@ -142,6 +145,7 @@ def _of_rows(rows: FileRows) -> Iterator[Result]:
     """Whether all rows can be read."""
     if rows.unreadable:
         said = f"{len(rows.unreadable):,} of {rows.count:,} rows cannot be read"
+        said += f"; the rules below saw the other {len(rows.numbers):,}" if rows.numbers else ""
         broken = [
             BrokenRow(one.row, one.line, _shown(": ".join(filter(None, (one.problem, one.value)))))
             for one in rows.unreadable
@@ -149,11 +153,20 @@ def _of_rows(rows: FileRows) -> Iterator[Result]:
         yield Result("(readable rows)", CRITICAL, False, said, rows=broken)
 
 
+def _of_delimiter(mark: str | None, header: Sequence[str]) -> Iterator[Result]:
+    """Whether the fields are separated as the file's ending says, by the looks of its header."""
+    if mark:
+        said = (
+            f"the header is one column, {_shown(header[0])!r}: its fields seem to be separated by {mark!r}; save it as"
+        )
+        yield Result("(separator)", CRITICAL, False, f"{said} CSV with commas or TSV with tabs")
+
+
 def _of_columns(lacking: Sequence[str], header: Sequence[str]) -> Iterator[Result]:
-    """Whether all columns are there."""
+    """Whether all columns are there; without a header to be shown none is."""
     for name in lacking:
         near = difflib.get_close_matches(name, header, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; columns are: {', '.join(header)}"
+        hint = f"; did you mean {near[0]!r}?" if near else f"; columns are: {', '.join(header)}" * bool(header)
         yield Result(f"{name} (column)", CRITICAL, False, f"the file has no column {name!r}{hint}", (name,))
 
 

@@ -12,7 +12,7 @@ from tasks.collect.config import FileFormat, FileSource, SourceSection
 from tasks.collect.forms.convert import convert
 from tasks.collect.records import Record, Rejected
 from tasks.collect.sources import format_of, read_file
-from tasks.collect.sources.formats import ENDINGS, columns_in
+from tasks.collect.sources.formats import DELIMITERS, ENDINGS, columns_in
 from tasks.core.config import ChatTask
 from tasks.core.errors import SourceError
 from tasks.core.files import canonical_json
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MOST_FIELD_BYTES = 64 * 2**20
 NO_TYPES = ("csv", "tsv", "text", "markdown")
 """Formats that know nothing but text, where an empty field is a missing value."""
+COMMON_DELIMITERS = (";", ",", "\t", "|")
 BY_ROWS = ("parquet", "text", "markdown")
 """Formats without lines: a row is known by its number."""
 
@@ -154,6 +155,15 @@ def read_rows(path: Path, wanted: Sequence[str], header: Sequence[str], recipe: 
     return rows
 
 
+def other_delimiter(header: Sequence[str], format: FileFormat) -> str | None:
+    """What separates the fields of a file whose header reads as one column, by its looks; None where nothing does."""
+    if format not in DELIMITERS or len(header) != 1:
+        return None
+    counts = {mark: header[0].count(mark) for mark in COMMON_DELIMITERS if mark != DELIMITERS[format]}
+    mark = max(counts, key=lambda one: counts[one])
+    return mark if counts[mark] else None
+
+
 def as_written(path: Path, numbers: Mapping[int, Any]) -> Iterator[tuple[int, Record]]:
     """The rows of a file with these numbers, as it has them."""
     return ((number, record) for number, record in enumerate(_records(path), 1) if number in numbers)
@@ -239,8 +249,12 @@ def _no_rows(path: Path, first: Record | None) -> SourceError:
 
 
 def _format(path: Path) -> FileFormat:
+    if path.is_dir():
+        raise SourceError(
+            "It is a folder, and one file is checked at a time", where=str(path), remedy="name a file in it"
+        )
     if not path.is_file():
-        raise SourceError("The file does not exist", where=str(path), remedy="name a file, not a folder")
+        raise SourceError("The file does not exist", where=str(path), remedy="correct the path")
     if format := format_of(path):
         return format
     known = ", ".join(ENDINGS)

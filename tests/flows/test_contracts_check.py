@@ -122,6 +122,45 @@ def test_rows_that_cannot_be_read_are_shown_and_the_others_are_checked(tmp_path:
     assert report.rows == 5
 
 
+def test_where_no_row_can_be_read_nothing_is_said_of_columns_and_the_table_is_judged_as_it_was_seen(
+    tmp_path: Path, contract: Path
+) -> None:
+    (tmp_path / "r.csv").write_bytes("text,stars\ncafé noir,1\nthé vert,2\nça va,3\n".encode("latin-1"))
+    report = check_file(tmp_path / "r.csv", contract).report
+    assert failing(report) == {"(readable rows)": [2, 3, 4], "two rows": []}
+    assert result_of(report, "(readable rows)").observed == "3 of 3 rows cannot be read"
+    assert result_of(report, "two rows").observed == "observed: 0"
+    (unchecked,) = report.unchecked.items()
+    assert unchecked[0] == "no row could be read" and "text.expect_column_values_to_not_be_null" in unchecked[1]
+    assert len(report.broken_rows) == report.rows == 3
+
+
+def test_how_many_rows_the_rules_saw_is_said_once_where_some_cannot_be_read(tmp_path: Path, contract: Path) -> None:
+    path = written(tmp_path / "r.csv", "text,stars", "good one,5", "good one,4,3", "good one,1")
+    report = check_file(path, contract).report
+    said = [result.observed for result in report.results if "saw" in result.observed]
+    assert said == ["1 of 3 rows cannot be read; the rules below saw the other 2"]
+    assert result_of(report, "two rows").observed == "observed: 2"
+
+
+@pytest.mark.parametrize(("name", "mark"), [("r.csv", ";"), ("r.csv", "\t"), ("r.tsv", ","), ("r.csv", "|")])
+@pytest.mark.parametrize("text", ["so good", "so\tgood, very; very"])
+def test_another_separator_than_the_ending_says_is_named_once(
+    tmp_path: Path, contract: Path, name: str, mark: str, text: str
+) -> None:
+    report = check_file(written(tmp_path / name, f"text{mark}stars", f"{text}{mark}3"), contract).report
+    found = result_of(report, "(separator)").observed
+    assert f"separated by {mark!r}" in found and found.endswith("save it as CSV with commas or TSV with tabs")
+    assert not report.is_kept
+    columns = [result.observed for result in report.results if "(column)" in result.rule]
+    assert columns in ([], ["the file has no column 'text'", "the file has no column 'stars'"])
+
+
+def test_one_column_with_a_name_like_a_list_is_no_fault_where_the_contract_wants_it(tmp_path: Path) -> None:
+    contract = write_contract(tmp_path / "c.odcs.yaml", [{**TEXT, "name": "a;b"}])
+    assert check_file(written(tmp_path / "r.csv", "a;b", "x"), contract).report.is_kept
+
+
 def test_missing_numbers_and_infinities_in_parquet_do_not_pass_as_numbers(tmp_path: Path, contract: Path) -> None:
     stars = pa.array([1.0, float("nan"), float("inf"), 2.0])
     pq.write_table(pa.table({"text": ["a b"] * 4, "stars": stars}), tmp_path / "r.parquet")
@@ -158,6 +197,9 @@ def test_a_file_without_rows_or_no_table_at_all_is_a_clear_error(
         check_file(tmp_path / name, contract)
     with pytest.raises(SourceError, match="does not exist"):
         check_file(tmp_path / "nowhere.csv", contract)
+    with pytest.raises(SourceError, match="It is a folder") as caught:
+        check_file(tmp_path, contract)
+    assert (caught.value.where, caught.value.remedy) == (str(tmp_path), "name a file in it")
 
 
 def test_a_contract_that_is_no_good_is_an_error_with_its_line(tmp_path: Path) -> None:
