@@ -161,4 +161,4 @@ def _speed(stats: Mapping[str, Any]) -> str:
 
 
 def _counts(counts: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in counts.items() if value not in (None, 0))
+    return ", ".join(f"{name} {value}" for name, value in counts.items() if value not in (None, 0))
