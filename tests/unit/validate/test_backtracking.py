@@ -18,7 +18,7 @@ ENDLESS = [r"^(\w+\s?)+$", "(a+)+b", r"(\d|\d\d)*x", r"^(\s*\w*)*:$"]
 
 
 def test_patterns_that_never_end_are_told_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backtracking, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(backtracking, "PATIENCE_SECONDS", 1)
     mixed = [HARMLESS[0], *ENDLESS[:2], *HARMLESS[1:], *ENDLESS[2:]]
     assert endless(mixed) == {*ENDLESS}
 
