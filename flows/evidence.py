@@ -34,6 +34,12 @@ def curve_in(folder: Path) -> str | None:
     return str(picture) if picture.is_file() else None
 
 
+def evaluation_in(folder: Path) -> str | None:
+    """The evaluation's page, with the labels that were mixed up and some mistakes, where it is still there."""
+    page = folder / REPORT_FOLDER / "evaluation.md"
+    return str(page) if page.is_file() else None
+
+
 def waterfall_in(folder: Path) -> Waterfall | None:
     """The waterfall, where a stage wrote one and it is still there."""
     return read_waterfall(folder / WATERFALL) if (folder / WATERFALL).is_file() else None

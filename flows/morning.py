@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from flows.drift_table import HEAD, drift_table
-from flows.evidence import pages_in, picture_in
+from flows.evidence import evaluation_in, pages_in, picture_in
 from flows.report import COUNTS, RunRecord, rows_table
 from flows.stage_lines import percent, stage_lines
 from flows.training_lines import CURVE, training_markdown
@@ -130,8 +130,7 @@ def report_markdown(record: RunRecord) -> str:
     lines += _training(record)
     if record.evaluation:
         lines += ["## Evaluation", "", evaluation_markdown(record), ""]
-        if "evaluate" in record.stages:
-            lines += [_answers(record, Path(record.stages["evaluate"]["path"])), ""]
+        lines += _answers(record)
         if picture := record.stages.get("evaluate", {}).get("curve"):
             lines += [f"![Learning curve]({_relative(record, picture)})", ""]
     if record.champion:
@@ -187,11 +186,14 @@ def _training(record: RunRecord) -> list[str]:
     return training_markdown(stage, _relative(record, str(Path(stage["path"]) / REPORT_FOLDER / CURVE)))
 
 
-def _answers(record: RunRecord, folder: Path) -> str:
-    """Where every answer is, and a page with the labels that were mixed up and some mistakes."""
-    page, table = folder / REPORT_FOLDER / "evaluation.md", folder / "answers.parquet"
-    mistakes = _link(record, "labels mixed up, and mistakes", str(page))
-    return f"More on it: {mistakes}; {_link(record, 'every answer', str(table))}."
+def _answers(record: RunRecord) -> list[str]:
+    """Links to the evaluation's page and to every answer."""
+    stage = record.stages.get("evaluate")
+    page = evaluation_in(Path(stage["path"])) if stage else None
+    if stage is None or page is None:
+        return []
+    answers = _link(record, "every answer", f"{stage['path']}/answers.parquet")
+    return [f"More on it: {_link(record, 'labels mixed up, and mistakes', page)}; {answers}.", ""]
 
 
 def _link(record: RunRecord, name: str, path: str) -> str:

@@ -12,12 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.drift_table import HEAD, drift_table
-from flows.evidence import pages_in, picture_in
+from flows.evidence import evaluation_in, pages_in, picture_in
 from flows.morning import PAGE, curve_rows, evaluation_rows, labels_line
 from flows.report import COUNTS, RunRecord, rows_table
 from flows.stage_lines import percent, stage_lines
 from flows.waterfall_tables import NAMES, waterfall_by_prompt
-from tasks.core.artifacts import REPORT_FOLDER
 from tasks.validate.yields import STEPS
 
 out = Console(highlight=False)
@@ -125,8 +124,8 @@ def _print_places(record: RunRecord) -> None:
             _say(f"data docs, {stage}, {contract}: {page}")
         if picture := picture_in(Path(folder)):
             _say(f"waterfall: {picture}")
-    if "evaluate" in record.stages:
-        _say(f"evaluation: {record.stages['evaluate']['path']}/{REPORT_FOLDER}/evaluation.md")
+        if evaluation := evaluation_in(Path(folder)):
+            _say(f"evaluation: {evaluation}")
     if curve := record.stages.get("evaluate", {}).get("curve"):
         _say(f"learning curve: {curve}")
     if record.evidence or any(row[count] for row in rows_table(record) for count in COUNTS[2:]):

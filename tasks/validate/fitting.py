@@ -8,6 +8,7 @@ from typing import Any
 from tasks.validate.arguments import ArgumentFault
 from tasks.validate.columns import ARRAY, INTEGER, TEXT
 from tasks.validate.rule import Rule
+from tasks.validate.sense import IN_SET
 
 OF_NUMBERS = frozenset({
     "expect_column_mean_to_be_between", "expect_column_median_to_be_between", "expect_column_stdev_to_be_between",
@@ -21,7 +22,7 @@ BOUNDED = (
     "expect_column_min_to_be_between",
 )
 COMPARED = "expect_column_pair_values_a_to_be_greater_than_b"
-IN_SET, NOT_IN_SET = "expect_column_values_to_be_in_set", "expect_column_values_to_not_be_in_set"
+NOT_IN_SET = "expect_column_values_to_not_be_in_set"
 TEXTS = (TEXT, ARRAY)
 """Stored types whose values are texts when rules see them; a list is the JSON of it."""
 REMEDY = "choose a rule for texts, such as expect_column_value_lengths_to_be_between"

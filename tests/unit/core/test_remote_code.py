@@ -41,6 +41,9 @@ def test_a_folder_with_code_is_refused_with_what_to_write(folder: Path) -> None:
 
 def test_a_folder_with_code_passes_where_the_recipe_allows_it(folder: Path) -> None:
     check_model(ModelSource(path=str(folder), trust_remote_code=True))
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="has no"):
+        check_model(ModelSource(path=str(folder), trust_remote_code=True))
 
 
 def test_a_hub_model_with_code_is_told_to_be_pinned() -> None:
@@ -85,6 +88,8 @@ def test_a_hub_model_whose_code_lies_beside_it_may_be_loaded(tmp_path: Path, mon
 def test_code_that_is_not_needed_is_not_asked_for() -> None:
     """Phi-3 and Falcon still carry the code of the days before transformers had their classes."""
     check_remote_code(ModelSource(path="org/x"), {"model_type": "phi3", "auto_map": CODE})
+    with pytest.raises(ModelError):
+        check_remote_code(ModelSource(path="org/x"), {"model_type": "phi33", "auto_map": CODE})
 
 
 @pytest.mark.parametrize("trust", [False, True])

@@ -54,7 +54,11 @@ def test_too_little_memory_stops_with_the_numbers(tiny_model: Path, monkeypatch:
 
 def test_long_rows_that_may_never_come_stop_nothing(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guards, "device_here", lambda: device(1300 * MIB, "cuda"))
-    require_memory(settings(batch_size=4096, max_length=1_000_000), shape(tiny_model))
+    long = settings(batch_size=4096, max_length=1_000_000)
+    require_memory(long, shape(tiny_model))
+    monkeypatch.setattr(guards, "device_here", lambda: device(100 * MIB, "cuda"))
+    with pytest.raises(MachineError):
+        require_memory(long, shape(tiny_model))
 
 
 def test_a_batch_that_may_not_fit_is_only_said(
