@@ -19,8 +19,8 @@ import numpy as np
 
 from benchmarks.leaks import NO_LEAKS, Corpus, Row, halves, plant, read_corpora
 from tasks.validate.config import Contamination
-from tasks.validate.contamination import EvaluationTexts, conversation_text, find_contamination
-from tasks.validate.runs import Runs
+from tasks.validate.contamination.contamination import EvaluationTexts, conversation_text, find_contamination
+from tasks.validate.contamination.word_runs import Runs
 
 Method = Callable[[Sequence[Row], Sequence[str]], set[int]]
 

@@ -13,7 +13,7 @@ from benchmarks.texts import Language
 from tasks.core.config import ChatTask
 from tasks.core.files import canonical_json
 from tasks.core.messages import to_messages
-from tasks.generate.rows import row_schema
+from tasks.generate.written_rows import row_schema
 
 QUEUES = ("cards", "accounts", "bills", "credit", "flights", "dining", "vehicles", "payroll")
 FIELDS = ("message", "queue")

@@ -30,7 +30,7 @@ from benchmarks.texts import Language
 from tasks.collect.documents import document_schema
 from tasks.core.artifacts import ArtifactRef, ArtifactStore, StageKey, Summary
 from tasks.core.messages import to_messages
-from tasks.generate.rows import QUARANTINE, row_schema
+from tasks.generate.written_rows import QUARANTINE, row_schema
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTRACT = ROOT / "benchmarks" / "contracts" / "messages.odcs.yaml"

@@ -9,7 +9,7 @@ from typing import Any
 
 from prefect import flow
 
-from flows.night import night
+from flows.night.run import night
 from tasks.collect.task import collect_documents, fetch_sources
 from tasks.evaluate.task import evaluate_candidate
 from tasks.generate.task import generate_rows

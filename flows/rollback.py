@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.recipe import read_recipe
+from flows.recipe.read import read_recipe
 from tasks.core.home import Home
 from tasks.publish.registry import Registry
 

@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 
 from tasks.collect.config import CollectConfig, HttpSource, ObjectSource, SqlSource, place_of
 from tasks.collect.documents import document_schema, fields_in
-from tasks.collect.held import HeldBefore, ledger_rows, usable
-from tasks.collect.holdout import Ledger
+from tasks.collect.held_out_documents import HeldBefore, ledger_rows, usable
+from tasks.collect.holdout_ledger import Ledger
 from tasks.collect.hygiene import Cleaner
 from tasks.collect.reading import read_documents
 from tasks.collect.records import Reader, ReaderSettings

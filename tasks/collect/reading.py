@@ -10,7 +10,7 @@ from typing import Any
 
 from tasks.collect.config import CollectConfig, SourceSection
 from tasks.collect.documents import Document, document_schema, is_wanted, to_document
-from tasks.collect.holdout import is_held_out
+from tasks.collect.holdout_ledger import is_held_out
 from tasks.collect.hygiene import Cleaner
 from tasks.collect.records import Reader, Record, Rejected
 from tasks.collect.splits import Index

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from tasks.core.messages import plain, turn_text
-from tasks.evaluate.asking import Replies
-from tasks.evaluate.scoring import METRICS
+from tasks.evaluate.inference import Replies
+from tasks.evaluate.metrics import METRICS
 
 REFUSED = "refused"
 MODELS = ("base", "candidate", "champion")

@@ -21,10 +21,10 @@ from tasks.core.progress import say
 from tasks.core.stage import StageContext
 from tasks.core.vllm.server import vllm_version
 from tasks.evaluate.answers import READINGS, answer_table, probe_table, read_holdout, refused_rows
-from tasks.evaluate.asking import Contestant, Question, collect_replies
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.curve import CURVE_PICTURE, Smaller, draw_curve, learning_curve, write_curve
 from tasks.evaluate.decision import decide
+from tasks.evaluate.inference import Contestant, Question, collect_replies
 from tasks.evaluate.report import evaluation_report
 from tasks.evaluate.statistics import mean_interval, paired_difference
 

@@ -10,10 +10,10 @@ from tasks.core.prompts import Prompt
 from tasks.core.prompts.rendering import Renderer
 from tasks.generate.config import GenerateConfig
 from tasks.generate.documents import Document, TrainingDocuments, applies
-from tasks.generate.plan import PlannedRow, Teacher, plan_rows
-from tasks.generate.rows import Row, rejected
+from tasks.generate.request_plan import PlannedRow, Teacher, plan_rows
 from tasks.generate.sampling import ExamplePool
-from tasks.generate.tally import Tally
+from tasks.generate.summary import Tally
+from tasks.generate.written_rows import Row, rejected
 
 REQUESTS = 8_192
 """In a block: what of the work is in memory at a time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 
-from tasks.core.answers import AnswerStore
+from tasks.core.answer_store import AnswerStore
 from tasks.core.files import write_text
 from tasks.core.stage import StageContext
 from tasks.generate.config import GenerateConfig, Limits

@@ -16,8 +16,8 @@ from tasks.core.errors import RecipeError, ServerError
 from tasks.core.progress import say
 from tasks.core.vllm.client import NO_KEY, Unanswered, connect, unanswered
 from tasks.core.vllm.server import BASE_NAME, Server
+from tasks.generate.adaptive_concurrency import Pace
 from tasks.generate.config import GenerateConfig
-from tasks.generate.pacing import Pace
 
 PROBE_SECONDS = 5.0
 PROBE_EVERY_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)

@@ -9,19 +9,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
 
-from tasks.core.answers import Answer, AnswerStore
+from tasks.core.answer_store import Answer, AnswerStore
 from tasks.core.config import ModelSource
 from tasks.core.errors import ServerError
 from tasks.core.progress import progress, say
 from tasks.core.stage import StageContext
 from tasks.core.vllm.client import Request
-from tasks.generate.asking import Round
 from tasks.generate.budget import budget_of
 from tasks.generate.config import GenerateConfig
-from tasks.generate.course import Course
+from tasks.generate.dispatch import Round
+from tasks.generate.early_stop import Failures
 from tasks.generate.endpoints import Pool, remote_endpoints
-from tasks.generate.failures import Failures
 from tasks.generate.own_server import OwnServer
+from tasks.generate.stage_progress import Course
 from tasks.generate.stats import EngineStats, Meter
 
 Verdict = Callable[[Request, Answer], str | None]

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tasks.core.answers import AnswerStore
+from tasks.core.answer_store import AnswerStore
 from tasks.core.artifacts import ArtifactRef, StageKey, Summary
 from tasks.core.config import ChatTask, ModelSource
 from tasks.core.control_tokens import TokenGuard
@@ -24,10 +24,10 @@ from tasks.generate.config import GenerateConfig
 from tasks.generate.documents import TrainingDocuments
 from tasks.generate.engine import Engine
 from tasks.generate.judging import Panel
-from tasks.generate.plan import Teacher
-from tasks.generate.rows import QUARANTINE, RowFile, columns_of_rows, row_schema
-from tasks.generate.tally import Tally
+from tasks.generate.request_plan import Teacher
+from tasks.generate.summary import Tally
 from tasks.generate.writing import RowWriter
+from tasks.generate.written_rows import QUARANTINE, RowFile, columns_of_rows, row_schema
 
 VERSION = 3
 

@@ -7,18 +7,18 @@ from dataclasses import asdict, dataclass, field
 from statistics import fmean
 from typing import Any
 
-from tasks.core.answers import Answer
+from tasks.core.answer_store import Answer
 from tasks.core.files import canonical_json, storable
 from tasks.core.patterns import matches
 from tasks.core.prompts import Prompt
 from tasks.core.prompts.rendering import Renderer
 from tasks.core.vllm.client import Request
 from tasks.generate.documents import applies, needed_fields
+from tasks.generate.early_stop import Failures
 from tasks.generate.engine import Engine
-from tasks.generate.failures import Failures
 from tasks.generate.parse import parse, rejection
-from tasks.generate.plan import PlannedRow, Teacher, in_prefix_order, plan_judging
-from tasks.generate.rows import Row, rejected
+from tasks.generate.request_plan import PlannedRow, Teacher, in_prefix_order, plan_judging
+from tasks.generate.written_rows import Row, rejected
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from jsonschema.validators import create
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from tasks.core.answers import Answer
+from tasks.core.answer_store import Answer
 from tasks.core.files import canonical_json, storable
 from tasks.core.patterns import matches
 from tasks.core.prompts import Output

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from tasks.core.answers import Answer
+from tasks.core.answer_store import Answer
 from tasks.core.vllm.metrics import ServerMetrics, percentile_name
 
 PERCENTILES = (0.5, 0.9, 0.99)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tasks.core.answers import Answer
+from tasks.core.answer_store import Answer
 from tasks.core.config import ChatTask
 from tasks.core.control_tokens import TokenGuard
 from tasks.core.files import canonical_json, storable
@@ -14,8 +14,8 @@ from tasks.core.messages import to_messages
 from tasks.core.vllm.client import Request
 from tasks.generate.engine import Engine
 from tasks.generate.parse import Written, parse
-from tasks.generate.plan import PlannedRow, Teacher, in_prefix_order, retry
-from tasks.generate.rows import Row, rejected
+from tasks.generate.request_plan import PlannedRow, Teacher, in_prefix_order, retry
+from tasks.generate.written_rows import Row, rejected
 
 WRITING = "writing rows"
 Completed = tuple[dict[str, str | None], str | None]

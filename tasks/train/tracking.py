@@ -14,8 +14,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from tasks.core.processes import emit
 from tasks.train.checkpoints import seal
+from tasks.train.loss_watch import LossWatch
 from tasks.train.speed import Pace, mfu, peak_memory_bytes
-from tasks.train.watch import LossWatch
 
 CURVE = ("loss", "learning_rate", "grad_norm")
 FLUSH_SECONDS = 10.0

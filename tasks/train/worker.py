@@ -65,8 +65,8 @@ def train(job: dict[str, Any], stop: StopRequest) -> dict[str, Any] | None:
     from transformers import set_seed
 
     from tasks.train.backends import load_trainable
-    from tasks.train.rows import prepare_rows
     from tasks.train.trainer import new_trainer
+    from tasks.train.training_rows import prepare_rows
 
     torch.set_num_threads(os.cpu_count() or 1)
     set_seed(seed)

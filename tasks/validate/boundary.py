@@ -13,7 +13,7 @@ from tasks.core.errors import ContractViolation
 from tasks.core.files import file_digest
 from tasks.core.stage import StageContext
 from tasks.validate.checkpoint import Finding
-from tasks.validate.rule import ContractContext
+from tasks.validate.contracts.rule import ContractContext
 
 DATA_DOCS = "data_docs"
 LIBRARIES = ("great-expectations", "pandas", "py3langid", "pyarrow", "tokenizers")

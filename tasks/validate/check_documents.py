@@ -27,11 +27,11 @@ from tasks.validate.boundary import (
 )
 from tasks.validate.checkpoint import Finding, run_checkpoint
 from tasks.validate.config import ValidateConfig
-from tasks.validate.contract import Contract, ContractContext, document_columns, read_contract
+from tasks.validate.contracts.contract import Contract, ContractContext, document_columns, read_contract
 from tasks.validate.json_texts import TEXT
-from tasks.validate.judge import LostDocuments, check_findings
 from tasks.validate.quarantine import Breach, contract_breaches, counts_by_rule, quarantined, write_quarantine
 from tasks.validate.rows import read_documents
+from tasks.validate.stops import LostDocuments, check_findings
 
 VERSION = 1
 QUARANTINE = "quarantine.parquet"

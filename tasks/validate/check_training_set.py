@@ -21,13 +21,13 @@ from tasks.validate.boundary import (
 )
 from tasks.validate.checkpoint import Finding, run_checkpoint
 from tasks.validate.config import ValidateConfig
-from tasks.validate.contract import Contract, ContractContext, contract_columns, read_contract
-from tasks.validate.drift import DRIFT_COLUMNS
-from tasks.validate.drift_report import Compared, Drift
-from tasks.validate.judge import check_findings
-from tasks.validate.odcs import read_file
-from tasks.validate.profile import PROFILE, read_profile
+from tasks.validate.contracts.contract import Contract, ContractContext, contract_columns, read_contract
+from tasks.validate.contracts.odcs import read_file
+from tasks.validate.drift.drift import DRIFT_COLUMNS
+from tasks.validate.drift.drift_report import Compared, Drift
+from tasks.validate.drift.profile import PROFILE, read_profile
 from tasks.validate.rows import read_training_set
+from tasks.validate.stops import check_findings
 
 VERSION = 1
 TRAINING_SET = "training_set"

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from tasks.core.artifacts import Summary
 from tasks.validate.json_texts import TEXT
-from tasks.validate.judge import KEPT, counts_of
 from tasks.validate.rows import UNKNOWN, answers_of, prompts_of
-from tasks.validate.waterfall import Lost
+from tasks.validate.stops import KEPT, counts_of
+from tasks.validate.waterfall.waterfall import Lost
 
 ACCEPTED, QUARANTINED, CONTAMINATED, DUPLICATES = "accepted", "quarantined", "contaminated", "duplicates"
 OUTCOMES = (ACCEPTED, QUARANTINED, CONTAMINATED, DUPLICATES)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tasks.core.files import canonical_json
 from tasks.core.messages import MESSAGES
 from tasks.validate.checkpoint import Finding
-from tasks.validate.contract import Contract
+from tasks.validate.contracts.contract import Contract
 from tasks.validate.conversations import as_conversations, by_batches, why_unfit
 from tasks.validate.json_texts import TEXT, json_objects
 from tasks.validate.rows import as_text, batches_of, contract_view, raw_texts

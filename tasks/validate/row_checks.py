@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from tasks.core.artifacts import REPORT_FOLDER
 from tasks.validate.boundary import DATA_DOCS, reported_only
 from tasks.validate.checkpoint import Finding, as_frame, run_checkpoint
-from tasks.validate.contract import Contract
-from tasks.validate.judge import check_findings
+from tasks.validate.contracts.contract import Contract
 from tasks.validate.quarantine import BUILT_IN, Breach, at, contract_breaches, conversation_breaches, quarantined
 from tasks.validate.rows import GENERATED, contract_view
+from tasks.validate.stops import check_findings
 
 ROWS, TRAINING_SET = "rows", "training_set"
 """The two contracts of the stage, as a recipe names them, and their Data Docs' folders."""

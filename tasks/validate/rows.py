@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from tasks.core.files import canonical_json
 from tasks.core.messages import MESSAGES
 from tasks.core.sources import is_any_of
-from tasks.validate.columns import DOCUMENT, LINEAGE
+from tasks.validate.contracts.columns import DOCUMENT, LINEAGE
 from tasks.validate.conversations import (
     BATCH_ROWS,
     CONVERSATION,

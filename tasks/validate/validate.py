@@ -19,24 +19,24 @@ from tasks.core.stage import StageContext
 from tasks.validate.boundary import LIBRARIES, contract_digests, kept_if_it_stops, shaping
 from tasks.validate.check_documents import find_lost_documents
 from tasks.validate.config import ValidateConfig
-from tasks.validate.contamination import (
+from tasks.validate.contamination.contamination import (
     Contaminated,
     EvaluationTexts,
     find_contamination,
     write_contaminated,
 )
-from tasks.validate.contract import Contract, ContractContext, contract_columns, read_contract
-from tasks.validate.duplicates import Duplicates, find_duplicates
-from tasks.validate.evaluation_sets import read_evaluation_sets
-from tasks.validate.judge import check_floors, describe_losses
-from tasks.validate.meaning import add_same_meaning
+from tasks.validate.contamination.evaluation_sets import read_evaluation_sets
+from tasks.validate.contracts.contract import Contract, ContractContext, contract_columns, read_contract
+from tasks.validate.drift.profile import PROFILE, profile
+from tasks.validate.duplicates.duplicates import Duplicates, find_duplicates
+from tasks.validate.duplicates.meaning import add_same_meaning
+from tasks.validate.duplicates.precedence import precedence
 from tasks.validate.outcome import Outcome
-from tasks.validate.precedence import precedence
-from tasks.validate.profile import PROFILE, profile
 from tasks.validate.quarantine import counts_by_rule, first_rules, write_quarantine
 from tasks.validate.row_checks import ROWS, TRAINING_SET, RowChecks
 from tasks.validate.rows import read_answers, read_documents, read_rows, write_training_set
-from tasks.validate.waterfall import Lost, find_waterfall, read_rejected, write_waterfall
+from tasks.validate.stops import check_floors, describe_losses
+from tasks.validate.waterfall.waterfall import Lost, find_waterfall, read_rejected, write_waterfall
 
 VERSION = 4
 HOLDOUT = "holdout"

@@ -16,9 +16,9 @@ from tasks.core.control_tokens import WELL_KNOWN
 from tasks.core.files import canonical_json
 from tasks.core.home import PROJECT_ROOT
 from tasks.validate.checkpoint import Finding, run_checkpoint
-from tasks.validate.columns import Columns, contract_columns, document_columns
-from tasks.validate.contract import Contract, ContractContext, read_contract
-from tasks.validate.drift import DRIFT_COLUMNS
+from tasks.validate.contracts.columns import Columns, contract_columns, document_columns
+from tasks.validate.contracts.contract import Contract, ContractContext, read_contract
+from tasks.validate.drift.drift import DRIFT_COLUMNS
 
 CONTRACTS, PLANTED = PROJECT_ROOT / "data_contracts", Path(__file__).parent / "planted"
 CONTEXT = ContractContext(str(PROJECT_ROOT / "seedling" / "model"), WELL_KNOWN)

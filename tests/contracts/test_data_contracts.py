@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows.contracts.lint import lint_contracts
+from retune.contracts.lint import lint_contracts
 from tasks.core.home import PROJECT_ROOT
 from tests.contracts.planted_rows import COLUMNS, CONTRACTS, Row, broken_by, check, contract_of, meant_for, planted
 

@@ -33,7 +33,7 @@ class Retune:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
         return {**inherited, "RETUNE_HOME": str(self.home), **self.settings}
 
-    def start(self, *arguments: str, module: str = "flows.cli") -> subprocess.Popen[str]:
+    def start(self, *arguments: str, module: str = "retune") -> subprocess.Popen[str]:
         log = (self.home.parent / "output.log").open("a", encoding="utf-8")
         return subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
@@ -45,7 +45,7 @@ class Retune:
             text=True,
         )
 
-    def call(self, *arguments: str, module: str = "flows.cli") -> subprocess.CompletedProcess[str]:
+    def call(self, *arguments: str, module: str = "retune") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", module, *arguments],
             cwd=PROJECT_ROOT,

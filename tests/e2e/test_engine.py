@@ -13,14 +13,15 @@ from typing import Any
 import openai
 import pytest
 
-from tasks.core.answers import Answer, AnswerStore
+from tasks.core.answer_store import Answer, AnswerStore
 from tasks.core.config import ModelSource
 from tasks.core.home import PROJECT_ROOT, Home
 from tasks.core.prompts import Sampling
 from tasks.core.stage import StageContext
 from tasks.core.vllm.client import Request, chat
 from tasks.core.vllm.server import Server, serving
-from tasks.generate import asking, own_server
+from tasks.generate import dispatch as asking
+from tasks.generate import own_server
 from tasks.generate.config import GenerateConfig
 from tasks.generate.engine import Engine
 

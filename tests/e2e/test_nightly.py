@@ -18,7 +18,7 @@ import httpx
 import pandas as pd
 import pytest
 
-from flows.report import COUNTS
+from flows.report.record import COUNTS
 from tasks.core.config import ModelSource, ServerSettings
 from tasks.core.home import Home
 from tasks.core.vllm.server import serving

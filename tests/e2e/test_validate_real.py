@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pandas as pd
 import pytest
 
-from flows.recipe import read_recipe
+from flows.recipe.read import read_recipe
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.home import PROJECT_ROOT, Home
 from tasks.core.stage import StageJob, run_stage

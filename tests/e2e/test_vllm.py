@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.core.answers import Answer
+from tasks.core.answer_store import Answer
 from tasks.core.config import ModelSource, ServerSettings
 from tasks.core.errors import ServerError
 from tasks.core.prompts import Sampling

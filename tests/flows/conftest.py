@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.report import RunRecord
+from flows.report.record import RunRecord
 from tasks.core.home import PROJECT_ROOT
 from tests.flows.small_night import SmallNight, small_night
 

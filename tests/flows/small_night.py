@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from flows.morning import write_page
-from flows.recipe import Recipe, read_recipe
-from flows.report import RunRecord
+from flows.recipe.read import read_recipe
+from flows.recipe.recipe import Recipe
+from flows.report.page import write_page
+from flows.report.record import RunRecord
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.home import PROJECT_ROOT, Home
 from tasks.core.stage import StageJob, run_stage

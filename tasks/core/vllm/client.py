@@ -17,7 +17,7 @@ import aiohttp
 import openai
 import tenacity
 
-from tasks.core.answers import Answer
+from tasks.core.answer_store import Answer
 from tasks.core.errors import RetuneError, ServerError
 from tasks.core.files import storable
 from tasks.core.prompts import Sampling

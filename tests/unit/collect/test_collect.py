@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tasks.collect.collect import CollectJob
 from tasks.collect.config import CollectConfig
-from tasks.collect.holdout import is_held_out
+from tasks.collect.holdout_ledger import is_held_out
 from tasks.core.artifacts import Summary
 from tasks.core.config import ChatTask
 from tasks.core.home import PROJECT_ROOT, Home

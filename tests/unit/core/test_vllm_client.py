@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.answers import Answer, AnswerStore
+from tasks.core.answer_store import Answer, AnswerStore
 from tasks.core.errors import ModelError, ServerError
 from tasks.core.prompts import Sampling
 from tasks.core.vllm import client

@@ -22,8 +22,8 @@ from tasks.core.merging.trained import MergeSettings, Trained
 from tasks.core.messages import MESSAGES
 from tasks.core.stage import StageContext
 from tasks.core.vllm.server import Server
-from tasks.evaluate import asking
 from tasks.evaluate import evaluate as evaluate_module
+from tasks.evaluate import inference as asking
 from tasks.evaluate.answers import read_holdout
 from tasks.evaluate.config import EvaluateConfig, Gate
 from tasks.evaluate.curve import Smaller

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tasks.core.answers import Answer, AnswerStore
+from tasks.core.answer_store import Answer, AnswerStore
 from tasks.core.config import ModelSource
 from tasks.core.errors import GenerationError, RecipeError, ServerError
 from tasks.core.home import Home
@@ -20,8 +20,9 @@ from tasks.core.prompts import Sampling
 from tasks.core.stage import StageContext
 from tasks.core.vllm import client
 from tasks.core.vllm.client import Request
-from tasks.generate import asking, budget
-from tasks.generate import course as course_module
+from tasks.generate import budget
+from tasks.generate import dispatch as asking
+from tasks.generate import stage_progress as course_module
 from tasks.generate.config import Endpoint, GenerateConfig
 from tasks.generate.engine import Engine
 from tests.openai_stand_in import KEY, TOO_LONG, Fault, StandIn, stand_in

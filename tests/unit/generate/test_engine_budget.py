@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tasks.core.answers import Answer, AnswerStore
+from tasks.core.answer_store import Answer, AnswerStore
 from tasks.core.home import Home
 from tasks.core.stage import StageContext
 from tasks.generate import budget

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tasks.core.answers import Answer, AnswerStore
+from tasks.core.answer_store import Answer, AnswerStore
 from tasks.core.config import ModelSource
 from tasks.core.errors import ServerError
 from tasks.core.home import PROJECT_ROOT, Home
@@ -26,7 +26,8 @@ from tasks.core.stage import StageContext
 from tasks.core.vllm import client
 from tasks.core.vllm.client import Request
 from tasks.core.vllm.server import Server
-from tasks.generate import asking, endpoints, own_server
+from tasks.generate import dispatch as asking
+from tasks.generate import endpoints, own_server
 from tasks.generate.config import GenerateConfig
 from tasks.generate.engine import Engine
 from tests.openai_stand_in import DEADLY, KEY, Fault, StandIn, stand_in, stand_in_process
@@ -231,7 +232,7 @@ def test_a_crash_of_the_run_costs_at_most_what_was_in_flight(tmp_path: Path, sto
     with http_server(tmp_path, 0.02) as (_, http):
         program = (
             "from pathlib import Path\n"
-            "from tasks.core.answers import AnswerStore\n"
+            "from tasks.core.answer_store import AnswerStore\n"
             "from tests.unit.generate.test_engine_faults import *\n"
             "class Http: server_port = " + str(http.server_port) + "\n"
             f"folder = Path({str(tmp_path)!r})\n"

@@ -14,10 +14,11 @@ from tasks.core.config import ChatTask, ModelSource, ServerSettings
 from tasks.core.home import Home
 from tasks.core.models import model_digest
 from tasks.core.stage import StageContext
-from tasks.generate import blocks, course, generate
+from tasks.generate import blocks, generate
+from tasks.generate import stage_progress as course
 from tasks.generate.config import Endpoint, Limits
 from tasks.generate.generate import GenerateJob
-from tasks.generate.rows import RowFile
+from tasks.generate.written_rows import RowFile
 from tests.openai_stand_in import KEY, TOO_LONG, stand_in
 from tests.unit.generate.stage import (
     OUTPUT,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.answers import Answer
+from tasks.core.answer_store import Answer
 from tasks.core.errors import GenerationError
 from tasks.core.prompts import FrontMatter, Prompt
 from tasks.generate.judging import Judgement, as_text, read_judgement

@@ -10,7 +10,7 @@ import pytest
 from tasks.core.errors import GenerationError
 from tasks.generate import blocks
 from tasks.generate.config import Limits
-from tasks.generate.plan import PlannedRow
+from tasks.generate.request_plan import PlannedRow
 from tasks.generate.writing import Outcome, RowWriter
 from tests.unit.generate.stage import (
     OUTPUT,

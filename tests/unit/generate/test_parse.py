@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.answers import Answer
+from tasks.core.answer_store import Answer
 from tasks.core.prompts import Output
 from tasks.generate.parse import MESSAGE_CHARACTERS, Written, parse
 

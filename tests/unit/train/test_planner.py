@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows.recipe import read_recipe
+from flows.recipe.read import read_recipe
 from tasks.core.config import ModelSource, ServerSettings
 from tasks.core.errors import ModelError
 from tasks.core.home import PROJECT_ROOT

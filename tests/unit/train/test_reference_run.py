@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.recipe import read_recipe
+from flows.recipe.read import read_recipe
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.config import ModelSource
 from tasks.core.home import Home

@@ -77,8 +77,8 @@ def new_trial(
     """Load, tokenise and set up, as the worker does."""
     from tasks.train.backends import load_trainable
     from tasks.train.chat_templates import with_chat_template
-    from tasks.train.rows import prepare_rows
     from tasks.train.trainer import new_trainer
+    from tasks.train.training_rows import prepare_rows
 
     folder.mkdir(parents=True, exist_ok=True)
     config = settings(**changes)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from tasks.validate.checkpoint import Finding, run_checkpoint
-from tasks.validate.contract import Contract, Rule
+from tasks.validate.contracts.contract import Contract, Rule
 
 
 def rule(expectation: str, severity: str = "critical", **arguments: Any) -> Rule:

@@ -10,7 +10,7 @@ import pytest
 
 from tasks.core.messages import MESSAGES
 from tasks.validate import rows as rows_module
-from tasks.validate.columns import contract_columns, document_columns
+from tasks.validate.contracts.columns import contract_columns, document_columns
 from tasks.validate.conversations import CONVERSATION
 from tasks.validate.rows import (
     batches_of,

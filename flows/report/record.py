@@ -1,0 +1,199 @@
+"""The record of a run: what every stage did, kept as JSON and written after each."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.report.artifact_files import curve_in, evidence_of, example_leak, pages_in, picture_in, yield_by_prompt
+from tasks.core.artifacts import ArtifactRef
+from tasks.core.errors import RecipeError, RetuneError
+from tasks.core.files import write_json
+from tasks.core.home import Home
+from tasks.core.lock import is_held
+from tasks.core.progress import say
+
+if TYPE_CHECKING:
+    from tasks.publish.registry import Published
+    from tasks.publish.task import PublishResult
+
+RECORD = "report.json"
+SHOWN = (
+    "asked", "reused", "by_prompt", "rules", "splits", "found", "notes", "labels", "merge", "quantised_layers",
+    "stats", "judges", "unasked", "not_applicable", "stopped", "failed", "by_source", "by_contract", "warnings",
+    "duplicate_kinds", "contamination", "diversity", "floors", "control", "drift", "compared_with",
+    "replay_unasked", "gone_but_held_out",
+)  # fmt: skip
+"""Details of a stage that its record repeats."""
+COUNTS = ("rows_in", "accepted", "quarantined", "duplicates", "contaminated")
+
+
+@dataclass
+class RunRecord:
+    """Everything ``retune report`` says of a run; written to the run's folder after every stage.
+
+    ``status`` is ``running`` until it is ``published``, ``rejected``, ``no-op`` or ``failed``. Rates are fractions.
+    ``started_as`` is the recipe as it was named to the run; ``evidence``, by stage, the folder in the run's logs that
+    holds what a stage had found when it stopped the run.
+    """
+
+    run_id: str
+    recipe: str
+    status: str
+    started: float
+    folder: str
+    seconds: float = 0.0
+    flow_run_id: str = ""
+    started_as: str = ""
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    evidence: dict[str, str] = field(default_factory=dict)
+    evaluation: dict[str, Any] | None = None
+    champion: dict[str, Any] | None = None
+    candidate: dict[str, Any] | None = None
+    reason: str = ""
+    changes: str = ""
+    error: str | None = None
+
+    @classmethod
+    def start(cls, home: Home, recipe: str, flow_run_id: str) -> RunRecord:
+        """A new record in a folder of its own; ``recipe`` is a name or a file's path."""
+        now = time.time()
+        run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now)) + f"-{(flow_run_id or uuid.uuid4().hex)[:6]}"
+        folder = home.runs / run_id
+        folder.mkdir(parents=True, exist_ok=True)
+        named = str(Path(recipe).resolve()) if recipe.endswith((".yaml", ".yml")) else recipe
+        record = cls(run_id, recipe, "running", now, str(folder), flow_run_id=flow_run_id, started_as=named)
+        record.write()
+        return record
+
+    def stage(self, name: str, ref: ArtifactRef, seconds: float, cached: bool) -> str:
+        """Record a finished stage; returns it as one line of text."""
+        summary = ref.manifest()["summary"]
+        counts = {count: summary.get(count, 0) for count in COUNTS}
+        self.stages[name] = {"seconds": round(seconds, 2), **counts, "cached": cached, "path": ref.path}
+        details = summary["details"]
+        extras = {extra: details.get(extra) for extra in SHOWN} | {
+            "pages": pages_in(ref.folder),
+            "picture": picture_in(ref.folder),
+            "curve": curve_in(ref.folder),
+            "waterfall": yield_by_prompt(ref.folder),
+            "leak": example_leak(ref.folder),
+        }
+        self.stages[name] |= {extra: value for extra, value in extras.items() if value not in (None, {}, [])}
+        if cached and "asked" in details:
+            self.stages[name] |= {"asked": 0, "reused": details["asked"] + details["reused"]}
+        if name == "evaluate":
+            self.evaluation = {key: value for key, value in details.items() if key != "probes"}
+            self.evaluation["probes"] = details["probes"]
+            self.reason = details["reason"]
+        if name == "train":
+            self.stages[name]["training"] = details
+        self.write()
+        numbers = ", ".join(f"{value} {count.replace('_', ' ')}" for count, value in counts.items())
+        return f"{'cached' if cached else f'{seconds:.0f} s'}: {numbers}"
+
+    def published(self, result: PublishResult, champion: Published | None) -> None:
+        """Record what publishing came to."""
+        self.champion = _place(champion)
+        self.candidate = _place(result.published)
+        if result.promoted:
+            self.status = "published"
+        elif all(stage["cached"] for stage in self.stages.values()):
+            self.status, self.reason = (
+                "no-op",
+                f"Nothing that determines the result has changed: every stage was found done. {self.changes}".strip(),
+            )
+        elif result.known is not None:
+            self.status = "no-op"
+            self.reason = f"This very adapter was published before, as version {result.known.version}. {self.changes}"
+            self.reason = self.reason.strip()
+        else:
+            self.status = "rejected"
+        self.write()
+
+    def finish(self) -> None:
+        """Write the final record."""
+        self.seconds = round(time.time() - self.started, 2)
+        self.write()
+
+    def fail(self, error: BaseException) -> None:
+        """Record how the run failed, and where the evidence lies; a note on the error names the run's report."""
+        error.add_note(f"run {self.run_id} failed; all that is known of it: retune report --run {self.run_id}")
+        self.status = "failed"
+        if isinstance(error, KeyboardInterrupt):
+            self.error = "The run was interrupted. The next `retune run` goes on from what it had finished."
+        else:
+            self.error = str(error) if isinstance(error, RetuneError) else f"{type(error).__name__}: {error}"
+        self.reason = self.error.partition("\n")[0]
+        self.evidence = evidence_of(Home(Path(self.folder).parents[1]), self.run_id)
+        self.finish()
+
+    def write(self) -> None:
+        """Write the record, atomically."""
+        self.seconds = round(time.time() - self.started, 2)
+        write_json(Path(self.folder) / RECORD, asdict(self))
+
+
+def _place(published: Published | None) -> dict[str, Any] | None:
+    if published is None:
+        return None
+    return {"name": published.name, "version": published.version, "path": published.path}
+
+
+def read_record(home: Home, run_id: str | None = None) -> RunRecord:
+    """A run's record; the latest that can be read where none is named.
+
+    Raises:
+        RecipeError: there is no such run, or its record is damaged.
+    """
+    records = sorted(home.runs.glob(f"{run_id or '*'}/{RECORD}"), reverse=True)
+    if not records:
+        raise RecipeError(
+            f"There is no run {run_id!r}" if run_id else "There was no run yet",
+            where=str(home.runs),
+            remedy="start one: retune run" if not run_id else "see the folders there",
+        )
+    damaged: list[RecipeError] = []
+    for path in records:
+        try:
+            record = _read(path)
+        except RecipeError as error:
+            damaged.append(error)
+            continue
+        if damaged:
+            say(f"{damaged[0].what} ({damaged[0].where}): this is the run before it")
+        if record.status == "running" and not is_held(home):
+            record.status = "failed"
+            record.reason = record.error = (
+                "The run was killed. The next `retune run` goes on from what it had finished."
+            )
+        return record
+    raise damaged[0]
+
+
+def _read(path: Path) -> RunRecord:
+    try:
+        return RunRecord(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:  # half written when the machine went down, or by another version
+        raise RecipeError(
+            f"The record of run {path.parent.name} is damaged: {error}",
+            where=str(path),
+            remedy="what its stages wrote is not lost: the next `retune run` finds it; remove the folder to forget it",
+        ) from error
+
+
+def rows_table(record: RunRecord) -> list[dict[str, Any]]:
+    """Row counts per stage, one row a stage."""
+    return [
+        {
+            "stage": name,
+            **{count: stage.get(count, 0) for count in COUNTS},
+            "seconds": stage["seconds"],
+            "cached": stage["cached"],
+        }
+        for name, stage in record.stages.items()
+    ]

@@ -1,0 +1,77 @@
+"""The yield waterfall as tables: for Prefect, for the report's page, and short for a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flows.report.artifact_files import waterfall_in
+from flows.report.record import RunRecord
+from tasks.validate.waterfall.yields import STEPS, Group, Waterfall, waterfall_from_json
+
+MOST_GROUPS = 40
+"""Rows of a table; the rest is added up as one."""
+NAMES = {step: step.replace("_", " ") for step in STEPS[:-1]} | {STEPS[-1]: "distinct, kept"}
+"""Columns: what the last step leaves is kept."""
+
+
+def waterfall_of(record: RunRecord) -> Waterfall | None:
+    """A run's waterfall by prompt and source, also of a run that validation stopped; by prompt alone, as the record
+    has it, where the artifact is gone."""
+    folder = record.stages.get("validate", {}).get("path") or record.evidence.get("validate")
+    whole = waterfall_in(Path(folder)) if folder else None
+    return whole or waterfall_by_prompt(record)
+
+
+def waterfall_by_prompt(record: RunRecord) -> Waterfall | None:
+    """A run's waterfall with each prompt's sources added up."""
+    recorded = record.stages.get("validate", {}).get("waterfall")
+    if recorded:
+        return waterfall_from_json(recorded)
+    whole = waterfall_in(Path(record.evidence["validate"])) if "validate" in record.evidence else None
+    return whole.by_prompt() if whole else None
+
+
+def waterfall_table(record: RunRecord) -> list[dict[str, Any]]:
+    """One row for each prompt and source, the last for all: how many got through each step, and what took the rest."""
+    found = waterfall_of(record)
+    if found is None or not found.groups:
+        return []
+    rows = [*_most(found), *([found.total] if len(found.groups) > 1 else [])]
+    return [
+        {"prompt": one.prompt, "source": one.source}
+        | {NAMES[step]: count for step, count in one.counts.items()}
+        | {"lost to": losses(one)}
+        for one in rows
+    ]
+
+
+def waterfall_markdown(record: RunRecord) -> list[str]:
+    """The same as lines of Markdown."""
+    rows = waterfall_table(record)
+    if not rows:
+        return []
+    names = list(rows[0])
+    numbers = len(names) - 3
+    lines = [f"| {' | '.join(names)} |", f"|---|---|{'---:|' * numbers}---|"]
+    return lines + [f"| {' | '.join(_cell(row[name]) for name in names)} |" for row in rows]
+
+
+def losses(group: Group) -> str:
+    """What took a group's rows, in the steps' order."""
+    return ", ".join(f"{rule} {count:,}" for rules in group.lost.values() for rule, count in rules.items())
+
+
+def _most(found: Waterfall) -> list[Group]:
+    """The largest groups in their order, and the others as one."""
+    if len(found.groups) <= MOST_GROUPS:
+        return list(found.groups)
+    largest = sorted(found.groups, key=lambda group: -group.asked)[:MOST_GROUPS]
+    others = [group for group in found.groups if group not in largest]
+    rest = Waterfall(tuple(others)).total
+    named = Group(f"({len(others)} more)", "", rest.asked, rest.lost)
+    return [*(group for group in found.groups if group in largest), named]
+
+
+def _cell(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value).replace("|", "\\|").replace("\n", " ")

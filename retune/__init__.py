@@ -1,0 +1,1 @@
+"""The ``retune`` command. Nothing imports it."""

@@ -1,0 +1,77 @@
+"""``retune contracts``: commands for the people who write data contracts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+contracts_app = typer.Typer(no_args_is_help=True, help="Check and compare data contracts, and check files by them.")
+out = Console(highlight=False)
+
+
+@contracts_app.command()
+def lint(
+    contracts: Annotated[
+        list[str] | None, typer.Argument(help="Names in data_contracts/, or paths; all that there are by default.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Check for this recipe alone; by default for each that names a contract.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="One JSON object: findings, and the number checked.")] = False,
+) -> None:
+    """Find what is wrong with contracts; exit code 1 if one of the findings is an error."""
+    from retune.contracts.lint import lint_contracts
+
+    report = lint_contracts(contracts or [], recipe)
+    print(json.dumps(report.as_json(), ensure_ascii=False) if json_ else report.as_text())
+    if report.errors:
+        raise typer.Exit(1)
+
+
+@contracts_app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="CSV, TSV, JSON, JSON Lines or Parquet; .gz and .zst are unpacked.")],
+    contract: Annotated[str, typer.Option(help="A name in data_contracts/, or a contract's path.")],
+    recipe: Annotated[
+        str | None, typer.Option(help="Whose columns, tokenizer and control tokens: a name, or a recipe's path.")
+    ] = None,
+    quarantine: Annotated[
+        Path | None, typer.Option(help="Write the rows that a critical rule takes to this file, as JSON Lines.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Hold a file against a contract; exit code 1 if a critical rule is broken."""
+    from flows.recipe.project import Project
+    from retune.contracts.check import check_file, write_broken
+    from retune.contracts.lint import find_contract
+    from retune.contracts.print_check import print_check
+
+    checked = check_file(file, find_contract(contract, Project()), recipe)
+    if quarantine:
+        write_broken(checked, quarantine)
+    print(json.dumps(checked.report.as_json(), ensure_ascii=False)) if json_ else print_check(out, checked.report)
+    if not checked.report.is_kept:
+        raise typer.Exit(1)
+
+
+@contracts_app.command()
+def diff(
+    contract: Annotated[str, typer.Argument(help="A name in data_contracts/, or a path; of two, the old one.")],
+    new: Annotated[str | None, typer.Argument(help="The new one, where two files are compared.")] = None,
+    against: Annotated[str, typer.Option(help="A Git revision, where one file is compared with itself.")] = "HEAD",
+    json_: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Say what a changed contract breaks; exit code 1 if its version does not say so."""
+    from flows.recipe.project import Project
+    from retune.contracts.diff import diff_against, diff_files
+    from retune.contracts.lint import find_contract
+
+    path = find_contract(contract, Project())
+    found = diff_files(path, find_contract(new, Project())) if new else diff_against(path, against)
+    print(json.dumps(found.as_json(), ensure_ascii=False) if json_ else found.as_text())
+    if found.problem:
+        raise typer.Exit(1)

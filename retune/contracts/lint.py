@@ -1,0 +1,123 @@
+"""Everything that can be known to be wrong with contracts before a row is seen: ``retune contracts lint``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from flows.recipe.project import (
+    BOUNDARIES,
+    CONTRACT_SUFFIX,
+    Project,
+    ProjectRecipe,
+    nearest,
+    read_project_recipe,
+    read_recipes,
+)
+from retune.contracts.uses import Use, boundaries_of, unread_tables, uses_in, uses_of_its_own
+from retune.lint_report import LintReport, as_shown
+from tasks.core.errors import ContractError
+from tasks.core.findings import Finding
+from tasks.validate.contracts.contract import examine_contract
+from tasks.validate.contracts.odcs import ContractFile, read_file
+
+SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
+DEPEND_ON_THE_RECIPE = ("unknown-column", "column-type")
+
+
+def lint_contracts(names: Sequence[str], recipe: str | None = None, project: Project | None = None) -> LintReport:
+    """Check contracts.
+
+    Args:
+        names: of contracts in ``data_contracts/``, or paths; where there are none, all of ``data_contracts/`` and all
+            that a recipe names, or all of the recipe.
+        recipe: the one to check them for, whether it names them or not; None: each of the project that names them.
+        project: whose files; None: this one's.
+
+    Raises:
+        RecipeError: the recipe does not exist or cannot be read.
+    """
+    project = project or Project()
+    if recipe is None:
+        recipes, findings = read_recipes(project)
+    else:
+        recipes, findings = [read_project_recipe(recipe, project)], []
+    paths = [find_contract(name, project) for name in names] or _all(recipes, None if recipe else project)
+    for path in dict.fromkeys(paths):
+        findings += _of_contract(path, recipes, adopting=recipe is not None)
+    if not names:
+        findings += [finding for one in recipes for finding in _missing(one)]
+    return LintReport(as_shown(findings), len(set(paths)), "contract")
+
+
+def find_contract(name: str, project: Project) -> Path:
+    """The file of a contract that is named or given by its path, whether it exists or not."""
+    is_path = name.endswith((".yaml", ".yml")) or "/" in name
+    return Path(name) if is_path else project.contracts / f"{name}{CONTRACT_SUFFIX}"
+
+
+def _all(recipes: Sequence[ProjectRecipe], project: Project | None) -> list[Path]:
+    """The contracts of a project and of recipes, as far as there are such files."""
+    of_project = sorted(project.contracts.glob(f"*{CONTRACT_SUFFIX}")) if project else []
+    of_recipes = [recipe.contract(boundary) for recipe in recipes for boundary in BOUNDARIES]
+    known = {path.resolve(): path for path in (*of_recipes, *of_project) if path.is_file()}
+    return list(known.values())
+
+
+def _of_contract(path: Path, recipes: Sequence[ProjectRecipe], adopting: bool) -> Iterator[Finding]:
+    file, findings = read_file(path)
+    if file is None:
+        yield from findings
+        return
+    yield from _head(file)
+    yield from unread_tables(file)
+    uses: list[Use] = []
+    for recipe in recipes:
+        try:
+            named = boundaries_of(path, recipe)
+            found, unknown = uses_in(file, recipe, named or (BOUNDARIES[:1] if adopting else ()))
+        except ContractError as error:
+            yield Finding("reserved-column", error.what, str(recipe.path), 1, 1, error.remedy)
+            return
+        uses += found
+        yield from unknown
+    yield from _in_uses(path, uses or uses_of_its_own(file))
+
+
+def _in_uses(path: Path, uses: Sequence[Use]) -> Iterator[Finding]:
+    """What is wrong with a contract where it is used; what depends on the columns there says where."""
+    places: dict[Finding, list[str]] = {}
+    for use in uses:
+        _, findings = examine_contract(path, use.columns, table=use.table, context=use.context)
+        for finding in findings:
+            known = next((one for one in places if replace(one, remedy="") == replace(finding, remedy="")), finding)
+            places.setdefault(known, []).append(use.said)
+    for finding, said in places.items():
+        named = "; ".join(dict.fromkeys(filter(None, said)))
+        where = f" ({named})" if named and finding.code in DEPEND_ON_THE_RECIPE else ""
+        yield replace(finding, what=f"{finding.what}{where}")
+
+
+def _head(file: ContractFile) -> Iterator[Finding]:
+    document = file.document
+    if document.version and not SEMVER.fullmatch(document.version):
+        what = f"The version {document.version!r} is not MAJOR.MINOR.PATCH, so that no change can be told from another"
+        yield file.finding("version", what, ("version",), "begin with 1.0.0", is_error=False)
+    team = document.team
+    members = team if isinstance(team, list) else [*((team.members or []) if team else [])]
+    if not members and not getattr(team, "name", None):
+        remedy = "add team: {name: ...}, or its members"
+        yield file.finding("no-owner", "The contract names nobody who owns it", ("team",), remedy, is_error=False)
+
+
+def _missing(recipe: ProjectRecipe) -> Iterator[Finding]:
+    """The contracts that a recipe names and that do not exist."""
+    known = sorted(path.name.removesuffix(CONTRACT_SUFFIX) for path in recipe.project.contracts.glob("*.y*ml"))
+    for boundary in BOUNDARIES:
+        name = recipe.contract_name(boundary)
+        if not recipe.contract(boundary).is_file():
+            what = f"There is no contract {name!r}, which the recipe {recipe.name!r} names for its {boundary}"
+            remedy = f"{nearest(name, known)}contracts are: {', '.join(known) or 'none'}"
+            yield Finding("unknown-contract", what, str(recipe.path), *recipe.place_of(boundary), remedy)

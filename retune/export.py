@@ -1,0 +1,221 @@
+"""A recipe's training set as a data set that LLaMA-Factory reads: JSON lines beside a ``dataset_info.json``.
+
+How LLaMA-Factory takes each form is told in its data/README.md: alpaca has no tool calls; ShareGPT's turns alternate
+between human or observation and gpt or function_call; OpenAI's messages are ShareGPT with other words.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from flows.report.record import RECORD, read_record
+from tasks.core.errors import RecipeError, SourceError
+from tasks.core.files import write_json
+from tasks.core.home import Home
+from tasks.core.messages import Message, plain
+
+ExportForm = Literal["alpaca", "sharegpt", "openai"]
+TRAINING_SET, DATASET_INFO = "training_set.parquet", "dataset_info.json"
+BATCH_ROWS = 5_000
+SHAREGPT_ROLES = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
+OPENAI_TAGS = {
+    "role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant",
+    "observation_tag": "tool", "function_tag": "function_call", "system_tag": "system",
+}  # fmt: skip
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written.
+
+    Attributes:
+        folder: that holds the file and its dataset_info.json.
+        dataset: its name in there.
+        rows: conversations.
+        skipped_there: of them, how many LLaMA-Factory leaves out, because their turns do not alternate.
+        calls_as_text: whether LLaMA-Factory will take the arguments of tool calls for a text, as OpenAI spells them.
+        run_id: the run that wrote the training set.
+    """
+
+    folder: Path
+    dataset: str
+    rows: int
+    skipped_there: int
+    calls_as_text: bool
+    run_id: str
+
+    def as_text(self) -> str:
+        """For a person."""
+        lines = [f"{self.rows} conversations of run {self.run_id} in {self.folder}, as the data set {self.dataset!r}"]
+        if self.skipped_there:
+            lines.append(f"LLaMA-Factory leaves out {self.skipped_there} of them: their turns do not alternate")
+        if self.calls_as_text:
+            lines.append(
+                "LLaMA-Factory trains on the calls' arguments as a quoted text: --form sharegpt keeps them objects"
+            )
+        return "\n".join(lines)
+
+
+def export_training_set(home: Home, recipe: str, form: ExportForm, folder: Path) -> Export:
+    """Write the last training set that a recipe's nights accepted, all or nothing.
+
+    Args:
+        home: where runs are recorded.
+        recipe: the recipe's name.
+        form: how conversations are written.
+        folder: must not exist, or be empty.
+
+    Raises:
+        RecipeError: the recipe has no training set yet, or the folder holds something.
+        SourceError: a conversation cannot be written in the form.
+    """
+    folder = folder.resolve()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RecipeError("The folder is there already", where=str(folder), remedy="name a new one: --to FOLDER")
+    run_id, table = _training_set(home, recipe)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        rows, skipped = _write(table, temporary / f"{recipe}.jsonl", form)
+        entry = _entry(table, f"{recipe}.jsonl", form)
+        write_json(temporary / DATASET_INFO, {recipe: entry})
+        folder.mkdir(exist_ok=True)  # an empty one stays the one that somebody's shell may be in
+        for name in (f"{recipe}.jsonl", DATASET_INFO):
+            (temporary / name).replace(folder / name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Export(folder, recipe, rows, skipped, entry.get("formatting") == "openai", run_id)
+
+
+def _training_set(home: Home, recipe: str) -> tuple[str, Path]:
+    """The last run that accepted a training set, and its table."""
+    for file in sorted(home.runs.glob(f"*/{RECORD}"), reverse=True):
+        try:
+            record = read_record(home, file.parent.name)
+        except ValueError:  # half written when the machine went down
+            continue
+        if record.recipe == recipe and "validate" in record.stages:
+            table = Path(record.stages["validate"]["path"]) / TRAINING_SET
+            if table.is_file():
+                return record.run_id, table
+    raise RecipeError(
+        f"The recipe {recipe!r} has no training set yet", where=str(home.runs), remedy=f"retune run --recipe {recipe}"
+    )
+
+
+def _conversations(table: Path) -> Iterator[tuple[str, list[Message], str | None]]:
+    """Example id, messages and tools of every row."""
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(table)
+    columns = [name for name in ("example_id", "messages", "tools") if name in file.schema_arrow.names]
+    for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+        for row in batch.to_pylist():
+            yield row["example_id"], plain(row["messages"]), row.get("tools") or None
+
+
+def _write(table: Path, file: Path, form: ExportForm) -> tuple[int, int]:
+    """Write the rows; returns how many there are, and how many of them LLaMA-Factory leaves out."""
+    rows = skipped = 0
+    with file.open("w", encoding="utf-8") as stream:
+        for example_id, messages, tools in _conversations(table):
+            row = WRITERS[form](messages, example_id)
+            stream.write(json.dumps({**row, "tools": tools or ""}, ensure_ascii=False) + "\n")
+            rows += 1
+            skipped += not _alternates(messages, form)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return rows, skipped
+
+
+def _alpaca(messages: Sequence[Message], example_id: str) -> Row:
+    has_system = bool(messages) and messages[0]["role"] == "system"
+    turns = messages[1:] if has_system else messages
+    pairs = [[asked["content"], answered["content"]] for asked, answered in zip(turns[::2], turns[1::2], strict=False)]
+    roles = [turn["role"] for turn in turns]
+    if not pairs or roles != ["user", "assistant"] * len(pairs) or any("tool_calls" in turn for turn in turns):
+        raise SourceError(
+            "A conversation with tools, or whose turns do not alternate, cannot be written as alpaca",
+            where=example_id,
+            remedy="--form sharegpt or --form openai",
+        )
+    *history, (question, answer) = pairs
+    system = messages[0]["content"] if has_system else ""
+    return {"instruction": question, "input": "", "output": answer, "system": system, "history": history}
+
+
+def _sharegpt(messages: Sequence[Message], example_id: str) -> Row:
+    return {"conversations": [turn for message in messages for turn in _sharegpt_turns(message)]}
+
+
+def _sharegpt_turns(message: Message) -> Iterator[Row]:
+    """A message as turns: an assistant's text and its calls are two."""
+    calls = message.get("tool_calls", ())
+    if message["content"] or not calls:
+        yield {"from": SHAREGPT_ROLES[message["role"]], "value": message["content"]}
+    if calls:
+        said = [{"name": call["name"], "arguments": json.loads(call["arguments"])} for call in calls]
+        yield {"from": "function_call", "value": json.dumps(said[0] if len(said) == 1 else said, ensure_ascii=False)}
+
+
+def _openai(messages: Sequence[Message], example_id: str) -> Row:
+    return {"messages": [_openai_turn(message) for message in messages]}
+
+
+def _openai_turn(message: Message) -> Row:
+    """A message with its calls as OpenAI's API has them; a call has an id where it came with one."""
+    if "tool_calls" not in message:
+        return message
+    calls = [
+        {
+            **({"id": call["id"]} if call["id"] else {}),
+            "type": "function",
+            "function": {"name": call["name"], "arguments": call["arguments"]},
+        }
+        for call in message["tool_calls"]
+    ]
+    return {**message, "tool_calls": calls}
+
+
+def _alternates(messages: Sequence[Message], form: ExportForm) -> bool:
+    """Whether question and answer take turns, as LLaMA-Factory wants it of what follows the system turn.
+
+    A tool's result is a question there, a call an answer. Of OpenAI's messages it joins results that stand together.
+    """
+    turns = [turn for message in messages for turn in _sharegpt_turns(message)] if form == "sharegpt" else messages
+    spoken = [turn.get("from") or SHAREGPT_ROLES[turn["role"]] for turn in turns]
+    if form == "openai":
+        spoken = [
+            role for role, before in zip(spoken, ["", *spoken], strict=False) if not role == before == "observation"
+        ]
+    asks = [role in ("human", "observation") for role in spoken if role != "system"]
+    return asks == [True, False] * (len(asks) // 2)
+
+
+def _entry(table: Path, file_name: str, form: ExportForm) -> Mapping[str, Any]:
+    """The data set's description, by LLaMA-Factory's data/README.md."""
+    if form == "alpaca":
+        names = {"prompt": "instruction", "query": "input", "response": "output", "system": "system"}
+        return {"file_name": file_name, "columns": {**names, "history": "history", "tools": "tools"}}
+    if form == "sharegpt":
+        columns = {"messages": "conversations", "tools": "tools"}
+        return {"file_name": file_name, "formatting": "sharegpt", "columns": columns}
+    has_calls = any("tool_calls" in turn for _, messages, _ in _conversations(table) for turn in messages)
+    # Its converter for "openai" alone reads tool calls; but it writes a system prompt of its own into the others.
+    formatting = "openai" if has_calls else "sharegpt"
+    columns = {"messages": "messages", "tools": "tools"}
+    return {"file_name": file_name, "formatting": formatting, "columns": columns, "tags": OPENAI_TAGS}
+
+
+WRITERS: dict[ExportForm, Callable[[Sequence[Message], str], Row]] = {
+    "alpaca": _alpaca,
+    "sharegpt": _sharegpt,
+    "openai": _openai,
+}

@@ -1,0 +1,159 @@
+"""What one template's trials amount to, and how those of two templates on the same requests differ."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from retune.prompts.trials import Trial
+from tasks.evaluate.statistics import Difference, Interval, paired_accuracy, wilson
+from tasks.validate.config import NearDuplicates
+from tasks.validate.drift.diversity import distinct, self_similarity, words
+from tasks.validate.duplicates.duplicates import find_duplicates
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of some lengths, and the tenth and ninetieth percentile."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What a template's trials amount to; rates are fractions, and None where nothing can be said.
+
+    Attributes:
+        requests: how many were sent.
+        kept_requests: how many of them gave at least one row that stays.
+        yield_: the one over the other.
+        yield_interval: Wilson's, at :data:`CONFIDENCE`.
+        rows: rows that the answers gave, good or not.
+        kept_rows: of them those that stay.
+        judged: rows that judges saw.
+        passed: share of the judged rows that every judge passed.
+        reasons: rejected rows by rule, the commonest first.
+        words: in a kept row.
+        completion_tokens: of an answer.
+        prompt_tokens: of a request, on average.
+        tokens: in and out, of all requests; what judges cost is not in it.
+        tokens_per_kept_row: the one over the number of kept rows.
+        compared: on how many kept rows the measures below rest: as many as the other template has too, for all four
+            change with the number of rows.
+        distinct_1: distinct words over all words.
+        distinct_2: the same of pairs of neighbouring words.
+        self_similarity: mean Jaccard similarity of a row to its nearest other one.
+        near_duplicates: share of rows that repeat an earlier one, as the recipe's validation counts it.
+    """
+
+    requests: int
+    kept_requests: int
+    yield_: float
+    yield_interval: Interval
+    rows: int
+    kept_rows: int
+    judged: int
+    passed: float | None
+    reasons: dict[str, int]
+    words: Spread | None
+    completion_tokens: Spread | None
+    prompt_tokens: float | None
+    tokens: int
+    tokens_per_kept_row: float | None
+    compared: int
+    distinct_1: float | None
+    distinct_2: float | None
+    self_similarity: float | None
+    near_duplicates: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two templates on the same documents, with the same seeds.
+
+    Attributes:
+        before: the committed template.
+        after: the edited one.
+        yield_change: yield after less yield before, request by request, with its interval and p-value.
+    """
+
+    before: Measures
+    after: Measures
+    yield_change: Difference
+
+
+def compare(before: Sequence[Trial], after: Sequence[Trial], near: NearDuplicates) -> Comparison:
+    """Measure both, and the difference in yield between paired requests.
+
+    Args:
+        before: at least one trial.
+        after: trials of the same documents and indices, in the same order.
+        near: when two rows count as one, as the recipe's validation says.
+    """
+    pairs = [(trial.document_id, trial.index) for trial in before]
+    if pairs != [(trial.document_id, trial.index) for trial in after]:
+        raise ValueError("the trials of the two templates are not those of the same documents")
+    compared = min(sum(len(trial.kept) for trial in side) for side in (before, after))
+    change = paired_accuracy([_kept(trial) for trial in after], [_kept(trial) for trial in before], CONFIDENCE)
+    return Comparison(measure(before, near, compared), measure(after, near, compared), change)
+
+
+def measure(trials: Sequence[Trial], near: NearDuplicates, compared: int | None = None) -> Measures:
+    """What the trials of one template amount to.
+
+    Args:
+        trials: at least one, in the plan's order.
+        near: when two rows count as one.
+        compared: on how many kept rows to measure diversity; None: on all.
+    """
+    rows = [row for trial in trials for row in trial.rows]
+    kept = [row.text for row in rows if row.is_kept]
+    judged = [row for row in rows if row.judgements]
+    kept_requests = round(sum(map(_kept, trials)))
+    answered = [trial for trial in trials if trial.prompt_tokens]
+    tokens = sum((trial.prompt_tokens or 0) + trial.completion_tokens for trial in trials)
+    shown = kept[:compared]
+    return Measures(
+        requests=len(trials),
+        kept_requests=kept_requests,
+        yield_=kept_requests / len(trials),
+        yield_interval=wilson(kept_requests, len(trials), CONFIDENCE),
+        rows=len(rows),
+        kept_rows=len(kept),
+        judged=len(judged),
+        passed=_share(sum(all(judgement.passed for judgement in row.judgements) for row in judged), len(judged)),
+        reasons=dict(Counter(row.rule.partition(":")[0] for row in rows if row.rule is not None).most_common()),
+        words=_spread([len(words(text)) for text in kept]),
+        completion_tokens=_spread([trial.completion_tokens for trial in answered]),
+        prompt_tokens=statistics.fmean(trial.prompt_tokens or 0 for trial in answered) if answered else None,
+        tokens=tokens,
+        tokens_per_kept_row=_share(tokens, len(kept)),
+        compared=len(shown),
+        distinct_1=distinct(shown, 1),
+        distinct_2=distinct(shown, 2),
+        self_similarity=self_similarity(shown),
+        near_duplicates=_share(len(find_duplicates(shown, near)), len(shown)),
+    )
+
+
+def _kept(trial: Trial) -> float:
+    return 1.0 if trial.kept else 0.0
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _spread(lengths: Sequence[int]) -> Spread | None:
+    if not lengths:
+        return None
+    if len(lengths) == 1:
+        return Spread(lengths[0], lengths[0], lengths[0])
+    tenths = statistics.quantiles(lengths, n=10, method="inclusive")
+    return Spread(statistics.median(lengths), tenths[0], tenths[-1])

@@ -1,0 +1,107 @@
+"""What ``retune prompts diff`` has found: all that its text, its page and its JSON are made of."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from retune.prompts.measure import Comparison
+from retune.prompts.trials import Trial
+
+Outcome = Literal["lost", "gained", "kept by both", "kept by neither"]
+OUTCOMES: tuple[Outcome, ...] = ("lost", "gained", "kept by both", "kept by neither")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The same request through both templates."""
+
+    before: Trial
+    after: Trial
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the edit did to the row."""
+        if self.before.kept:
+            return "kept by both" if self.after.kept else "lost"
+        return "gained" if self.after.kept else "kept by neither"
+
+
+@dataclass(frozen=True)
+class FileChange:
+    """A file of the template that differs: itself, or a partial that it includes.
+
+    Attributes:
+        name: relative to the template's folder.
+        lines: unified diff, without its two lines of file names.
+    """
+
+    name: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DiffReport:
+    """Everything about one comparison.
+
+    Attributes:
+        prompt: the template's name.
+        path: its file.
+        revision: the commit it is compared with, shortened.
+        subject: first line of the commit's message.
+        date: of the commit.
+        recipe: whose teacher, judges and documents.
+        teacher: the model that answered.
+        documents: where the documents come from, in words.
+        document_count: how many different ones.
+        seed: the recipe's.
+        made: when, ISO 8601.
+        asked: requests that were sent, the judges' included.
+        reused: requests whose answers were known.
+        comparison: the measures.
+        samples: every request of both, in the plan's order.
+        changes: of the template's own text.
+    """
+
+    prompt: str
+    path: str
+    revision: str
+    subject: str
+    date: str
+    recipe: str
+    teacher: str
+    documents: str
+    document_count: int
+    seed: int
+    made: str
+    asked: int
+    reused: int
+    comparison: Comparison
+    samples: tuple[Sample, ...]
+    changes: tuple[FileChange, ...]
+
+    @property
+    def by_outcome(self) -> list[Sample]:
+        """The samples, those first whose fate the edit changed."""
+        return sorted(self.samples, key=lambda sample: OUTCOMES.index(sample.outcome))
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as JSON-like data."""
+        found = {"changed": True, **asdict(self)}
+        for sample, written in zip(self.samples, found["samples"], strict=True):
+            written["outcome"] = sample.outcome
+        return found
+
+
+def changed_lines(before: str, after: str) -> tuple[str, ...]:
+    """Unified diff of two texts; empty where they are the same."""
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=3)
+    return tuple(lines)[2:]
+
+
+def outcome_counts(samples: Sequence[Sample]) -> list[tuple[Outcome, int]]:
+    """How many samples met each fate."""
+    fates = [sample.outcome for sample in samples]
+    return [(outcome, fates.count(outcome)) for outcome in OUTCOMES]

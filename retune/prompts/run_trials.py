@@ -1,0 +1,233 @@
+"""Try a template as the night would use it: the same plan, teacher, parsing and judges, on a few documents."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from flows.recipe.recipe import Recipe
+from retune.prompts.documents import RUN, Material
+from retune.prompts.trials import Trial, TriedRow
+from retune.teacher import StandingTeacher, fingerprint, recipe_teacher, served_model, standing_teacher
+from tasks.core.answer_store import Answer, AnswerStore
+from tasks.core.control_tokens import TokenGuard
+from tasks.core.errors import ServerError
+from tasks.core.home import Home
+from tasks.core.models import check_model
+from tasks.core.progress import say
+from tasks.core.prompts import Prompt, read_prompt
+from tasks.core.prompts.rendering import Renderer
+from tasks.core.stage import StageContext
+from tasks.generate.config import Endpoint, GenerateConfig, Limits
+from tasks.generate.engine import Engine
+from tasks.generate.judging import Judgement, Panel, read_judgement
+from tasks.generate.request_plan import PlannedRow, Teacher, plan_judging, plan_rows
+from tasks.generate.sampling import ExamplePool
+from tasks.generate.writing import RowWriter
+from tasks.generate.written_rows import columns_of_rows
+
+KEY = "RETUNE_STANDING_TEACHER_KEY"
+ANY_FAILURES = 1.0
+"""No share of failed rows ends a trial: the failures are what it is to show."""
+
+
+@dataclass(frozen=True)
+class Try:
+    """A planned row, and which one it is.
+
+    Attributes:
+        document_id: of its document.
+        index: which of the document's rows, from 0.
+        plan: the row.
+    """
+
+    document_id: str
+    index: int
+    plan: PlannedRow
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What templates are tried with.
+
+    Attributes:
+        recipe: whose teacher, judges, task and seed.
+        teacher: who answers.
+        renderer: renders templates.
+        store: the answers, the nights' too.
+        engine: asks what the store does not know.
+    """
+
+    recipe: Recipe
+    teacher: Teacher
+    renderer: Renderer
+    store: AnswerStore
+    engine: Engine
+
+    def ask(self, prompt: Prompt, tries: Sequence[Try]) -> list[Trial]:
+        """Ask the teacher, read the answers, and let the recipe's judges see the rows; in the order of the tries."""
+        planned = [one.plan for one in tries]
+        ids = [plan.request.request_id for plan in planned if plan.request is not None]
+        known = set(self.store.find(ids))
+        rows = self._judge(prompt, planned) if prompt.head.judge else self._write(prompt, planned)
+        answers = self.store.find(ids)
+        return [_trial(one, answers, known, tuple(rows[one.plan.row_id])) for one in tries]
+
+    def _write(self, prompt: Prompt, planned: Sequence[PlannedRow]) -> Mapping[str, list[TriedRow]]:
+        """The rows of each request, by its row id; a rejected one has no second chance."""
+        recipe = self.recipe
+        assert recipe.generate is not None
+        columns = columns_of_rows(recipe.fields, [*recipe.prompts, prompt])
+        guard = TokenGuard(recipe.control_tokens)
+        outcome = RowWriter(self.engine, self.teacher, recipe.task, columns, 1, guard).write(planned)
+        judges = [read_prompt(Path(path)) for path in recipe.generate.judges]
+        panel = Panel(judges, self.engine, self.teacher, recipe.seed, self.renderer, ANY_FAILURES)
+        _, lost = panel.judge(outcome.rows)
+        refused = {row["row_id"]: row["rule"] for row in lost}
+        by_id: dict[str, list[TriedRow]] = defaultdict(list)
+        for row in outcome.rows:
+            fields = {name: row[name] or "" for name in prompt.head.output.fields}
+            judgements = tuple(Judgement(**found) for found in json.loads(row["judgements"]))
+            by_id[_request_of(row)].append(TriedRow(fields, refused.get(row["row_id"]), judgements))
+        for row in outcome.rejected:
+            by_id[_request_of(row)].append(TriedRow({}, row["rule"]))
+        return by_id
+
+    def _judge(self, judge: Prompt, planned: Sequence[PlannedRow]) -> Mapping[str, list[TriedRow]]:
+        """The verdict on each row, by its row id: a row that the judge passes counts as kept."""
+        requests = [plan.request for plan in planned if plan.request is not None]
+        found = self.engine.answer(requests, "judging", lambda _, answer: read_judgement(judge, answer).problem)
+        by_id: dict[str, list[TriedRow]] = defaultdict(list)
+        for plan in planned:
+            if plan.request is None:
+                by_id[plan.row_id].append(TriedRow({}, f"render: {plan.problem}"))
+                continue
+            judgement = read_judgement(judge, found[plan.request.request_id])
+            by_id[plan.row_id].append(TriedRow({}, judgement.rule, (judgement,)))
+        return by_id
+
+
+def plan_tries(
+    prompt: Prompt, material: Material, teacher: Teacher, seed: int, renderer: Renderer, most: int
+) -> list[Try]:
+    """The rows that the night would plan for these documents, at most so many: each document once, then again."""
+    documents = material.documents
+    if prompt.head.judge is not None:
+        rows = [{"row_id": str(document["document_id"]), "raw": "", **document} for document in documents[:most]]
+        planned = plan_judging(prompt, rows, teacher, seed, renderer)
+        names = [str(row["document_id"]) for row in rows]
+        return [
+            Try(name, names[:at].count(name), plan) for at, (name, plan) in enumerate(zip(names, planned, strict=True))
+        ]
+    rounds = min(prompt.head.rows_per_document, -(-most // len(documents)))
+    fewer = replace(prompt, head=prompt.head.model_copy(update={"rows_per_document": rounds}))
+    planned = plan_rows(documents, [fewer], teacher, seed, renderer, ExamplePool(material.pool))
+    tries = [
+        Try(str(document["document_id"]), number, planned[place * rounds + number])
+        for number in range(rounds)
+        for place, document in enumerate(documents)
+    ]
+    return tries[:most]
+
+
+def unasked(one: Try) -> Trial:
+    """What is sent, before anybody has answered."""
+    if one.plan.request is None:
+        return Trial(one.document_id, one.index, (), (TriedRow({}, f"render: {one.plan.problem}"),))
+    return Trial(one.document_id, one.index, one.plan.request.messages)
+
+
+def _trial(one: Try, answers: Mapping[str, Answer], known: set[str], rows: tuple[TriedRow, ...]) -> Trial:
+    request = one.plan.request
+    answer = answers.get(request.request_id) if request is not None else None
+    if answer is None:  # it was refused, or given up, or never rendered: the row's rule says so
+        return replace(unasked(one), rows=rows)
+    return replace(
+        unasked(one),
+        rows=rows,
+        answer=answer.text,
+        finish_reason=answer.finish_reason,
+        prompt_tokens=answer.prompt_tokens,
+        completion_tokens=answer.completion_tokens,
+        was_stored=answer.request_id in known,
+    )
+
+
+def _request_of(row: Mapping[str, Any]) -> str:
+    """The row id of the request that a row came of; those of an answer with several rows have a number behind it."""
+    return str(row["row_id"]).partition("-")[0]
+
+
+@contextlib.contextmanager
+def bench(recipe: Recipe, home: Home) -> Iterator[Bench]:
+    """All that is needed to ask: the teacher that is being served, if it is the recipe's, or one that is started.
+
+    The recipe's limits do not hold here, and no share of failures ends a trial.
+
+    Raises:
+        RecipeError: the recipe generates nothing, or an endpoint is named wrongly.
+        ModelError, MachineError: the teacher's files are incomplete, or vLLM is not installed.
+        ServerError: in the block, when the teacher stops answering.
+    """
+    served = served_model(recipe)
+    assert recipe.generate is not None
+    config = recipe.generate.model_copy(update={"limits": Limits(), "failure_limit": ANY_FAILURES})
+    standing = None if config.endpoints else _standing(recipe, home)
+    if standing is not None:
+        config = _asking(config, standing)
+    elif not config.endpoints:
+        check_model(served)
+    teacher = standing.teacher if standing else recipe_teacher(recipe)
+    with (
+        _key(standing),
+        AnswerStore.open(home.answers) as store,
+        Renderer() as renderer,
+        Engine(config, served, store, StageContext(home, RUN, RUN)) as engine,
+    ):
+        try:
+            yield Bench(recipe, teacher, renderer, store, engine)
+        except ServerError as error:
+            if standing is None:
+                raise
+            raise ServerError(
+                f"The teacher of retune serve-teacher stopped answering: {error.what}",
+                where=standing.log,
+                remedy="start it again: retune serve-teacher",
+            ) from error
+
+
+def _standing(recipe: Recipe, home: Home) -> StandingTeacher | None:
+    """The teacher that is being served, if it is the recipe's."""
+    standing = standing_teacher(home)
+    if standing is None:
+        say("no teacher is being served, so one is started; `retune serve-teacher` keeps one and saves this time")
+        return None
+    if standing.fingerprint == fingerprint(recipe) or standing.model_digest == recipe_teacher(recipe).digest:
+        return standing
+    say(f"retune serve-teacher serves another model, {standing.model}: the recipe's own is started")
+    return None
+
+
+def _asking(config: GenerateConfig, standing: StandingTeacher) -> GenerateConfig:
+    """The section with the standing teacher as its one endpoint."""
+    endpoint = Endpoint(url=f"{standing.url}/v1", model=standing.served_name, api_key_env=KEY)
+    return config.model_copy(update={"endpoints": (endpoint,), "teacher": None, "adapter": None})
+
+
+@contextlib.contextmanager
+def _key(standing: StandingTeacher | None) -> Iterator[None]:
+    """The standing teacher's key where an endpoint's key is looked for."""
+    if standing is None:
+        yield
+        return
+    os.environ[KEY] = standing.api_key
+    try:
+        yield
+    finally:
+        del os.environ[KEY]

@@ -1,0 +1,131 @@
+"""The rows that a run set aside, of all stages and kinds as one table: who they are, and which rules took them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from retune.quarantine.run_files import RunFiles
+
+QUARANTINED, CONTAMINATED, DUPLICATES = "quarantined", "contaminated", "duplicates"
+FILES = {
+    QUARANTINED: "quarantine.parquet",
+    CONTAMINATED: "contaminated.parquet",
+    DUPLICATES: "duplicates.parquet",
+}
+"""By outcome, the table of a stage's artifact that holds its rows."""
+SHOWN_OUTCOMES = {DUPLICATES: "duplicate"}
+"""As people are told of one row, where that is another word."""
+TEXT = pa.large_string()
+COLLECTED = pa.scalar("collected", TEXT)
+UNKNOWN_SOURCE = pa.scalar("(unknown)", TEXT)
+LOST = pa.schema(
+    [
+        *((name, TEXT) for name in ("stage", "outcome", "row_id", "prompt", "source", "document_id")),
+        ("rules", pa.list_(TEXT)),
+        ("at", pa.int64()),
+    ]
+)
+"""``rules``: the critical rules that a row broke; of a contaminated one the name of the evaluation set, of a duplicate
+its kind. ``at``: the row's position in its file."""
+
+
+def read_lost_rows(files: RunFiles) -> pa.Table:
+    """All rows that a run set aside, in the order of the stages and of their files."""
+    return pa.concat_tables([LOST.empty_table(), *_tables(files)])
+
+
+def shown_outcome(outcome: str) -> str:
+    """An outcome as people are told of one row."""
+    return SHOWN_OUTCOMES.get(outcome, outcome)
+
+
+def shown_rule(rule: str, outcome: str) -> str:
+    """What took a row, as people are told: ``near (duplicate)``; a rule that quarantined it by its name alone."""
+    return rule if outcome == QUARANTINED else f"{rule} ({shown_outcome(outcome)})"
+
+
+def _tables(files: RunFiles) -> Iterator[pa.Table]:
+    for stage, folder in files.folders.items():
+        for outcome, name in FILES.items():
+            if (folder / name).is_file():
+                yield _lost(stage, outcome, folder / name, files.documents)
+
+
+def _lost(stage: str, outcome: str, path: Path, documents: Path | None) -> pa.Table:
+    wanted = ("row_id", "origin", "prompt", "source", "document_id", "line", "rule", "breaches", "set", "kind")
+    present = pq.read_schema(path).names
+    table = pq.read_table(path, columns=[name for name in wanted if name in present]).combine_chunks()
+    rows = table.num_rows
+    columns = {
+        "stage": pa.repeat(pa.scalar(stage, TEXT), rows),
+        "outcome": pa.repeat(pa.scalar(outcome, TEXT), rows),
+        "row_id": _texts(table, "row_id") if "row_id" in present else _places(table),
+        "prompt": _named(_texts(table, "prompt"), _origins(table)),
+        "source": _named(
+            _texts(table, "source") if "source" in present else _sources(table, documents), UNKNOWN_SOURCE
+        ),
+        "document_id": _texts(table, "document_id"),
+        "rules": _rules(table),
+        "at": pa.array(np.arange(rows)),
+    }
+    return pa.table(columns).cast(LOST)
+
+
+def _rules(table: pa.Table) -> pa.Array:
+    if "breaches" in table.column_names:
+        return _critical(_one_array(table["breaches"]))
+    if "rule" in table.column_names:
+        names = pc.list_element(pc.split_pattern(_texts(table, "rule"), ":", max_splits=1), 0)
+    else:
+        names = _texts(table, "set" if "set" in table.column_names else "kind")
+    return pa.ListArray.from_arrays(pa.array(np.arange(len(names) + 1), pa.int32()), _one_array(names))
+
+
+def _critical(breaches: pa.ListArray) -> pa.ListArray:
+    """The names of the critical rules in lists of breaches."""
+    parts, owners = pc.list_flatten(breaches), pc.list_parent_indices(breaches)
+    is_critical = pc.equal(pc.struct_field(parts, "severity"), "critical")
+    names = pc.struct_field(parts, "rule").filter(is_critical).cast(TEXT)
+    counts = np.bincount(owners.filter(is_critical).to_numpy(zero_copy_only=False), minlength=len(breaches))
+    return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32()), names)
+
+
+def _places(table: pa.Table) -> pa.Array:
+    """What stands for the id of a row that never became a document: ``SOURCE:LINE``."""
+    return pc.binary_join_element_wise(_texts(table, "source"), _texts(table, "line"), pa.scalar(":", TEXT))
+
+
+def _sources(table: pa.Table, documents: Path | None) -> pa.Array:
+    """The source of each row's document."""
+    if documents is None:
+        return pa.repeat(pa.scalar("", TEXT), table.num_rows)
+    known = pq.read_table(documents, columns=["document_id", "source"]).combine_chunks()
+    at = pc.index_in(_texts(table, "document_id"), value_set=_texts(known, "document_id"))
+    return _texts(known, "source").take(at)
+
+
+def _texts(table: pa.Table, name: str) -> pa.Array:
+    if name not in table.column_names:
+        return pa.repeat(pa.scalar("", TEXT), table.num_rows)
+    return pc.fill_null(_one_array(table[name]).cast(TEXT), "")
+
+
+def _origins(table: pa.Table) -> pa.Array:
+    """In brackets, for rows that no prompt wrote: ``(collected)``, ``(held out)``."""
+    origins = _named(_texts(table, "origin"), COLLECTED)
+    return pc.binary_join_element_wise(pa.scalar("(", TEXT), origins, pa.scalar(")", TEXT), pa.scalar("", TEXT))
+
+
+def _named(names: pa.Array, otherwise: pa.Array | pa.Scalar) -> pa.Array:
+    names = pc.fill_null(names, "")
+    return pc.if_else(pc.equal(names, ""), otherwise, names)
+
+
+def _one_array(values: pa.ChunkedArray | pa.Array) -> pa.Array:
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values

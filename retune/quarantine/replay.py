@@ -1,0 +1,185 @@
+"""The rows of a run validated again by the contracts as they are now, without asking the teacher for anything."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from flows.recipe.read import read_recipe
+from flows.report.artifact_files import evidence_of
+from retune.quarantine.lost_rows import CONTAMINATED, DUPLICATES, FILES, QUARANTINED, read_lost_rows
+from retune.quarantine.run_files import RunFiles
+from tasks.core.artifacts import ArtifactRef
+from tasks.core.errors import ContractViolation, RecipeError
+from tasks.core.home import Home
+from tasks.core.lock import alone
+from tasks.core.progress import say
+from tasks.core.stage import run_stage
+
+DOCUMENTS, ROWS = "check_documents", "validate"
+"""The stages that hold documents and rows against contracts one by one."""
+PLACES = {
+    "training set": ("training_set.parquet", "example_id"),
+    **{name: (FILES[name], "row_id") for name in (DUPLICATES, CONTAMINATED)},
+}
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """How a stage's quarantine has changed.
+
+    Attributes:
+        recovered: rows that were in it and are not any more, by the first rule that had brought them there.
+        quarantined: rows that are in it and were not, by the first rule that brings them there.
+        went_to: where the recovered ones are now: the training set, duplicates, contaminated.
+    """
+
+    recovered: Mapping[str, int]
+    quarantined: Mapping[str, int]
+    went_to: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What became of a run's documents and rows.
+
+    Attributes:
+        run_id: the run.
+        recipe: whose contracts counted: its name or file.
+        documents: the quarantine of documents.
+        rows: that of rows; None where the run was stopped before it had any.
+        training_set: rows that may train now; None where there were no rows to validate.
+        before: rows of the run's own training set; None where a stage stopped the run before there was one.
+        was_there: whether this very result was there already.
+        asks_again: whether the next run asks the teacher again before it validates: the documents are others now, or
+            a limit had cut generation short.
+        path: the artifact of the last stage that was replayed.
+    """
+
+    run_id: str
+    recipe: str
+    documents: Recovered
+    rows: Recovered | None
+    training_set: int | None
+    before: int | None
+    was_there: bool
+    asks_again: bool
+    path: str
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-like."""
+        return asdict(self)
+
+
+def replay(files: RunFiles, home: Home, recipe_name: str | None = None) -> Replay:
+    """Validate a run's documents and generated rows again.
+
+    Args:
+        files: the run's; it may have been stopped by a stage that is replayed.
+        home: where the artifacts go, under the keys by which the next run looks for them.
+        recipe_name: whose contracts count; None: the run's own recipe, as its file is now.
+
+    Raises:
+        RecipeError: the artifacts that the run collected or generated are gone, or the recipe is.
+        ContractViolation: the rows still break a contract as a whole, or too little is left.
+        BusyError: a run is under way.
+    """
+    named = recipe_name or files.record.started_as or files.record.recipe
+    recipe = read_recipe(named)
+    run_id = f"{files.record.run_id}-replay"
+    with alone(home), _told_where(home, run_id):
+        collected = _artifact(files, "collect")
+        say("check_documents")
+        documents = run_stage(recipe.documents_job(collected), home, run_id)
+        done, generated = documents, None
+        has_rows = recipe.generate is None or "generate" in files.record.stages
+        if has_rows:
+            generated = _artifact(files, "generate") if recipe.generate else None
+            say("validate")
+            done = run_stage(recipe.validate_job(collected, documents.ref, generated), home, run_id, _say)
+    now = RunFiles(files.record, {DOCUMENTS: documents.ref.folder, **({ROWS: done.ref.folder} if has_rows else {})})
+    own = files.artifact(ROWS)
+    return Replay(
+        run_id=files.record.run_id,
+        recipe=named,
+        documents=_compare(files, now, DOCUMENTS),
+        rows=_compare(files, now, ROWS) if has_rows else None,
+        training_set=done.ref.rows if has_rows else None,
+        before=own.rows if own else None,
+        was_there=documents.cached and done.cached,
+        asks_again=generated is not None and _asks_again(files, documents.ref, generated),
+        path=done.ref.path,
+    )
+
+
+@contextlib.contextmanager
+def _told_where(home: Home, run_id: str) -> Iterator[None]:
+    """Say where the evidence of a stage that still stops lies: no report will."""
+    try:
+        yield
+    except ContractViolation:
+        for stage, folder in evidence_of(home, run_id).items():
+            say(f"what {stage} found: {folder}")
+        raise
+
+
+def _artifact(files: RunFiles, stage: str) -> ArtifactRef:
+    found = files.artifact(stage)
+    if found is None:
+        raise RecipeError(
+            f"The artifact of the {stage} stage of run {files.record.run_id} is gone: nothing can be validated again",
+            where=str(files.record.stages.get(stage, {}).get("path", files.record.folder)),
+            remedy="retune run makes it again; answers that the teacher gave are reused",
+        )
+    return found
+
+
+def _asks_again(files: RunFiles, documents: ArtifactRef, generated: ArtifactRef) -> bool:
+    recorded = files.artifact(DOCUMENTS)
+    is_partial = bool(generated.manifest()["summary"].get("partial"))
+    return is_partial or recorded is None or recorded.digest != documents.digest
+
+
+def _compare(files: RunFiles, now: RunFiles, stage: str) -> Recovered:
+    before, after = (_quarantined(one, stage) for one in (files, now))
+    recovered = _only_in(before, after)
+    went_to = {
+        place: _count_of(now.folders[stage] / name, column, recovered["row_id"])
+        for place, (name, column) in PLACES.items()
+        if (now.folders[stage] / name).is_file()
+    }
+    return Recovered(_by_rule(recovered), _by_rule(_only_in(after, before)), went_to)
+
+
+def _quarantined(files: RunFiles, stage: str) -> pa.Table:
+    """The rows that a stage quarantined; none where it was not reached or nothing of it is left."""
+    one = RunFiles(files.record, {name: folder for name, folder in files.folders.items() if name == stage})
+    lost = read_lost_rows(one)
+    return lost.filter(pc.equal(lost["outcome"], QUARANTINED))
+
+
+def _only_in(these: pa.Table, others: pa.Table) -> pa.Table:
+    return these.filter(pc.invert(pc.is_in(these["row_id"], value_set=others["row_id"])))
+
+
+def _by_rule(rows: pa.Table) -> dict[str, int]:
+    """Rows by the first rule that each broke, most first."""
+    rules = pc.list_element(rows["rules"], 0)
+    counts = ((one["values"], one["counts"]) for one in pc.value_counts(rules).to_pylist())
+    return dict(sorted(counts, key=lambda item: (-item[1], item[0])))
+
+
+def _count_of(table: Path, column: str, ids: pa.ChunkedArray) -> int:
+    found = pq.read_table(table, columns=[column])[column].cast(pa.large_string())
+    return int(pc.sum(pc.is_in(found, value_set=ids)).as_py() or 0)
+
+
+def _say(_: float, note: str) -> None:
+    say(f"  {note}")

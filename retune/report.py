@@ -1,0 +1,139 @@
+"""The morning report in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from flows.report.artifact_files import evaluation_in, pages_in, picture_in
+from flows.report.drift_table import HEAD, drift_table
+from flows.report.page import PAGE, curve_rows, evaluation_rows, labels_line
+from flows.report.record import COUNTS, RunRecord, rows_table
+from flows.report.stage_lines import percent, stage_lines
+from flows.report.waterfall_tables import NAMES, waterfall_by_prompt
+from tasks.validate.waterfall.yields import STEPS
+
+out = Console(highlight=False)
+HEADS = {
+    "rows_in": "rows in",
+    "accepted": "accepted",
+    "quarantined": "quaran-\ntined",
+    "duplicates": "dupli-\ncates",
+    "contaminated": "contami-\nnated",
+    "uncontaminated": "uncon-\ntaminated",
+}
+"""Broken so that the table fits into 80 columns."""
+
+
+def print_report(record: RunRecord) -> None:
+    """Rows per stage, what became of each prompt's rows, base against tuned, the decision, and where things lie."""
+    recipe = escape(record.recipe)
+    out.print(f"\n{recipe}: [bold]{record.status}[/] in {record.seconds:.0f} s (run {record.run_id})", soft_wrap=True)
+    if record.stages:
+        out.print(_rows(record))
+    for line in stage_lines(record.stages):
+        _say(line)
+    _print_drift(record)
+    _print_yield(record)
+    if record.evaluation:
+        out.print(_evaluation(record))
+        found = record.evaluation
+        if found.get("curve"):
+            out.print(_curve(found))
+            _say(found["curve_gain"]["sentence"])
+        for line in labels_line(found):
+            _say(line)
+        _say(f"on {found['n']} held-out documents; decision: {found['decision']}")
+    _say(record.error or record.reason)
+    if record.changes and record.changes not in record.reason:
+        _say(record.changes)
+    if record.champion:
+        place = record.champion
+        _say(f"champion: {place['name']} version {place['version']}, in {place['path']}")
+    _print_places(record)
+
+
+def _rows(record: RunRecord) -> Table:
+    table = _table("stage", *map(HEADS.__getitem__, COUNTS), "seconds")
+    for row in rows_table(record):
+        counts = (str(row[count]) for count in COUNTS)
+        table.add_row(row["stage"], *counts, "cached" if row["cached"] else f"{row['seconds']:.1f}")
+    return table
+
+
+def _table(*heads: str) -> Table:
+    """A table that loses no text where it is wider than the terminal."""
+    table = Table()
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    return table
+
+
+def _print_drift(record: RunRecord) -> None:
+    rows = drift_table(record)
+    if rows:
+        table = _table(*HEAD[:-1])
+        for *shown, _ in rows:
+            table.add_row(*map(Text, shown))
+        out.print(table)
+
+
+def _print_yield(record: RunRecord) -> None:
+    """The waterfall by prompt, without the steps that took nothing; by source and whole it is in the page."""
+    found = waterfall_by_prompt(record)
+    if found is None or not found.groups:
+        return
+    groups = [*found.groups, *([found.total] if len(found.groups) > 1 else [])]
+    steps = [step for step in STEPS if step in (STEPS[0], STEPS[-1], *found.total.lost)]
+    table = _table("prompt", *(HEADS.get(step, NAMES[step]) for step in steps))
+    for group in groups:
+        table.add_row(Text(group.prompt), *(str(group.counts[step]) for step in steps))
+    out.print(table)
+
+
+def _evaluation(record: RunRecord) -> Table:
+    found = record.evaluation or {}
+    table = Table("model", str(found["metric"]), f"{100 * found['confidence']:g}% interval")
+    for reading in evaluation_rows(found):
+        table.add_row(*reading)
+    difference = (percent(found[name]) for name in ("difference", "ci_low", "ci_high"))
+    table.add_row("tuned less base", next(difference), " to ".join(difference), style="bold")
+    return table
+
+
+def _curve(found: Mapping[str, Any]) -> Table:
+    table = Table("fraction", "training rows", str(found["metric"]), f"{100 * found['confidence']:g}% interval")
+    for row in curve_rows(found):
+        table.add_row(*row)
+    return table
+
+
+def _print_places(record: RunRecord) -> None:
+    """Where the page, the waterfall's picture and the contracts' Data Docs lie, those of a run that was stopped too."""
+    for stage, folder in record.evidence.items():
+        _say(f"what the stage {stage} found before it stopped the run: {folder}")
+    folders = {stage: done["path"] for stage, done in record.stages.items()} | dict(record.evidence)
+    for stage, folder in folders.items():
+        for contract, page in pages_in(Path(folder)).items():
+            _say(f"data docs, {stage}, {contract}: {page}")
+        if picture := picture_in(Path(folder)):
+            _say(f"waterfall: {picture}")
+        if evaluation := evaluation_in(Path(folder)):
+            _say(f"evaluation: {evaluation}")
+    if curve := record.stages.get("evaluate", {}).get("curve"):
+        _say(f"learning curve: {curve}")
+    if record.evidence or any(row[count] for row in rows_table(record) for count in COUNTS[2:]):
+        _say(f"rows that were set aside: retune quarantine list --run {record.run_id}")
+    whole = Path(record.folder) / PAGE
+    if whole.is_file():
+        _say(f"page: {whole}")
+
+
+def _say(text: str) -> None:
+    out.print(text, soft_wrap=True, markup=False)

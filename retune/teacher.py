@@ -1,0 +1,223 @@
+"""``retune serve-teacher``: a recipe's teacher, kept until Ctrl-C, so that trying a template takes seconds.
+
+What it serves stands in ``RETUNE_HOME/teacher.json``, which only its owner can read, for it holds the server's key.
+Whoever holds ``teacher.lock`` is the one that serves; the lock goes with its process, whatever kills it, so a file
+without a lock is left over. A nightly run never asks this server: it starts its own, with the recipe's settings of
+that night, and shares nothing but the stored answers, whose ids name the engine that gave them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import httpx
+from filelock import FileLock, Timeout
+
+from flows.recipe.recipe import Recipe
+from tasks.core.artifacts import ArtifactRef
+from tasks.core.config import ModelSource
+from tasks.core.errors import BusyError, RecipeError, ServerError
+from tasks.core.files import digest_of
+from tasks.core.home import Home
+from tasks.core.models import check_model
+from tasks.core.processes import last_lines
+from tasks.core.progress import say
+from tasks.core.vllm.server import BASE_NAME, serving
+from tasks.generate.endpoints import ADAPTER_NAME
+from tasks.generate.generate import GenerateJob
+from tasks.generate.request_plan import Teacher
+
+POLL_SECONDS = 1.0
+ANSWER_SECONDS = 5.0
+"""How long a server that lives may take to name its models, busy or not."""
+LOCK_SECONDS = 2.0
+"""Longer than another command holds the lock to remove a file that was left over."""
+
+
+@dataclass(frozen=True)
+class StandingTeacher:
+    """A teacher that is being served.
+
+    Attributes:
+        url: base URL, without ``/v1``.
+        api_key: what it wants as bearer token.
+        pid: the process of ``retune serve-teacher``.
+        model: the teacher as the recipe names it.
+        model_digest: its revision.
+        fingerprint: of its files, see :func:`fingerprint`.
+        engine: name and version of the server software, and the settings that shape its answers.
+        served_name: what the server calls the model.
+        log: the server's log.
+    """
+
+    url: str
+    api_key: str
+    pid: int
+    model: str
+    model_digest: str
+    fingerprint: str
+    engine: str
+    served_name: str
+    log: str
+
+    @property
+    def teacher(self) -> Teacher:
+        """It as a plan knows it: what it answers is known by the engine that it was started with."""
+        return Teacher(self.model, self.model_digest, self.engine)
+
+    def answers(self) -> bool:
+        """Whether a server at its place knows its key and serves its model."""
+        try:
+            answer = httpx.get(
+                f"{self.url}/v1/models",
+                headers={"Authorization": f"Bearer {self.api_key}"},
+                timeout=ANSWER_SECONDS,
+                trust_env=False,
+            )
+            return any(model["id"] == self.served_name for model in answer.json()["data"])
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):
+            return False
+
+
+def served_model(recipe: Recipe) -> ModelSource:
+    """The model that a recipe's teacher is, where it names no endpoints.
+
+    Raises:
+        RecipeError: the recipe generates nothing.
+    """
+    return _job(recipe).served
+
+
+def recipe_teacher(recipe: Recipe) -> Teacher:
+    """Who answers in a recipe; a local model's files are read for its digest.
+
+    Raises:
+        RecipeError: the recipe generates nothing.
+    """
+    return _job(recipe).teacher
+
+
+def _job(recipe: Recipe) -> GenerateJob:
+    if recipe.generate is None:
+        raise RecipeError(
+            f"The recipe {recipe.name} generates nothing, so it has no teacher",
+            where="generate",
+            remedy="name another with --recipe",
+        )
+    return recipe.generate_job(ArtifactRef("collect", "", "", "", 0))  # documents do not decide who answers
+
+
+def fingerprint(recipe: Recipe) -> str:
+    """Of the teacher's files: names, sizes and times of their last change, known without reading gigabytes."""
+    served = served_model(recipe)
+    assert recipe.generate is not None
+    folders = [Path(folder) for folder in (served.path if served.is_local else None, recipe.generate.adapter) if folder]
+    files = [(str(file), file.stat()) for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()]
+    return digest_of([served.path, served.revision, [(name, at.st_size, at.st_mtime_ns) for name, at in files]])
+
+
+def serve_teacher(recipe: Recipe, home: Home) -> None:
+    """Serve a recipe's teacher until interrupted.
+
+    Raises:
+        RecipeError: the recipe generates nothing, or asks remote endpoints.
+        BusyError: a teacher is being served already in this RETUNE_HOME.
+        ServerError: vLLM died.
+        ModelError, MachineError, ServerStartError: it could not be started.
+    """
+    served, config = served_model(recipe), recipe.generate
+    assert config is not None
+    if config.endpoints:
+        raise RecipeError(
+            f"The recipe {recipe.name} asks remote endpoints: there is no teacher to start",
+            where="generate.endpoints",
+            remedy="preview and diff ask them directly",
+        )
+    check_model(served)
+    teacher, files = recipe_teacher(recipe), fingerprint(recipe)
+    adapters = {ADAPTER_NAME: Path(config.adapter)} if config.adapter else None
+    log = home.logs / "serve-teacher.log"
+    with _sole(home, LOCK_SECONDS), serving(served, config.server, log=log, adapters=adapters) as server:
+        name = ADAPTER_NAME if adapters else BASE_NAME
+        standing = StandingTeacher(
+            url=server.url,
+            api_key=server.api_key,
+            pid=os.getpid(),
+            model=teacher.name,
+            model_digest=teacher.digest,
+            fingerprint=files,
+            engine=teacher.engine,
+            served_name=name,
+            log=str(log),
+        )
+        with announced(home, standing):
+            say(f"serving {teacher.name} of the recipe {recipe.name} on {server.url}; Ctrl-C ends it")
+            say("from another shell: retune prompts preview NAME --run, retune prompts diff NAME")
+            with contextlib.suppress(KeyboardInterrupt):
+                while server.process.poll() is None:
+                    time.sleep(POLL_SECONDS)
+                raise ServerError(
+                    f"vLLM died; its last lines:\n{last_lines(log)}", where=str(log), remedy="start it again"
+                )
+    say("ended")
+
+
+def state_file(home: Home) -> Path:
+    """Where the teacher that is being served is described."""
+    return home.root / "teacher.json"
+
+
+def standing_teacher(home: Home) -> StandingTeacher | None:
+    """The teacher that ``retune serve-teacher`` keeps, if it answers; a file that a killed one left is removed."""
+    try:
+        written = state_file(home).read_bytes()
+    except OSError:  # there is none, or it is another user's
+        return None
+    with contextlib.suppress(ValueError, TypeError):
+        found = StandingTeacher(**json.loads(written))
+        if found.answers():
+            return found
+    with contextlib.suppress(BusyError), _sole(home, 0):
+        state_file(home).unlink(missing_ok=True)
+    return None
+
+
+@contextlib.contextmanager
+def announced(home: Home, teacher: StandingTeacher) -> Iterator[None]:
+    """Describe the teacher in its file, for its owner's eyes alone, for as long as the block runs."""
+    path = state_file(home)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".teacher-", encoding="utf-8", delete=False) as file:
+        json.dump(asdict(teacher), file, indent=2)  # the temporary file was made with mode 0600
+        file.flush()
+        os.fsync(file.fileno())
+    Path(file.name).replace(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _sole(home: Home, seconds: float) -> Iterator[None]:
+    """Hold the lock of the one that serves; give up after so many seconds."""
+    home.root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(home.root / "teacher.lock")
+    try:
+        lock.acquire(timeout=seconds)
+    except Timeout as error:
+        raise BusyError(
+            "A teacher is being served already, or is just starting",
+            where=str(state_file(home)),
+            remedy="use that one; or end it with Ctrl-C where it runs, then start this one",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()

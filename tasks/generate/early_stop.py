@@ -1,0 +1,62 @@
+"""The early stop of a generation that goes wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from tasks.core.answer_store import Answer
+from tasks.core.errors import GenerationError
+
+LEAST_ANSWERS = 50
+COMMONEST = 5
+SHOWN = 2
+SHOWN_CHARACTERS = 300
+
+
+class Failures:
+    """Counts rows' first answers and the rules they break, over all of a stage; reused ones count as fresh ones do.
+
+    Attributes:
+        answers: answers counted.
+        broken: those that broke a rule.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self.answers = self.broken = 0
+        self._reasons: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+        self._raw: list[str] = []
+
+    def count(self, answer: Answer, rule: str | None) -> None:
+        """Count an answer and the rule that it breaks, or None."""
+        self.answers += 1
+        if rule is None:
+            return
+        self.broken += 1
+        reason, _, example = rule.partition(":")
+        self._reasons[reason] += 1
+        self._examples.setdefault(reason, example.strip())
+        if answer.text and len(self._raw) < SHOWN:
+            self._raw.append(answer.text)
+
+    def check(self) -> None:
+        """Raise if too large a share broke a rule, of as many answers as can tell.
+
+        Raises:
+            GenerationError: with the commonest reasons and two raw answers.
+        """
+        if self.answers < LEAST_ANSWERS or self.broken <= self._limit * self.answers:
+            return
+        reasons = "\n".join(
+            f"    {count} x {reason}"
+            + (f" ({self._examples[reason][:SHOWN_CHARACTERS]})" * bool(self._examples[reason]))
+            for reason, count in self._reasons.most_common(COMMONEST)
+        )
+        raw = "\n".join(f"    {text[:SHOWN_CHARACTERS]!r}" for text in self._raw) or "    (there was no text at all)"
+        raise GenerationError(
+            f"{self.broken} of the first {self.answers} answers cannot be used; the limit is {self._limit:.0%}."
+            f"\n  commonest reasons, each with its first case:\n{reasons}\n  raw answers:\n{raw}",
+            where="generate.failure_limit",
+            remedy="look at prompt and teacher with `retune prompts preview NAME --run`",
+        )

@@ -1,0 +1,120 @@
+"""Which rows say nearly the same as an evaluation text: exact, for a few texts against very many rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tasks.validate.contamination.word_runs import Pairs, by_whole_rows, together
+from tasks.validate.similarity import (
+    MOST_TEXTS,
+    Hashes,
+    Positions,
+    Texts,
+    as_array,
+    begins_of,
+    distinct_shingles,
+    each_once,
+    normalise_texts,
+    portions,
+    position_in,
+    similarities,
+    spread,
+    starts,
+)
+
+ROUNDING = 1e-9
+
+
+class WholeTexts:
+    """Evaluation texts, by the shingles that fewest of them have.
+
+    Of two sets whose Jaccard similarity reaches a threshold, any one's ``n - ceil(threshold * n) + 1`` shingles hold
+    one that both have (Chaudhuri, Ganti and Kaushik 2006): only those are looked up. What is found is compared unless
+    the two sets' sizes (Arasu, Ganti and Kaushik 2006), or how many of the row's shingles any text has, rule it out.
+
+    Args:
+        texts: empty ones are found nowhere.
+        size: characters in a shingle.
+        threshold: Jaccard similarity from which a row says the same.
+    """
+
+    def __init__(self, texts: Texts, size: int, threshold: float) -> None:
+        self._texts, self._size, self._threshold = normalise_texts(texts), size, threshold
+        of_text, hashes = _distinct(self._texts, size)
+        self._known = each_once(hashes)
+        shingles = np.searchsorted(self._known, hashes)
+        order = np.lexsort((shingles, np.bincount(shingles)[shingles], of_text))
+        of_text, shingles = of_text[order], shingles[order]
+        self._sizes = np.bincount(of_text, minlength=len(self._texts))
+        rank = np.arange(len(of_text)) - np.repeat(starts(self._sizes), self._sizes)
+        looked_up = self._sizes - np.ceil(threshold * self._sizes - ROUNDING).astype(np.int64) + 1
+        self._others = self._sizes - looked_up
+        is_empty = pc.equal(self._texts, "").to_numpy(zero_copy_only=False)
+        kept = np.flatnonzero((rank < looked_up[of_text]) & ~is_empty[of_text])
+        kept = kept[np.argsort(shingles[kept], kind="stable")]
+        self._of_text = of_text[kept]
+        self._first = np.searchsorted(shingles[kept], np.arange(len(self._known) + 1))
+
+    def said_by(self, rows: Texts) -> Pairs:
+        """The pairs of a row and a text that reach the threshold, with their similarity as the share."""
+        arrow, start = as_array(rows), 0
+        found: list[Pairs] = []
+        for part in portions(arrow, MOST_TEXTS):
+            found += self._in_batch(part, start)
+            start += len(part)
+        return together(found)
+
+    def _in_batch(self, rows: pa.LargeStringArray, start: int) -> Iterator[Pairs]:
+        rows = normalise_texts(rows)
+        of_row, hashes = distinct_shingles(rows, self._size)
+        sizes = np.bincount(of_row, minlength=len(rows))
+        found = position_in(self._known, hashes)
+        of_row, found = of_row[found >= 0], found[found >= 0]
+        known = np.bincount(of_row, minlength=len(rows))
+        counts = self._first[found + 1] - self._first[found]
+        both = pa.concat_arrays([rows, self._texts])
+        for begin, end in by_whole_rows(of_row, counts):
+            one, texts = self._candidates(of_row[begin:end], found[begin:end], counts[begin:end], sizes, known)
+            shares = similarities(both, one, texts + len(rows), self._size)
+            enough = shares >= self._threshold - ROUNDING
+            yield Pairs(one[enough] + start, texts[enough], shares[enough])
+
+    def _candidates(
+        self, of_row: Positions, found: Positions, counts: Positions, sizes: Positions, known: Positions
+    ) -> tuple[Positions, Positions]:
+        """The pairs of a row and a text that may reach the threshold.
+
+        Args:
+            of_row, found, counts: a row, a shingle of it that any text has, and how many texts are looked up by it.
+            sizes, known: of each row, how many shingles it has, and how many of them any text has.
+        """
+        of_row, texts = np.repeat(of_row, counts), self._of_text[spread(counts, self._first[found])]
+        may_be = self._is_enough(np.minimum(known[of_row], self._sizes[texts]), sizes[of_row], texts)
+        keys = np.sort((of_row[may_be] << 32) | texts[may_be])
+        first = np.flatnonzero(begins_of(keys))
+        shared = np.diff(np.append(first, len(keys)))
+        of_row, texts = keys[first] >> 32, keys[first] & 0xFFFFFFFF
+        # Those of the text that are not looked up may all be among them.
+        may_be = self._is_enough(shared + self._others[texts], sizes[of_row], texts)
+        return of_row[may_be], texts[may_be]
+
+    def _is_enough(self, shared: Positions, sizes: Positions, texts: Positions) -> NDArray[np.bool_]:
+        """Whether rows of these sizes that share so many shingles with these texts reach the threshold."""
+        needed = self._threshold / (1 + self._threshold) * (sizes + self._sizes[texts])
+        return shared >= needed - ROUNDING
+
+
+def _distinct(texts: pa.LargeStringArray, size: int) -> tuple[Positions, Hashes]:
+    """The distinct shingles of every text: the text's position, and the shingle's hash."""
+    of_text, hashes, start = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)], 0
+    for part in portions(texts, MOST_TEXTS):
+        number, found = distinct_shingles(part, size)
+        of_text.append(number + start)
+        hashes.append(found)
+        start += len(part)
+    return np.concatenate(of_text), np.concatenate(hashes)

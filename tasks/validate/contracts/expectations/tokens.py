@@ -1,0 +1,154 @@
+"""Checks by the model's own tokenizer: how many tokens a text has, and whether it spells control tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from tasks.core.control_tokens import TOKENIZER, WELL_KNOWN, TokenGuard
+from tasks.core.errors import ModelError
+from tasks.validate.contracts.expectations.own import Arguments, Mask, RowCheck
+from tasks.validate.contracts.expectations.texts import is_missing, is_text, search, text_batches
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+AT_ONCE = 2_000
+"""Texts encoded at a time: their encodings are large."""
+SHOWN = 8
+"""Tokens that Data Docs name."""
+
+
+class TokenCounts(Arguments):
+    """Bounds on the number of tokens; special tokens that a chat template adds are not counted."""
+
+    from_recipe: ClassVar[Mapping[str, str]] = {"tokenizer": "model"}
+    tokenizer: str = Field(description="a folder with tokenizer.json, or a model of the hub: name or name@revision")
+    min_value: Annotated[int, Field(ge=0)] | None = None
+    max_value: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _bounds_bound(self) -> TokenCounts:
+        if self.min_value is None and self.max_value is None:
+            raise ValueError("give min_value, max_value or both")
+        if self.min_value is not None and self.max_value is not None and self.min_value > self.max_value:
+            raise ValueError(f"min_value {self.min_value} is more than max_value {self.max_value}")
+        return self
+
+
+def has_wrong_token_count(values: pd.Series[Any], arguments: TokenCounts) -> Mask:
+    """Texts with fewer or more tokens than the bounds allow, and values that are no texts.
+
+    Raises:
+        ModelError: the tokenizer is missing or cannot be read.
+    """
+    counts = count_tokens(values, load_tokenizer(arguments.tokenizer))
+    low = arguments.min_value if arguments.min_value is not None else 0
+    high = arguments.max_value if arguments.max_value is not None else np.iinfo(np.int64).max
+    return ((counts < low) | (counts > high) | ~is_text(values)) & ~is_missing(values)
+
+
+def count_tokens(values: pd.Series[Any], tokenizer: Tokenizer) -> NDArray[np.int64]:
+    """The number of tokens of every text, 0 where there is none."""
+    counts = [np.zeros(0, np.int64)]
+    for texts in text_batches(values):
+        for start in range(0, len(texts), AT_ONCE):
+            batch = tokenizer.encode_batch_fast(texts.slice(start, AT_ONCE).to_pylist(), add_special_tokens=False)
+            counts.append(np.fromiter((len(encoding) for encoding in batch), np.int64, len(batch)))
+    return np.concatenate(counts)
+
+
+@lru_cache(maxsize=4)
+def load_tokenizer(model: str) -> Tokenizer:
+    """The fast tokenizer of a model folder or of a model of the hub, without its truncation and padding.
+
+    Raises:
+        ModelError: it has no ``tokenizer.json``, or that file is broken.
+    """
+    from tokenizers import Tokenizer
+
+    file = _tokenizer_file(model)
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises plain Exception
+        raise ModelError(
+            f"The tokenizer cannot be read: {error}", where=str(file), remedy="copy the model's tokenizer.json anew"
+        ) from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _tokenizer_file(model: str) -> Path:
+    folder = Path(model)
+    if folder.is_dir():
+        if (folder / TOKENIZER).is_file():
+            return folder / TOKENIZER
+        raise ModelError(f"The model has no {TOKENIZER}", where=model, remedy="name a folder that has one")
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    name, _, revision = model.partition("@")
+    try:
+        return Path(hf_hub_download(name, TOKENIZER, revision=revision or None))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(
+            f"The tokenizer cannot be loaded: {error}", where=model, remedy=f"name a folder with {TOKENIZER}"
+        ) from error
+
+
+class ControlTokens(Arguments):
+    """The tokens that only a chat template may write."""
+
+    from_recipe: ClassVar[Mapping[str, str]] = {"tokens": "control_tokens"}
+    tokens: Sequence[Annotated[str, Field(min_length=1)]] = Field(WELL_KNOWN, min_length=1)
+
+
+def holds_control_token(values: pd.Series[Any], arguments: ControlTokens) -> Mask:
+    """Texts that spell a control token; one that a backslash breaks (``<\\|im_end|>``) is harmless."""
+    guard = TokenGuard(arguments.tokens)
+    # A search for what tokens begin with is linear and quick however many tokens there are; few texts are left.
+    beginnings = "|".join(sorted({re.escape(token[:2]) for token in guard.tokens}))
+    held = search(values, lambda texts: pc.match_substring_regex(texts, beginnings))
+    for position in np.flatnonzero(held):
+        held[position] = bool(guard.find(values.iloc[position]))
+    return held
+
+
+def _bounds(arguments: TokenCounts) -> str:
+    low, high = arguments.min_value, arguments.max_value
+    if low is None:
+        return f"at most {high}"
+    return f"at least {low}" if high is None else f"between {low} and {high}"
+
+
+def _some(tokens: Sequence[str]) -> str:
+    more = len(tokens) - SHOWN
+    return ", ".join([*tokens[:SHOWN], *([f"and {more} more"] if more > 0 else [])])
+
+
+CHECKS = (
+    RowCheck(
+        "expect_column_token_counts_to_be_between",
+        TokenCounts,
+        has_wrong_token_count,
+        lambda arguments: (
+            f"values must have {_bounds(arguments)} tokens, as the tokenizer of {arguments.tokenizer} counts"
+        ),
+    ),
+    RowCheck(
+        "expect_column_values_to_not_hold_control_tokens",
+        ControlTokens,
+        holds_control_token,
+        lambda arguments: f"values must not spell control tokens: {_some(arguments.tokens)}",
+    ),
+)

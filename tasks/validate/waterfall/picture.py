@@ -1,0 +1,139 @@
+"""The yield waterfall as a picture: all rows step by step, and below the share of each prompt's rows that went where.
+
+Matplotlib is imported when a picture is drawn, and draws without a screen (Agg).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.validate.waterfall.yields import KEPT, STEPS, Group, Waterfall
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
+
+MOST_GROUPS = 12
+NAME_CHARACTERS = 100
+WIDTH = 11.0
+TOTAL_HEIGHT, GROUP_HEIGHT, SPARE_HEIGHT = 4.0, 0.58, 1.3
+"""Inches: of the upper picture, of one bar of the lower one with its name, and of what stands around its bars."""
+MARGIN = 0.15
+"""Inches around each part."""
+REST_COLOUR = "#BBBBBB"
+COLOURS = {
+    KEPT: "#009E73",
+    "answered": "#000000",
+    "parsed": "#E69F00",
+    "judged_good": "#56B4E9",
+    "wanted": "#F0E442",
+    "valid": "#D55E00",
+    "uncontaminated": "#CC79A7",
+    "distinct": "#0072B2",
+}
+"""Okabe and Ito's palette, which the colour-blind can tell apart."""
+NAMES = {
+    KEPT: KEPT,
+    "answered": "not answered",
+    "parsed": "not parsed",
+    "judged_good": "judged bad",
+    "wanted": "surplus",
+    "valid": "not valid",
+    "uncontaminated": "contaminated",
+    "distinct": "duplicate",
+}
+CHARACTER_SHARE = 0.012
+"""How much of a bar's length a digit takes: a part too narrow for its number has none."""
+DARK_ON = {"parsed", "judged_good", "wanted", "uncontaminated"}
+"""Parts whose colour is light: their number is black."""
+
+
+def draw_waterfall(found: Waterfall, path: Path) -> None:
+    """Draw a PNG: the largest groups, at most MOST_GROUPS; one group alone needs no lower picture."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    largest = sorted(found.groups, key=lambda group: -group.asked)[:MOST_GROUPS]
+    shown = [group for group in found.groups if group in largest] if len(found.groups) > 1 else []
+    heights = [TOTAL_HEIGHT, *([GROUP_HEIGHT * len(shown) + SPARE_HEIGHT] if shown else [])]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context({"text.parse_math": False, "font.size": 10}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # names in scripts that the font lacks
+        figure = Figure(figsize=(WIDTH, sum(heights)))
+        FigureCanvasAgg(figure)
+        figure.set_layout_engine("constrained", w_pad=MARGIN, h_pad=MARGIN)
+        parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+        _draw_total(parts[0].subplots(), found.total)
+        if shown:
+            _draw_groups(parts[1], shown, len(found.groups) - len(shown))
+        figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def _draw_total(axes: Axes, total: Group) -> None:
+    """One column a step: what got through, and above it what the step took."""
+    counts = total.counts
+    before = total.asked
+    for number, step in enumerate(STEPS):
+        count = counts[step]
+        axes.bar(number, count, color=COLOURS[KEPT] if number == len(STEPS) - 1 else REST_COLOUR, width=0.7)
+        said = f"{count:,}"
+        if before > count:
+            axes.bar(number, before - count, bottom=count, color=COLOURS[step], width=0.7)
+            said += f"\n\u2212{before - count:,}"
+        axes.text(number, before, said, ha="center", va="bottom")
+        before = count
+    names = [step.replace("_", "\n") for step in STEPS]
+    axes.set_xticks(range(len(STEPS)), [*names[:-1], f"{names[-1]}\n= kept"])
+    axes.set_ylim(0, max(total.asked, 1) * 1.18)
+    axes.yaxis.set_major_formatter(lambda rows, _: f"{rows:,.0f}")
+    axes.set_ylabel("rows")
+    share = f" ({total.kept / total.asked:.1%})" if total.asked else ""
+    axes.set_title(f"{total.kept:,} of {total.asked:,} rows kept{share}", loc="left", fontweight="bold")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_groups(figure: SubFigure, groups: Sequence[Group], left_out: int) -> None:
+    """One bar a group: the shares of its rows that were kept and that each step took."""
+    axes = figure.subplots()
+    drawn: dict[str, Artist] = {}
+    for number, group in enumerate(groups):
+        left = 0.0
+        taken = {KEPT: group.kept} | {step: sum(rules.values()) for step, rules in group.lost.items()}
+        for part, count in taken.items():
+            share, said = count / group.asked, f"{count:,}"
+            if count:
+                drawn[part] = axes.barh(number, share, left=left, color=COLOURS[part], height=0.5)[0]
+            if share >= CHARACTER_SHARE * len(said):
+                ink = "black" if part in DARK_ON else "white"
+                axes.text(left + share / 2, number, said, ha="center", va="center_baseline", color=ink)
+            left += share
+        axes.text(0, number - 0.29, _name(group), ha="left", va="bottom")
+    axes.set_yticks([])
+    axes.set_ylim(len(groups) - 0.6, -0.75)
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    more = f"; the {len(groups)} largest of {len(groups) + left_out}" if left_out else ""
+    axes.set_title(f"by prompt and document source{more}", loc="left", fontweight="bold")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    parts = [part for part in COLOURS if part in drawn]
+    figure.legend(
+        [drawn[part] for part in parts],
+        [NAMES[part] for part in parts],
+        ncols=len(parts),
+        loc="outside lower center",
+        frameon=False,
+        columnspacing=1.2,
+        handlelength=1.2,
+    )
+
+
+def _name(group: Group) -> str:
+    """Prompt, source and what was kept in one line; of a long source the end."""
+    room = max(20, NAME_CHARACTERS - len(group.prompt))
+    source = group.source if len(group.source) <= room else "\u2026" + group.source[-room:]
+    return f"{group.prompt} \u00b7 {source}: {group.kept:,} of {group.asked:,}"

@@ -1,0 +1,103 @@
+"""The command as users start it: results on stdout, an error as one message on stderr, and an exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.core.home import PROJECT_ROOT, Home
+from tests.flows.conftest import WriteRecipe
+from tests.flows.whole_night import comparison, record_night, version
+
+
+def retune(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return subprocess.run(
+        [sys.executable, "-m", "retune", *arguments],
+        cwd=PROJECT_ROOT,
+        env={**inherited, "RETUNE_HOME": str(home), "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def test_an_error_is_one_message_with_place_and_remedy_and_no_traceback(tmp_path: Path) -> None:
+    done = retune(tmp_path, "run", "--recipe", "embeded")
+    assert done.returncode == 1 and done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert lines[0] == "error: There is no recipe 'embeded'"
+    assert lines[1].startswith("  where:  ") and lines[2].startswith("  remedy: did you mean 'embedded'?")
+    assert len(lines) == 3
+    assert not list(tmp_path.iterdir()), "a mistyped name is no run"
+
+
+def test_verbose_shows_the_traceback_too(tmp_path: Path) -> None:
+    done = retune(tmp_path, "--verbose", "run", "--recipe", "embeded")
+    assert done.returncode == 1
+    assert "Traceback (most recent call last)" in done.stderr
+    assert "error: There is no recipe 'embeded'" in done.stderr.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [(("rnu",), "rnu"), (("run", "--recpie", "x"), "--recpie"), (("up", "--port", "many"), "--port")],
+)
+def test_a_wrong_command_line_exits_with_2_and_names_what_is_wrong(
+    tmp_path: Path, arguments: tuple[str, ...], name: str
+) -> None:
+    done = retune(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and name in done.stderr and "retune --help" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_broken_recipe_stops_before_anything_is_started(tmp_path: Path, write_recipe: WriteRecipe) -> None:
+    path = write_recipe(lambda recipe: recipe["train"].update(learningrate=1))
+    done = retune(tmp_path / "fresh", "run", "--recipe", path)
+    assert done.returncode == 1
+    assert "Unknown key 'train.learningrate'" in done.stderr and f"{path}:" in done.stderr
+    assert [path.name for path in (tmp_path / "fresh").iterdir()] == ["runs"]
+    (run,) = (tmp_path / "fresh" / "runs").iterdir()
+    assert done.stderr.splitlines()[-1].startswith(f"run {run.name} failed")
+    assert done.stderr.rstrip().endswith(f"retune report --run {run.name}")
+    shown = retune(tmp_path / "fresh", "report").stdout
+    assert "failed in" in shown and shown.count("Unknown key 'train.learningrate'") == 1
+
+
+def test_the_report_is_one_json_object_or_a_page(tmp_path: Path) -> None:
+    home = tmp_path / "home [old]"
+    record = record_night(Home(home), comparison(), champion=version("2", "router"))
+    done = retune(home, "report", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["run_id"] == record.run_id and done.stdout.count("\n") == 1
+    done = retune(home, "report", "--run", record.run_id)
+    assert done.returncode == 0
+    assert "embedded: published" in done.stdout and "champion: router version 2, in /artifacts/2" in done.stdout
+    assert "tuned less base" in done.stdout and "80.0%" in done.stdout
+
+
+def test_brackets_in_names_and_paths_are_printed_as_they_are(tmp_path: Path) -> None:
+    record = record_night(Home(tmp_path), comparison(), champion=version("2", "router"))
+    record.recipe, record.champion = "my[b]recipe", {"name": "router", "version": "2", "path": "/data/[a]/2"}
+    record.finish()
+    done = retune(tmp_path, "report")
+    assert "my[b]recipe: published" in done.stdout and "in /data/[a]/2" in done.stdout
+
+
+def test_a_report_before_the_first_run_fails_clearly(tmp_path: Path) -> None:
+    done = retune(tmp_path / "home", "report", "--json")
+    assert done.returncode == 1 and done.stdout == "" and "There was no run yet" in done.stderr
+
+
+def test_help_names_every_command(tmp_path: Path) -> None:
+    done = retune(tmp_path, "--help")
+    assert done.returncode == 0
+    for command in ("run", "report", "doctor", "up", "rollback", "prompts", "serve-teacher"):
+        assert command in done.stdout
