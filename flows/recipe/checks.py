@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from tasks.core.home import Home
 from tasks.core.merging.trained import HEAD_IS_EMBEDDING
 from tasks.core.models import check_model, has_chat_template, model_family
 from tasks.core.prompts import Prompt
+from tasks.core.suggestions import did_you_mean
 from tasks.core.vllm.server import LORA_RANKS, vllm_python
 from tasks.generate.written_rows import LINEAGE
 from tasks.train.chat_templates import check_chat_template
@@ -86,11 +86,10 @@ def _check_task(recipe: Recipe) -> None:
     roles = {"input": recipe.task.input, "output": recipe.task.output, "context": recipe.task.context}
     for role, field in roles.items():
         if field is not None and (mapped or recipe.generate) and field not in fields:
-            near = difflib.get_close_matches(field, fields, 1)
             raise RecipeError(
                 f"task.{role} names the field {field!r}, which no document has",
                 where=recipe.name,
-                remedy=(f"did you mean {near[0]!r}? " if near else "")
+                remedy=did_you_mean(field, fields)
                 + f"map a column to it in collect.columns; fields are: {', '.join(fields) or 'none'}",
             )
 
@@ -160,11 +159,10 @@ def _check_mix(recipe: Recipe) -> None:
     for key, names in (("replay", mix.replay), ("source_weights", tuple(mix.source_weights))):
         for name in names:
             if name not in known and name.partition("/")[0] not in known and not is_known_later:
-                near = difflib.get_close_matches(name, sorted(known), 1)
                 raise RecipeError(
                     f"train.mix.{key} names {name!r}, and no source has that name",
                     where=recipe.name,
-                    remedy=(f"did you mean {near[0]!r}? " if near else "") + f"sources are: {', '.join(sorted(known))}",
+                    remedy=f"{did_you_mean(name, known)}sources are: {', '.join(sorted(known))}",
                 )
 
 
@@ -191,10 +189,8 @@ def _check_judge(judge: Prompt, row_fields: tuple[str, ...]) -> None:
 def _check_fields(prompt: Prompt, known: tuple[str, ...]) -> None:
     for field in prompt.head.document_fields:
         if field not in (*known, "document_id"):
-            near = difflib.get_close_matches(field, known, 1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
             raise PromptError(
                 f"The prompt reads {field!r}, which is no field of the recipe's rows",
                 where=str(prompt.path),
-                remedy=f"{hint}fields are: {', '.join(known)}",
+                remedy=f"{did_you_mean(field, known)}fields are: {', '.join(known)}",
             )

@@ -6,8 +6,6 @@ everything that a whole recipe needs takes seconds, which is too long for a chec
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +19,7 @@ from tasks.core.errors import RecipeError
 from tasks.core.findings import Finding
 from tasks.core.home import PROJECT_ROOT
 from tasks.core.prompts import SUFFIX
+from tasks.core.suggestions import did_you_mean
 from tasks.generate.config import GenerateConfig
 from tasks.validate.config import ValidateConfig
 
@@ -162,7 +161,7 @@ def read_project_recipe(name: str, project: Project) -> ProjectRecipe:
         return ProjectRecipe(path.resolve(), project, _with_forms(sections, path.resolve().parent))
     except FileNotFoundError as error:
         known = sorted(file.stem for file in project.recipes.glob("*.yaml"))
-        remedy = f"{nearest(name, known)}recipes are: {', '.join(known)}"
+        remedy = f"{did_you_mean(name, known)}recipes are: {', '.join(known)}"
         raise RecipeError(f"There is no recipe {name!r}", where=str(path), remedy=remedy) from error
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise RecipeError(
@@ -202,12 +201,6 @@ def contract_path(name: str, project: Project, folder: Path) -> Path:
     if name.endswith(CONTRACT_SUFFIX):
         return (folder / name).resolve()
     return project.contracts / f"{name}{CONTRACT_SUFFIX}"
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``did you mean 'x'? `` where a known name resembles this one, or nothing."""
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f"did you mean {near[0]!r}? " if near else ""
 
 
 def _problem(error: Exception) -> str:

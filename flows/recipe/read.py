@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -16,6 +15,7 @@ from tasks.collect.config import SOURCE_KINDS
 from tasks.core.config import Section
 from tasks.core.errors import RecipeError
 from tasks.core.home import PROJECT_ROOT
+from tasks.core.suggestions import did_you_mean
 from tasks.core.yaml_tree import doubled_keys
 
 RECIPES = PROJECT_ROOT / "deployments" / "recipes"
@@ -30,11 +30,10 @@ def recipe_path(name: str) -> Path:
     path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
     if not path.is_file():
         known = sorted(file.stem for file in RECIPES.glob("*.yaml"))
-        near = difflib.get_close_matches(name, known, 1)
         raise RecipeError(
             f"There is no recipe {name!r}",
             where=str(path),
-            remedy=(f"did you mean {near[0]!r}? " if near else "") + f"recipes are: {', '.join(known)}",
+            remedy=f"{did_you_mean(name, known)}recipes are: {', '.join(known)}",
         )
     return path.resolve()
 
@@ -83,8 +82,7 @@ def _readable(error: ValidationError, path: Path, node: Any) -> RecipeError:
     others = f" ({error.error_count() - 1} more problems follow)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         known = _known_keys(keys[:-1])
-        near = difflib.get_close_matches(str(keys[-1]), known, 1)
-        remedy = (f"did you mean {near[0]!r}? " if near else "") + f"keys here are: {', '.join(known)}"
+        remedy = f"{did_you_mean(str(keys[-1]), known)}keys here are: {', '.join(known)}"
         return RecipeError(f"Unknown key {name!r}{others}", where=f"{path}:{line}", remedy=remedy)
     message = first["msg"].removeprefix("Value error, ")
     return RecipeError(

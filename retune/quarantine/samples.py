@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from retune.quarantine.details import LostRow, read_details
 from retune.quarantine.lost_rows import FILES, read_lost_rows, shown_rule
 from retune.quarantine.run_files import RunFiles
 from tasks.core.errors import RecipeError
+from tasks.core.suggestions import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,8 @@ def _none(files: RunFiles, name: str, wanted: str, lost: pa.Table) -> RecipeErro
     """Nothing of what was asked for: what there is instead, among the rows that are left by then."""
     values = pc.list_flatten(lost["rules"].combine_chunks()) if name == "rule" else lost[name]
     there = sorted(pc.unique(values).to_pylist())
-    near = difflib.get_close_matches(wanted, there, 1)
     return RecipeError(
         f"Run {files.record.run_id} set no row aside with the {name} {wanted!r}",
         where=files.record.folder,
-        remedy=(f"did you mean {near[0]!r}? " if near else "") + f"there are: {', '.join(there)}",
+        remedy=f"{did_you_mean(wanted, there)}there are: {', '.join(there)}",
     )

@@ -5,7 +5,6 @@ Its format is told in LLaMA-Factory's data/README.md. Columns that an entry does
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 
 from tasks.collect.config import DatasetInfoSource, FileSource, Form, HubSource, Layout
 from tasks.core.errors import SourceError
+from tasks.core.suggestions import did_you_mean
 
 FORMS: tuple[Form, ...] = ("alpaca", "sharegpt", "openai")
 COLUMNS = {
@@ -78,11 +78,10 @@ def _entry(source: DatasetInfoSource) -> Mapping[str, Any]:
     entry = entries.get(source.dataset) if isinstance(entries, Mapping) else None
     if not isinstance(entry, Mapping):
         known = sorted(entries) if isinstance(entries, Mapping) else []
-        near = difflib.get_close_matches(source.dataset, known, 1)
         raise SourceError(
             f"The dataset_info.json describes no data set {source.dataset!r}",
             where=str(path),
-            remedy=(f"did you mean {near[0]!r}? " if near else "") + f"it describes: {', '.join(known) or 'none'}",
+            remedy=f"{did_you_mean(source.dataset, known)}it describes: {', '.join(known) or 'none'}",
         )
     return entry
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -27,6 +26,7 @@ from tasks.core.prompts.front_matter import (
     Sampling,
 )
 from tasks.core.prompts.schema_faults import schema_faults
+from tasks.core.suggestions import did_you_mean
 from tasks.core.yaml_tree import broken_texts, doubled_keys, odd_keys
 
 Place = tuple[int, int]
@@ -167,8 +167,7 @@ def _keys_there(place: Sequence[str | int]) -> str:
     """The keys that may stand where one is unknown, the nearest of them first."""
     section: type[Section] = SECTIONS.get(str(place[2] if place[0] == "variables" else place[0]), FrontMatter)
     known = [field.alias or name for name, field in section.model_fields.items()]
-    near = difflib.get_close_matches(str(place[-1]), known, 1)
-    return (f"did you mean {near[0]!r}? " if near else "") + f"keys here are: {', '.join(known)}"
+    return f"{did_you_mean(str(place[-1]), known)}keys here are: {', '.join(known)}"
 
 
 def _check_schema(head: FrontMatter, places: HeadPlaces, path: str) -> Iterator[Finding]:

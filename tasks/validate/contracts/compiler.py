@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tasks.core.findings import Finding
+from tasks.core.suggestions import did_you_mean
 from tasks.validate.contracts.arguments import faults_of_arguments
 from tasks.validate.contracts.backtracking import endless
 from tasks.validate.contracts.column_types import misfits
@@ -144,10 +144,10 @@ class _Compiler:
     def _unknown_column(self, column: str, at: Location) -> Finding | None:
         if column in self.stored:
             return None
-        near = difflib.get_close_matches(column, list(self.stored), n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
         what = f"The contract names the column {column!r}, which the rows do not have"
-        return self.file.finding("unknown-column", what, at, f"{hint}columns: {', '.join(self.stored)}")
+        return self.file.finding(
+            "unknown-column", what, at, f"{did_you_mean(column, self.stored)}columns: {', '.join(self.stored)}"
+        )
 
     def _property_rules(self, item: SchemaProperty, at: Location, sole_key: bool) -> Iterator[Placed | Finding]:
         column = {"column": item.name or ""}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from jsonschema.exceptions import ValidationError, best_match
 from jsonschema.validators import validator_for
 
 from tasks.core.findings import Finding
+from tasks.core.suggestions import did_you_mean
 from tasks.core.yaml_tree import broken_texts, doubled_keys, odd_keys
 
 if TYPE_CHECKING:
@@ -132,12 +132,10 @@ def _as_findings(path: Path, tree: yaml.Node, error: ValidationError) -> Iterato
         return
     for key in error.instance:
         if repr(key) in error.message:  # the keys that are too many are quoted there
-            near = difflib.get_close_matches(key, _known_keys(), 1)
-            remedy = f"did you mean {near[0]!r}? {SEE}" if near else SEE
-            if key in near:
-                remedy = f"it has its place elsewhere in a contract; {SEE}"
+            elsewhere = key in _known_keys()
+            hint = "the key belongs elsewhere in a contract; " if elsewhere else did_you_mean(key, _known_keys())
             what = f"Not an Open Data Contract (ODCS v3): {name} has no key {key!r}"
-            yield Finding("unknown-key", what, str(path), *_place(tree, [*at, key]), remedy)
+            yield Finding("unknown-key", what, str(path), *_place(tree, [*at, key]), f"{hint}{SEE}")
 
 
 @cache
