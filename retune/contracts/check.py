@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -165,8 +164,7 @@ def _of_delimiter(mark: str | None, header: Sequence[str]) -> Iterator[Result]:
 def _of_columns(lacking: Sequence[str], header: Sequence[str]) -> Iterator[Result]:
     """Whether all columns are there; without a header to be shown none is."""
     for name in lacking:
-        near = difflib.get_close_matches(name, header, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; columns are: {', '.join(header)}" * bool(header)
+        hint = f"; {did_you_mean(name, header)}columns are: {', '.join(header)}" * bool(header)
         yield Result(f"{name} (column)", CRITICAL, False, f"the file has no column {name!r}{hint}", (name,))
 
 

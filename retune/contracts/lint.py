@@ -12,7 +12,6 @@ from flows.recipe.project import (
     CONTRACT_SUFFIX,
     Project,
     ProjectRecipe,
-    nearest,
     read_project_recipe,
     read_recipes,
 )
@@ -20,6 +19,7 @@ from retune.contracts.uses import Use, boundaries_of, unread_tables, uses_in, us
 from retune.lint_report import LintReport, as_shown
 from tasks.core.errors import ContractError
 from tasks.core.findings import Finding
+from tasks.core.suggestions import did_you_mean
 from tasks.validate.contracts.contract import examine_contract
 from tasks.validate.contracts.odcs import ContractFile, read_file
 
@@ -119,5 +119,5 @@ def _missing(recipe: ProjectRecipe) -> Iterator[Finding]:
         name = recipe.contract_name(boundary)
         if not recipe.contract(boundary).is_file():
             what = f"There is no contract {name!r}, which the recipe {recipe.name!r} names for its {boundary}"
-            remedy = f"{nearest(name, known)}contracts are: {', '.join(known) or 'none'}"
+            remedy = f"{did_you_mean(name, known)}contracts are: {', '.join(known) or 'none'}"
             yield Finding("unknown-contract", what, str(recipe.path), *recipe.place_of(boundary), remedy)

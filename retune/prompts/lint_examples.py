@@ -10,10 +10,10 @@ from typing import Any, TypeGuard
 
 import yaml
 
-from flows.recipe.project import nearest
 from retune.prompts.lint_template import LintedTemplate
 from tasks.core.prompts import FewShot, Finding, Prompt
 from tasks.core.prompts.rendering import Renderer
+from tasks.core.suggestions import did_you_mean
 
 Values = Mapping[str, Any]
 PLACE = re.compile(r" \(([^()]+):(\d+)\)$")
@@ -89,7 +89,7 @@ def _wrong_names(path: Path, text: str, given: list[dict[str, Any]], wanted: tup
         for name in item:
             if name not in wanted:
                 what = f"The example has {name!r}, which is no variable of the template"
-                remedy = f"{nearest(name, wanted)}remove it, or declare it"
+                remedy = f"{did_you_mean(name, wanted)}remove it, or declare it"
                 place = places.get((index, name), (1, 1))
                 yield Finding("example-variable", what, str(path), *place, remedy, "warning")
 

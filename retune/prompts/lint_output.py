@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from flows.recipe.project import nearest
 from retune.prompts.lint_template import LintedTemplate
 from tasks.core.findings import Finding
 from tasks.core.prompts.head import Place
+from tasks.core.suggestions import did_you_mean
 from tasks.validate.contracts.columns import CONVERSATION, LINEAGE
 
 CHARACTERS_PER_TOKEN = 5
@@ -57,7 +57,7 @@ def _required(template: LintedTemplate) -> Iterator[Finding]:
         if name not in output.fields:
             place = template.places.find(*_row_keys(template), "required", name)
             what = f"The JSON schema requires {name!r}, which is none of its properties"
-            remedy = f"{nearest(name, output.fields)}properties are: {', '.join(output.fields)}"
+            remedy = f"{did_you_mean(name, output.fields)}properties are: {', '.join(output.fields)}"
             yield Finding("required-property", what, str(template.path), *place, remedy)
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import yaml
 
-from flows.recipe.project import CONTRACT_SUFFIX, Project, ProjectRecipe, nearest
+from flows.recipe.project import CONTRACT_SUFFIX, Project, ProjectRecipe
 from retune.prompts.lint_template import LintedTemplate
 from tasks.core.findings import Finding
 from tasks.core.prompts.front_matter import DocumentField, FewShot
 from tasks.core.prompts.head import Place
+from tasks.core.suggestions import did_you_mean
 from tasks.validate.contracts.columns import CONVERSATION, LINEAGE
 
 IDENTITY = "document_id"
@@ -52,7 +53,7 @@ def unknown_fields(
                 f"The {rows} of the recipe {recipe.name!r} have no field {field!r}",
                 str(template.path),
                 *place,
-                f"{nearest(field, known)}fields are: {', '.join(known)}",
+                f"{did_you_mean(field, known)}fields are: {', '.join(known)}",
             )
 
 
@@ -73,7 +74,7 @@ def contract_findings(
         known = sorted(
             other.name.removesuffix(CONTRACT_SUFFIX) for other in project.contracts.glob(f"*{CONTRACT_SUFFIX}")
         )
-        remedy = f"{nearest(name, known)}contracts are: {', '.join(known) or 'none'}"
+        remedy = f"{did_you_mean(name, known)}contracts are: {', '.join(known) or 'none'}"
         yield Finding("unknown-contract", f"There is no contract {name!r}", str(template.path), *place, remedy)
         return
     given = {*template.columns, *template.head.document_fields}
@@ -86,7 +87,7 @@ def contract_findings(
                 f"The contract {name!r} has the column {column!r}, which neither the output nor {source} give",
                 str(template.path),
                 *place,
-                f"{nearest(column, sorted(given))}add it to output, or take it out of {path.name}",
+                f"{did_you_mean(column, sorted(given))}add it to output, or take it out of {path.name}",
                 "error" if recipes else "warning",  # without a recipe nobody knows what else its documents hold
             )
 
@@ -97,7 +98,7 @@ def recipe_contract_findings(recipe: ProjectRecipe, row_fields: Sequence[str]) -
     for column, place in contract_columns_of(path).items():
         if column not in known:
             what = f"Neither a template nor a document of the recipe {recipe.name!r} gives the column {column!r}"
-            remedy = f"{nearest(column, known)}add it to a template's output, or take it out of the contract"
+            remedy = f"{did_you_mean(column, known)}add it to a template's output, or take it out of the contract"
             yield Finding("contract-column", what, str(path), *place, remedy)
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from flows.recipe.project import nearest
 from tasks.core.prompts import SUFFIX, Finding, FrontMatter, Prompt, parse_prompt
 from tasks.core.prompts.body import read_parts, split_file
 from tasks.core.prompts.head import HeadPlaces, read_head
 from tasks.core.prompts.syntax import Source, parse_source, unix_lines
+from tasks.core.suggestions import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def open_template(path: Path) -> tuple[LintedTemplate | None, list[Finding]]:
     except OSError as error:
         known = sorted(other.stem for other in path.parent.glob(f"*{SUFFIX}"))
         what = f"The prompt file cannot be read: {error.strerror}"
-        remedy = f"{nearest(path.stem, known)}prompts in that folder: {', '.join(known) or 'none'}"
+        remedy = f"{did_you_mean(path.stem, known)}prompts in that folder: {', '.join(known) or 'none'}"
         return None, [Finding("no-file", what, str(path), 1, 1, remedy)]
     prompt, findings = parse_prompt(text, path)
     split = split_file(unix_lines(text), str(path))
