@@ -16,6 +16,7 @@ from retune.contracts.file_rows import BY_ROWS, FileRows, Unusable, as_written, 
 from retune.contracts.uses import ANY_RECIPE
 from retune.lint_report import from_here
 from retune.prompts.display_text import shortened, visible
+from tasks.core.suggestions import did_you_mean
 from tasks.validate.checkpoint import Finding, run_checkpoint
 from tasks.validate.contracts.columns import CONVERSATION, DOCUMENT, LINEAGE
 from tasks.validate.contracts.contract import Contract, read_contract
