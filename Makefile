@@ -15,16 +15,17 @@ demo: setup  ## set up and run the embedded recipe: the whole night, on two CPU 
 	@$(BIN)/retune run --recipe embedded
 
 test: setup  ## set up and run all tests, a file at a time on each of two cores
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-quick: setup  ## the tests that take no model and no minute
-	@$(BIN)/python -m pytest -m "not slow and not e2e and not gpu"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not e2e and not gpu"
 
-check: setup  ## format, lint, types, import rules
+check: setup  ## format, lint, types, import rules, layout
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m pytest -q tests/test_layout.py
 
 format: setup  ## format, and mend what lint can mend
 	@$(BIN)/ruff format .
