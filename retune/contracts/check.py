@@ -17,7 +17,7 @@ from retune.contracts.uses import ANY_RECIPE
 from retune.lint_report import from_here
 from retune.prompts.display_text import shortened, visible
 from tasks.core.suggestions import did_you_mean
-from tasks.validate.checkpoint import Finding, run_checkpoint
+from tasks.validate.checkpoint import RuleResult, run_checkpoint
 from tasks.validate.contracts.columns import CONVERSATION, DOCUMENT, LINEAGE
 from tasks.validate.contracts.contract import Contract, read_contract
 from tasks.validate.contracts.odcs import read_file
@@ -125,7 +125,7 @@ def _split(contract: Contract, rows: FileRows) -> tuple[Contract, dict[str, tupl
     return replace(contract, rules=tuple(runnable)), {why: tuple(names) for why, names in unchecked.items()}
 
 
-def _findings(contract: Contract, rows: FileRows) -> list[Finding]:
+def _findings(contract: Contract, rows: FileRows) -> list[RuleResult]:
     if not contract.rules:
         return []
     frame = pd.DataFrame({name: _series(rows.columns[name], contract.types.get(name)) for name in contract.reads})
@@ -179,7 +179,7 @@ def _of_types(contract: Contract, rows: FileRows, wrong: Mapping[str, Sequence[U
         yield Result(rule, CRITICAL, False, said, (name,), broken)
 
 
-def _of_rule(finding: Finding, rows: FileRows, wrong: Mapping[str, Sequence[Unusable]]) -> Result:
+def _of_rule(finding: RuleResult, rows: FileRows, wrong: Mapping[str, Sequence[Unusable]]) -> Result:
     """What a rule found; values of a wrong type are left to the rule on types."""
     rule = finding.rule
     where = from_here(rule.where)

@@ -12,7 +12,7 @@ from typing import Any
 from tasks.core.errors import ContractViolation
 from tasks.core.files import file_digest
 from tasks.core.stage import StageContext
-from tasks.validate.checkpoint import Finding
+from tasks.validate.checkpoint import RuleResult
 from tasks.validate.contracts.rule import ContractContext
 
 DATA_DOCS = "data_docs"
@@ -33,7 +33,7 @@ def shaping(context: ContractContext) -> dict[str, Any]:
     return {**asdict(context), **known}
 
 
-def reported_only(findings: Iterable[Finding]) -> dict[str, str]:
+def reported_only(findings: Iterable[RuleResult]) -> dict[str, str]:
     """What rules of severity warning and info found, by rule: they are reported, and that is all."""
     return {
         finding.rule.name: finding.observed

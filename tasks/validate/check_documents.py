@@ -25,7 +25,7 @@ from tasks.validate.boundary import (
     reported_only,
     shaping,
 )
-from tasks.validate.checkpoint import Finding, run_checkpoint
+from tasks.validate.checkpoint import RuleResult, run_checkpoint
 from tasks.validate.config import ValidateConfig
 from tasks.validate.contracts.contract import Contract, ContractContext, document_columns, read_contract
 from tasks.validate.json_texts import TEXT
@@ -149,7 +149,7 @@ class _Checked:
 
     boundary: str
     source: Path
-    findings: list[Finding]
+    findings: list[RuleResult]
     breaches: list[Breach]
     broken: NDArray[np.bool_]
     rejected: pa.Table

@@ -19,7 +19,7 @@ from tasks.validate.boundary import (
     reported_only,
     shaping,
 )
-from tasks.validate.checkpoint import Finding, run_checkpoint
+from tasks.validate.checkpoint import RuleResult, run_checkpoint
 from tasks.validate.config import ValidateConfig
 from tasks.validate.contracts.contract import Contract, ContractContext, contract_columns, read_contract
 from tasks.validate.contracts.odcs import read_file
@@ -147,7 +147,9 @@ def _compared(publication: Publication | None) -> Compared | None:
     return Compared(publication.version, profile) if publication and profile else None
 
 
-def stop_if_broken(contract: Contract, findings: Sequence[Finding], drift: Drift, limited: Sequence[Finding]) -> None:
+def stop_if_broken(
+    contract: Contract, findings: Sequence[RuleResult], drift: Drift, limited: Sequence[RuleResult]
+) -> None:
     """Stop where the training set breaks its contract, or has moved further than its limits allow.
 
     Raises:

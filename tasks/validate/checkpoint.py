@@ -37,7 +37,7 @@ OBSERVED = {
 
 
 @dataclass(frozen=True)
-class Finding:
+class RuleResult:
     """What one rule found.
 
     Attributes:
@@ -55,7 +55,7 @@ class Finding:
     exception: str | None
 
 
-def run_checkpoint(contract: Contract, rows: pa.Table | pd.DataFrame, data_docs: Path) -> list[Finding]:
+def run_checkpoint(contract: Contract, rows: pa.Table | pd.DataFrame, data_docs: Path) -> list[RuleResult]:
     """Check every rule on every row.
 
     What Great Expectations judges is what quarantines: the failing rows come from the results of that one checkpoint.
@@ -73,7 +73,7 @@ def run_checkpoint(contract: Contract, rows: pa.Table | pd.DataFrame, data_docs:
     """
     gx = load_great_expectations()
     data_docs.parent.mkdir(parents=True, exist_ok=True)
-    findings: dict[int, Finding] = {}
+    findings: dict[int, RuleResult] = {}
     with tempfile.TemporaryDirectory(prefix=".gx-", dir=data_docs.parent) as project:
         context = gx.get_context(mode="file", project_root_dir=project)
         _be_quiet(context)
@@ -119,7 +119,7 @@ def _checkpoint(gx: Any, context: Any, contract: Contract) -> Any:
     )
 
 
-def _read_results(store: Any, contract: Contract, columns: Sequence[str], findings: dict[int, Finding]) -> None:
+def _read_results(store: Any, contract: Contract, columns: Sequence[str], findings: dict[int, RuleResult]) -> None:
     """Read each result before it is stored, and let the store have samples only.
 
     The store copies and serialises whatever it is given. A list of a million failing rows takes it minutes, everything
@@ -178,7 +178,7 @@ def _series(values: pd.Series | NDArray[Any]) -> pd.Series:
     return pd.Series(objects, dtype=object)
 
 
-def _finding(rule: Rule, result: Any, columns: Sequence[str]) -> Finding:
+def _finding(rule: Rule, result: Any, columns: Sequence[str]) -> RuleResult:
     found: dict[str, Any] = result.result or {}
     positions = found.get("unexpected_index_list")
     is_row_level = positions is not None or "element_count" in found
@@ -187,7 +187,7 @@ def _finding(rule: Rule, result: Any, columns: Sequence[str]) -> Finding:
     exception = _exception(result.exception_info)
     if exception and lacking:
         exception = f"there is no column {lacking[0]!r}"
-    return Finding(rule, bool(result.success), failing, _observed(found), exception)
+    return RuleResult(rule, bool(result.success), failing, _observed(found), exception)
 
 
 def _observed(found: Mapping[str, Any]) -> str:

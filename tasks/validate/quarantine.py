@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tasks.core.files import canonical_json
 from tasks.core.messages import MESSAGES
-from tasks.validate.checkpoint import Finding
+from tasks.validate.checkpoint import RuleResult
 from tasks.validate.contracts.contract import Contract
 from tasks.validate.conversations import as_conversations, by_batches, why_unfit
 from tasks.validate.json_texts import TEXT, json_objects
@@ -59,7 +59,7 @@ class Breach:
     rows: NDArray[np.int64]
 
 
-def contract_breaches(contract: Contract, findings: Sequence[Finding]) -> list[Breach]:
+def contract_breaches(contract: Contract, findings: Sequence[RuleResult]) -> list[Breach]:
     """The rules on rows that some rows break, of every severity, in the contract's order."""
     return [
         Breach(contract.name, finding.rule.name, finding.rule.severity, finding.rule.columns, finding.failing)

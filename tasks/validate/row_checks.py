@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tasks.core.artifacts import REPORT_FOLDER
 from tasks.validate.boundary import DATA_DOCS, reported_only
-from tasks.validate.checkpoint import Finding, as_frame, run_checkpoint
+from tasks.validate.checkpoint import RuleResult, as_frame, run_checkpoint
 from tasks.validate.contracts.contract import Contract
 from tasks.validate.quarantine import BUILT_IN, Breach, at, contract_breaches, conversation_breaches, quarantined
 from tasks.validate.rows import GENERATED, contract_view
@@ -38,7 +38,7 @@ class RowChecks:
     rows: pa.Table
     folder: Path
     breaches: list[Breach] = field(init=False)
-    checkpoints: list[tuple[Contract, list[Finding]]] = field(default_factory=list)
+    checkpoints: list[tuple[Contract, list[RuleResult]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.breaches = conversation_breaches(self.rows)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core.errors import ContractViolation
-from tasks.validate.checkpoint import Finding
+from tasks.validate.checkpoint import RuleResult
 from tasks.validate.config import ValidateConfig
 from tasks.validate.contracts.contract import Contract
 
@@ -48,7 +48,7 @@ class LostDocuments:
         return [f"before that, {lost}: lost {', '.join([*rules[:SHOWN], *more])} ({listed})"]
 
 
-def check_findings(contract: Contract, findings: Sequence[Finding], known: Sequence[str] = ()) -> None:
+def check_findings(contract: Contract, findings: Sequence[RuleResult], known: Sequence[str] = ()) -> None:
     """Stop where the table as a whole breaks the contract.
 
     That is: a rule could not be run; a rule on the table failed; more rows broke a rule than its ``mostly`` allows.
@@ -71,14 +71,14 @@ def check_findings(contract: Contract, findings: Sequence[Finding], known: Seque
     )
 
 
-def _stops_the_run(finding: Finding) -> bool:
+def _stops_the_run(finding: RuleResult) -> bool:
     if finding.exception is not None:
         return True
     concerns_the_table = finding.failing is None or finding.rule.tolerance_is_set
     return concerns_the_table and not finding.success and finding.rule.severity == "critical"
 
 
-def _what_happened(finding: Finding) -> str:
+def _what_happened(finding: RuleResult) -> str:
     if finding.exception is not None:
         return f"{finding.rule.expectation} could not be run: {finding.exception}"
     wanted = {name: value for name, value in finding.rule.arguments.items() if name != "column"}

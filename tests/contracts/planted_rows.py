@@ -15,7 +15,7 @@ import pandas as pd
 from tasks.core.control_tokens import WELL_KNOWN
 from tasks.core.files import canonical_json
 from tasks.core.home import PROJECT_ROOT
-from tasks.validate.checkpoint import Finding, run_checkpoint
+from tasks.validate.checkpoint import RuleResult, run_checkpoint
 from tasks.validate.contracts.columns import Columns, contract_columns, document_columns
 from tasks.validate.contracts.contract import Contract, ContractContext, read_contract
 from tasks.validate.drift.drift import DRIFT_COLUMNS
@@ -50,7 +50,7 @@ def planted(name: str) -> tuple[list[Row], list[Row]]:
     return good, bad
 
 
-def check(name: str, rows: list[Row], tmp_path: Path) -> dict[str, Finding]:
+def check(name: str, rows: list[Row], tmp_path: Path) -> dict[str, RuleResult]:
     """What each rule finds in these rows, by its name; all of them could be run."""
     table = pd.DataFrame([_as_seen(row) for row in rows], columns=list(COLUMNS[name]), dtype=object)
     findings = run_checkpoint(contract_of(name), table, tmp_path / "docs")
@@ -58,7 +58,7 @@ def check(name: str, rows: list[Row], tmp_path: Path) -> dict[str, Finding]:
     return {finding.rule.name: finding for finding in findings}
 
 
-def broken_by(findings: dict[str, Finding]) -> dict[int, set[str]]:
+def broken_by(findings: dict[str, RuleResult]) -> dict[int, set[str]]:
     """The rules that each row breaks, by position."""
     broken: dict[int, set[str]] = {}
     for name, finding in findings.items():

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.validate.checkpoint import Finding
+from tasks.validate.checkpoint import RuleResult
 from tasks.validate.drift.drift import SINCE_BASELINE, explain, measure_drift
 from tasks.validate.drift.profile import Profile
 
@@ -53,7 +53,7 @@ class Drift:
         """What a measure compares with."""
         return self.baseline if column.endswith(SINCE_BASELINE) else self.last
 
-    def measures(self, findings: Sequence[Finding]) -> dict[str, dict[str, Any]]:
+    def measures(self, findings: Sequence[RuleResult]) -> dict[str, dict[str, Any]]:
         """Each measure that has a value: the limit that matters most, its severity, and what stands behind the value.
 
         Args:
@@ -65,7 +65,7 @@ class Drift:
             if value is not None
         }
 
-    def _measure(self, column: str, value: float, findings: Sequence[Finding]) -> dict[str, Any]:
+    def _measure(self, column: str, value: float, findings: Sequence[RuleResult]) -> dict[str, Any]:
         then = self.against(column)
         by_weight = sorted(findings, key=lambda one: (one.success, SEVERITIES.index(one.rule.severity)))
         return {
@@ -77,7 +77,7 @@ class Drift:
             "said": explain(column, self.now, then.profile) if then else "",
         }
 
-    def in_words(self, broken: Sequence[Finding]) -> list[str]:
+    def in_words(self, broken: Sequence[RuleResult]) -> list[str]:
         """Limits that do not hold, each in a sentence: measure, value, limit, version compared with, and what moved.
 
         Where the last publication is the baseline as well, a measure that is over both of its limits is told once.
@@ -87,7 +87,7 @@ class Drift:
         told = [name for name in columns if not (is_one and name.removesuffix(SINCE_BASELINE) in {*columns} - {name})]
         return [self._in_words(name, finding) for name, finding in zip(columns, broken, strict=True) if name in told]
 
-    def _in_words(self, column: str, finding: Finding) -> str:
+    def _in_words(self, column: str, finding: RuleResult) -> str:
         if finding.exception:
             return f"{finding.rule.name} could not be run: {finding.exception}"
         value, then = self.values.get(column), self.against(column)
@@ -99,7 +99,7 @@ class Drift:
         return f"{column} is {value:.3f}, at {bound} {limit} is allowed, against version {then.version}: {said}"
 
 
-def _limit(finding: Finding, value: float) -> float | None:
+def _limit(finding: RuleResult, value: float) -> float | None:
     """The bound of a limit that a value is over; of one that holds the upper, if it has one."""
     least, most = (finding.rule.arguments.get(name) for name in ("min_value", "max_value"))
     is_below = least is not None and value < least

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tasks.validate.checkpoint import Finding, run_checkpoint
+from tasks.validate.checkpoint import RuleResult, run_checkpoint
 from tasks.validate.contracts.contract import Contract, Rule
 
 
@@ -17,11 +17,11 @@ def rule(expectation: str, severity: str = "critical", **arguments: Any) -> Rule
     return Rule(expectation, expectation, arguments, severity, "c.yaml:1")
 
 
-def run(rows: pd.DataFrame, docs: Path, *rules: Rule) -> list[Finding]:
+def run(rows: pd.DataFrame, docs: Path, *rules: Rule) -> list[RuleResult]:
     return run_checkpoint(Contract(Path("c.yaml"), "rows / and more", "1.0.0", rules), rows, docs)
 
 
-def positions(finding: Finding) -> list[int] | None:
+def positions(finding: RuleResult) -> list[int] | None:
     return None if finding.failing is None else finding.failing.tolist()
 
 
