@@ -16,10 +16,9 @@ from tasks.core.artifacts import MANIFEST
 from tasks.core.errors import RecipeError
 from tasks.core.home import Home
 from tasks.core.models import model_digest
-from tasks.train.config import TrainConfig
+from tasks.train.config import TrainConfig, device_refusals
 from tasks.train.devices import MemoryDevice, devices_present
 from tasks.train.planner import TrainingPlan, plan_training, planned_steps
-from tasks.train.support import device_refusals
 
 Manifest = dict[str, Any]
 

@@ -19,10 +19,9 @@ from tasks.core.errors import ModelError
 from tasks.core.merging.trained import require_own_head
 from tasks.core.processes import emit
 from tasks.train.adapters import initial_weights, start_from, with_adapter
-from tasks.train.config import TrainConfig
+from tasks.train.config import Device, TrainConfig, first_backend
 from tasks.train.families import target_modules
 from tasks.train.guards import is_out_of_memory
-from tasks.train.support import Device, first_backend
 
 if TYPE_CHECKING:
     import torch

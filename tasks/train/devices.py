@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from tasks.train.support import Device
+from tasks.train.config import Device
 
 MIB = 2**20
 QUERY = ["nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"]

@@ -26,9 +26,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from tasks.train.config import TrainConfig
+from tasks.train.config import Device, TrainConfig, first_backend
 from tasks.train.shapes import ModelShape
-from tasks.train.support import Device, first_backend
 
 FLOAT32 = 4
 MOMENTS = 2

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.config import ModelSource, ServerSettings
-from tasks.train.config import TrainConfig
+from tasks.train.config import TrainConfig, first_backend
 from tasks.train.devices import MemoryDevice, training_device
 from tasks.train.memory import (
     MemoryEstimate,
@@ -18,7 +18,6 @@ from tasks.train.memory import (
     training_memory,
 )
 from tasks.train.shapes import ModelShape, catalogue, model_shape, read_config
-from tasks.train.support import first_backend
 
 GB = 10**9
 GPU_SIZES = (16, 24, 40, 48, 80, 141)

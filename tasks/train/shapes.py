@@ -19,8 +19,7 @@ import yaml
 
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
-from tasks.train.config import TrainConfig
-from tasks.train.support import LORA
+from tasks.train.config import LORA, TrainConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel

@@ -23,7 +23,7 @@ from tasks.core.files import write_json
 from tasks.core.processes import emit, worker_main
 from tasks.train.chat_templates import with_chat_template
 from tasks.train.checkpoints import newest_intact, step_of
-from tasks.train.config import TrainConfig
+from tasks.train.config import TrainConfig, first_backend
 from tasks.train.guards import (
     is_out_of_memory,
     require_memory,
@@ -34,7 +34,6 @@ from tasks.train.guards import (
 from tasks.train.launch import rank
 from tasks.train.masking import masking_proof
 from tasks.train.stopping import StopRequest
-from tasks.train.support import first_backend
 
 TRAINER_STATE = "trainer_state.json"
 

@@ -11,8 +11,7 @@ from pydantic import ValidationError
 
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.config import ModelSource
-from tasks.train.config import TrainConfig
-from tasks.train.support import Device, device_refusals, first_backend
+from tasks.train.config import Device, TrainConfig, device_refusals, first_backend
 from tasks.train.train import InitialAdapter, TrainJob, with_smaller_batches, worker_environment
 
 REFERENCE: dict[str, Any] = {

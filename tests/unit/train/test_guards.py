@@ -15,6 +15,7 @@ from tasks.core import processes
 from tasks.core.config import ModelSource
 from tasks.core.errors import MachineError
 from tasks.train import guards
+from tasks.train.config import Device
 from tasks.train.devices import MIB, MemoryDevice
 from tasks.train.guards import (
     out_of_memory_kills,
@@ -24,7 +25,6 @@ from tasks.train.guards import (
     say_if_batches_may_not_fit,
 )
 from tasks.train.shapes import ModelShape
-from tasks.train.support import Device
 from tests.hub_cache import in_hub_cache
 from tests.unit.train.trial import settings
 
