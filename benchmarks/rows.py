@@ -28,9 +28,10 @@ import pyarrow.parquet as pq
 from benchmarks.planted import CHUNK, FIELDS, PLANTED, PROMPTS, QUEUES, TASK, Planter
 from benchmarks.texts import Language
 from tasks.collect.documents import document_schema
+from tasks.core import tables
 from tasks.core.artifacts import ArtifactRef, ArtifactStore, StageKey, Summary
 from tasks.core.messages import to_messages
-from tasks.generate.written_rows import QUARANTINE, row_schema
+from tasks.generate.written_rows import row_schema
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTRACT = ROOT / "benchmarks" / "contracts" / "messages.odcs.yaml"
@@ -79,7 +80,9 @@ def write_inputs(folder: Path, rows: int, seed: int = 0) -> Inputs:
                 kinds = zip(what["planted"].to_pylist(), what["kind"].to_pylist(), strict=True)
                 counts.update(f"{one}: {kind}" for one, kind in kinds)
         lost = [_lost(number) for number in range(rows // 50)]
-        pq.write_table(pa.Table.from_pylist(lost, schema=QUARANTINE), out / "quarantine.parquet")
+        pq.write_table(
+            pa.Table.from_pylist(lost, schema=tables.schema(tables.QUARANTINED["generate"])), out / "quarantine.parquet"
+        )
         return Summary(rows - documents + len(lost), rows - documents, len(lost), details={"by_prompt": {}})
 
     generated = store.write(StageKey("generate", 1, config), fill)

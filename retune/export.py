@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flows.report.record import RECORD, read_record
+from tasks.core import tables
 from tasks.core.errors import RecipeError, SourceError
 from tasks.core.files import write_json
 from tasks.core.home import Home
 from tasks.core.messages import Message, plain
 
 ExportForm = Literal["alpaca", "sharegpt", "openai"]
-TRAINING_SET, DATASET_INFO = "training_set.parquet", "dataset_info.json"
+DATASET_INFO = "dataset_info.json"
 BATCH_ROWS = 5_000
 SHAREGPT_ROLES = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
 OPENAI_TAGS = {
@@ -102,7 +103,7 @@ def _training_set(home: Home, recipe: str) -> tuple[str, Path]:
         except ValueError:  # half written when the machine went down
             continue
         if record.recipe == recipe and "validate" in record.stages:
-            table = Path(record.stages["validate"]["path"]) / TRAINING_SET
+            table = Path(record.stages["validate"]["path"]) / tables.TRAINING_SET
             if table.is_file():
                 return record.run_id, table
     raise RecipeError(

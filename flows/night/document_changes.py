@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from tasks.collect.collect import INDEX
 from tasks.core.home import Home
+from tasks.core.tables import INDEX
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from flows.report.record import RunRecord, rows_table
 from flows.report.waterfall_tables import waterfall_table
 from tasks.collect.collect import CollectJob
 from tasks.collect.config import place_of
+from tasks.core import tables
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.errors import ContractViolation, SourceError, StageTimeout
 from tasks.core.home import Home
@@ -100,7 +101,7 @@ class Night:
         """
         rows: int = documents.manifest()["summary"]["details"]["conversations"]["holdout"]
         if replay := self.recipe.train.mix.replay:
-            rows -= read_holdout(documents.folder / "holdout.parquet", None, replay)[1]
+            rows -= read_holdout(documents.folder / tables.HOLDOUT, None, replay)[1]
         needed = self.recipe.evaluate.gate.minimum_rows
         if rows < needed:
             beside = " beside those of replay sources" if replay else ""
@@ -124,7 +125,7 @@ class Night:
         where = ", ".join(map(place_of, self.recipe.collect.sources))
         if summary["rows_in"]:
             what = f"None of the {summary['rows_in']} rows that the sources hold became a document ({_rules(summary)})"
-            where = str(collected.folder / "quarantine.parquet")
+            where = str(collected.folder / tables.QUARANTINE)
             remedy = "mend the rows, or correct collect in the recipe"
         elif left_out := summary["details"]["left_out"]:
             what = f"collect.where wants none of the {left_out} rows that the sources hold"

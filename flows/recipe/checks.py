@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tasks.collect.config import FileSource
 from tasks.collect.records import ReaderSettings
 from tasks.collect.sources import check_columns
+from tasks.core import tables
 from tasks.core.errors import PromptError, RecipeError
 from tasks.core.home import Home
 from tasks.core.merging.trained import HEAD_IS_EMBEDDING
@@ -15,7 +16,6 @@ from tasks.core.models import check_model, has_chat_template, model_family
 from tasks.core.prompts import Prompt
 from tasks.core.suggestions import did_you_mean
 from tasks.core.vllm.server import LORA_RANKS, vllm_python
-from tasks.generate.written_rows import LINEAGE
 from tasks.train.chat_templates import check_chat_template
 from tasks.train.config import LORA, device_refusals
 from tasks.train.devices import devices_present, training_device
@@ -63,7 +63,7 @@ def _check_prompts(recipe: Recipe) -> None:
         _check_prompt(prompt, recipe.fields)
     for judge in recipe.judges:
         _check_judge(judge, recipe.row_fields)
-    if taken := [name for name in recipe.row_fields if name in LINEAGE.names]:
+    if taken := [name for name in recipe.row_fields if name in tables.GENERATED]:
         raise RecipeError(
             f"The field {taken[0]!r} has the name of a column that every generated row has",
             where=recipe.name,

@@ -8,11 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tasks.core import tables
 from tasks.core.artifacts import REPORT_FOLDER
 from tasks.core.home import Home
 from tasks.validate.waterfall.yields import WATERFALL, Waterfall, read_waterfall
 
-CONTAMINATED = "contaminated.parquet"
 SHOWN_CHARACTERS = 300
 
 
@@ -53,11 +53,11 @@ def yield_by_prompt(folder: Path) -> dict[str, Any] | None:
 
 def example_leak(folder: Path) -> dict[str, Any] | None:
     """The first row that repeats an evaluation text: which text, how much of it, and the longest run they share."""
-    if not (folder / CONTAMINATED).is_file():
+    if not (folder / tables.CONTAMINATED).is_file():
         return None
     import pyarrow.parquet as pq
 
-    for batch in pq.ParquetFile(folder / CONTAMINATED).iter_batches(1):
+    for batch in pq.ParquetFile(folder / tables.CONTAMINATED).iter_batches(1):
         if row := next(iter(batch.to_pylist()), None):
             runs = [str(span["text"]) for span in row["spans"] or []]
             shared = max(runs, key=len, default=str(row["text"]))

@@ -14,6 +14,7 @@ from flows.report.record import COUNTS, RunRecord, rows_table
 from flows.report.stage_lines import percent, stage_lines
 from flows.report.training_lines import CURVE, training_markdown
 from flows.report.waterfall_tables import waterfall_markdown
+from tasks.core import tables
 from tasks.core.artifacts import REPORT_FOLDER, ArtifactRef
 from tasks.core.files import write_text
 
@@ -192,7 +193,7 @@ def _answers(record: RunRecord) -> list[str]:
     page = evaluation_in(Path(stage["path"])) if stage else None
     if stage is None or page is None:
         return []
-    answers = _link(record, "every answer", f"{stage['path']}/answers.parquet")
+    answers = _link(record, "every answer", f"{stage['path']}/{tables.ANSWERS}")
     return [f"More on it: {_link(record, 'labels mixed up, and mistakes', page)}; {answers}.", ""]
 
 

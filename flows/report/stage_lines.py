@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flows.report.training_lines import train_lines
+from tasks.core import tables
 
 SHOWN_NOTES = 5
 SHOWN_SHARED = 160
@@ -43,7 +44,7 @@ def collect_lines(stage: Stage) -> list[str]:
     if stage.get("found"):
         lines.append("Found in the documents: " + _counts(stage["found"]) + ".")
     if stage.get("rules"):
-        lines.append("Collect quarantined: " + _counts(stage["rules"]) + f"; see {stage['path']}/quarantine.parquet.")
+        lines.append("Collect quarantined: " + _counts(stage["rules"]) + f"; see {stage['path']}/{tables.QUARANTINE}.")
     if held := stage.get("splits", {}).get("holdout"):
         gone = stage.get("gone_but_held_out")
         lines.append(

@@ -17,8 +17,8 @@ from retune.contracts.uses import ANY_RECIPE
 from retune.lint_report import from_here
 from retune.prompts.display_text import shortened, visible
 from tasks.core.suggestions import did_you_mean
+from tasks.core.tables import CONVERSATION, DOCUMENT, LINEAGE
 from tasks.validate.checkpoint import RuleResult, run_checkpoint
-from tasks.validate.contracts.columns import CONVERSATION, DOCUMENT, LINEAGE
 from tasks.validate.contracts.contract import Contract, read_contract
 from tasks.validate.contracts.odcs import read_file
 

@@ -17,7 +17,7 @@ from tasks.core.config import ChatTask
 from tasks.core.errors import SourceError
 from tasks.core.files import canonical_json
 from tasks.core.messages import plain, turn_text, user_text
-from tasks.validate.contracts.columns import CONVERSATION
+from tasks.core.tables import CONVERSATION
 
 if TYPE_CHECKING:
     from flows.recipe.recipe import Recipe

@@ -10,14 +10,8 @@ from flows.recipe.project import BOUNDARIES, ProjectRecipe
 from tasks.core.control_tokens import WELL_KNOWN
 from tasks.core.errors import PromptError
 from tasks.core.findings import Finding
-from tasks.validate.contracts.columns import (
-    CONVERSATION,
-    DOCUMENT,
-    LINEAGE,
-    Columns,
-    contract_columns,
-    document_columns,
-)
+from tasks.core.tables import CONVERSATION, DOCUMENT, LINEAGE, Columns
+from tasks.validate.contracts.columns import contract_columns, document_columns
 from tasks.validate.contracts.odcs import ContractFile, implementation_of
 from tasks.validate.contracts.rule import COLUMN_ARGUMENTS, LIST_ARGUMENTS, ContractContext
 

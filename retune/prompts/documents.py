@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from flows.recipe.recipe import Recipe
 from retune.prompts.lint_examples import example_path, is_shots, read_examples
 from retune.prompts.lint_template import open_template
+from tasks.core import tables
 from tasks.core.errors import PromptError, SourceError
 from tasks.core.findings import first_error
 from tasks.core.home import Home
@@ -102,7 +103,7 @@ def _completed(document: Document, prompt: Prompt, recipe: Recipe) -> Document:
 
 
 def _training_documents(collected: Path, prompt: Prompt, recipe: Recipe) -> TrainingDocuments:
-    return TrainingDocuments(collected / "train.parquet", [*recipe.fields, *prompt.head.document_fields])
+    return TrainingDocuments(collected / tables.TRAIN, [*recipe.fields, *prompt.head.document_fields])
 
 
 def _of_recipe(prompt: Prompt, recipe: Recipe, home: Home, most: int) -> Material:
@@ -123,7 +124,7 @@ def _of_recipe(prompt: Prompt, recipe: Recipe, home: Home, most: int) -> Materia
 
 def _written_rows(generated: Path, recipe: Recipe) -> Sequence[Document]:
     """The rows of a generate artifact, as a judge gets them."""
-    return TrainingDocuments(generated / "rows.parquet", ("row_id", "raw", *recipe.row_fields))
+    return TrainingDocuments(generated / tables.ROWS, ("row_id", "raw", *recipe.row_fields))
 
 
 def _last_artifact(home: Home, recipe: str, stage: str) -> Path | None:

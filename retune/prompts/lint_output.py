@@ -10,7 +10,7 @@ from retune.prompts.lint_template import LintedTemplate
 from tasks.core.findings import Finding
 from tasks.core.prompts.head import Place
 from tasks.core.suggestions import did_you_mean
-from tasks.validate.contracts.columns import CONVERSATION, LINEAGE
+from tasks.core.tables import CONVERSATION, GENERATED, LINEAGE
 
 CHARACTERS_PER_TOKEN = 5
 """More than tokenizers reach on JSON, so that fewer tokens than this gives are certain to be too few."""
@@ -63,10 +63,8 @@ def _required(template: LintedTemplate) -> Iterator[Finding]:
 
 def _reserved(template: LintedTemplate) -> Iterator[Finding]:
     """The columns whose names every row uses for its lineage or its conversation."""
-    from tasks.generate.written_rows import LINEAGE as GENERATED
-
     for name in template.columns:
-        if name in {*GENERATED.names, *LINEAGE, *CONVERSATION}:
+        if name in {*GENERATED, *LINEAGE, *CONVERSATION}:
             what = f"It fills {name!r}, a column that every row has anyway"
             yield Finding("reserved-column", what, str(template.path), *_column_place(template, name), "rename it")
 

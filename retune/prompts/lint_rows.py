@@ -13,7 +13,7 @@ from tasks.core.findings import Finding
 from tasks.core.prompts.front_matter import DocumentField, FewShot
 from tasks.core.prompts.head import Place
 from tasks.core.suggestions import did_you_mean
-from tasks.validate.contracts.columns import CONVERSATION, LINEAGE
+from tasks.core.tables import CONVERSATION, LINEAGE
 
 IDENTITY = "document_id"
 RAW_ANSWER = "raw"

@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 
 from retune.quarantine.details import LostRow, turns_of
 from retune.quarantine.lost_rows import FILES, QUARANTINED
-from retune.quarantine.run_files import HOLDOUT, TRAIN, RunFiles
+from retune.quarantine.run_files import RunFiles
 from tasks.collect.forms.values import at_path
 from tasks.collect.splits import SAME_ID
 from tasks.core.files import canonical_json
+from tasks.core.tables import HOLDOUT, TRAIN
 
 COLLECT = "collect"
 HELD_OUT, TRAINING_DOCUMENT = "held out", "training document"

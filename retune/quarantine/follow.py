@@ -17,6 +17,7 @@ from retune.quarantine.details import LostRow, read_details, turns_of
 from retune.quarantine.lost_rows import DUPLICATES, read_lost_rows
 from retune.quarantine.prompt_sent import Sent, prompt_sent
 from retune.quarantine.run_files import RunFiles
+from tasks.core import tables
 from tasks.core.answer_store import AnswerStore
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.errors import RecipeError
@@ -123,7 +124,7 @@ def _only(files: RunFiles, lost: pa.Table) -> LostRow | None:
 
 def _kept(files: RunFiles, row_id: str) -> LostRow | None:
     """A row of the training set."""
-    found = first_row(files.folders.get("validate"), "training_set.parquet", "example_id", row_id)
+    found = first_row(files.folders.get("validate"), tables.TRAINING_SET, "example_id", row_id)
     if found is None:
         return None
     return LostRow(
@@ -148,7 +149,7 @@ def _document(files: RunFiles, row: LostRow) -> Mapping[str, Any] | None:
 
 def _lineage(files: RunFiles, row: LostRow) -> Mapping[str, Any]:
     """What is stored of a written row: in the generate stage's rows, and in the file that holds it."""
-    accepted = first_row(files.folders.get("generate"), "rows.parquet", "row_id", row.row_id) or {}
+    accepted = first_row(files.folders.get("generate"), tables.ROWS, "row_id", row.row_id) or {}
     return {**accepted, **{name: value for name, value in row.stored.items() if value not in (None, "")}}
 
 
@@ -183,7 +184,7 @@ def _teacher(told: Mapping[str, Any], generated: ArtifactRef | None) -> dict[str
     if generated is None:
         return {"teacher": "", "teacher_revision": ""}
     revision = generated.manifest()["determinants"]["files"]["teacher"]
-    others = pq.ParquetFile(generated.folder / "rows.parquet").iter_batches(1, columns=["teacher"])
+    others = pq.ParquetFile(generated.folder / tables.ROWS).iter_batches(1, columns=["teacher"])
     return {"teacher": next((batch["teacher"][0].as_py() for batch in others), ""), "teacher_revision": revision}
 
 

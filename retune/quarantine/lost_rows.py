@@ -11,12 +11,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from retune.quarantine.run_files import RunFiles
+from tasks.core import tables
 
 QUARANTINED, CONTAMINATED, DUPLICATES = "quarantined", "contaminated", "duplicates"
 FILES = {
-    QUARANTINED: "quarantine.parquet",
-    CONTAMINATED: "contaminated.parquet",
-    DUPLICATES: "duplicates.parquet",
+    QUARANTINED: tables.QUARANTINE,
+    CONTAMINATED: tables.CONTAMINATED,
+    DUPLICATES: tables.DUPLICATES,
 }
 """By outcome, the table of a stage's artifact that holds its rows."""
 SHOWN_OUTCOMES = {DUPLICATES: "duplicate"}

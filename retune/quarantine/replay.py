@@ -16,6 +16,7 @@ from flows.recipe.read import read_recipe
 from flows.report.artifact_files import evidence_of
 from retune.quarantine.lost_rows import CONTAMINATED, DUPLICATES, FILES, QUARANTINED, read_lost_rows
 from retune.quarantine.run_files import RunFiles
+from tasks.core import tables
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.errors import ContractViolation, RecipeError
 from tasks.core.home import Home
@@ -26,7 +27,7 @@ from tasks.core.stage import run_stage
 DOCUMENTS, ROWS = "check_documents", "validate"
 """The stages that hold documents and rows against contracts one by one."""
 PLACES = {
-    "training set": ("training_set.parquet", "example_id"),
+    "training set": (tables.TRAINING_SET, "example_id"),
     **{name: (FILES[name], "row_id") for name in (DUPLICATES, CONTAMINATED)},
 }
 

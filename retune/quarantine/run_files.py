@@ -11,10 +11,10 @@ from tasks.core.artifacts import MANIFEST, ArtifactRef
 from tasks.core.errors import RecipeError
 from tasks.core.home import Home
 from tasks.core.progress import say
+from tasks.core.tables import TRAIN
 
 STAGES = ("collect", "check_documents", "generate", "validate")
 """Those that set rows aside, in their order."""
-TRAIN, HOLDOUT = "train.parquet", "holdout.parquet"
 
 
 @dataclass(frozen=True)

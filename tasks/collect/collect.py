@@ -29,7 +29,7 @@ from tasks.collect.reading import read_documents
 from tasks.collect.records import Reader, ReaderSettings
 from tasks.collect.sources import readers_of
 from tasks.collect.splits import DUPLICATE, HOLDOUT, SAME_ID, SUPERSEDED, TRAIN, Index, resolve
-from tasks.collect.tables import TableWriter
+from tasks.core import tables
 from tasks.core.artifacts import StageKey, Summary
 from tasks.core.config import ChatTask
 from tasks.core.files import canonical_json
@@ -37,21 +37,16 @@ from tasks.core.home import Home
 from tasks.core.progress import say
 from tasks.core.sources import is_any_of
 from tasks.core.stage import StageContext
+from tasks.core.table_writer import TableWriter
 
 VERSION = 2
 LIBRARIES = ("pyarrow", "presidio-analyzer", "detect-secrets", "phonenumbers", "tldextract")
-QUARANTINE = "quarantine"
 MOST_NOTES = 100
-INDEX = "index.parquet"
-"""Id and content digest of every document that stands: what tells tomorrow which ones are new or changed."""
 UNSHAPING = {
     "path", "hub", "dataset_info", "sql", "url", "object", "headers", "options", "allow_hosts", "timeout_seconds",
     "max_pages", "max_bytes",
 }  # fmt: skip
 """Keys of a source that say where it lies and how it is asked: its rows are known by the digests of their bytes."""
-QUARANTINE_SCHEMA = pa.schema(
-    [("source", pa.string()), ("line", pa.int64()), ("rule", pa.string()), ("raw", pa.string())]
-)
 
 
 @dataclass(frozen=True)
@@ -140,7 +135,7 @@ class CollectJob:
         held = HeldBefore.read(self.ledger.file(before) if before else None)
         cleaner = Cleaner(self.config.hygiene, self.control_tokens)
         everything, ledger = folder / "everything.parquet", folder / "ledger.parquet"
-        with TableWriter(folder / f"{QUARANTINE}.parquet", QUARANTINE_SCHEMA) as quarantine:
+        with TableWriter(folder / tables.QUARANTINE, tables.schema(tables.QUARANTINED["collect"])) as quarantine:
             reading = read_documents(
                 self.readers, self.config, self.task, cleaner, self.fields, everything, quarantine, self.replay
             )
@@ -150,7 +145,7 @@ class CollectJob:
             division = self._divide(folder, everything, reading.index, outcome, kept, quarantine)
         pq.write_table(pa.concat_tables([*division.held, gone, held.former([*division.held, gone])]), ledger)
         everything.unlink()
-        _write_index(folder / INDEX, reading.index, outcome)
+        _write_index(folder / tables.INDEX, reading.index, outcome)
         self.ledger.keep(ledger, sources, before)
         counts = Counter(outcome.tolist())
         rules = reading.rules + Counter({SAME_ID: counts[SAME_ID]})
@@ -195,7 +190,8 @@ class CollectJob:
         division = _Division()
         with ExitStack() as stack:
             writers = {
-                name: stack.enter_context(TableWriter(folder / f"{name}.parquet", schema)) for name in (TRAIN, HOLDOUT)
+                name: stack.enter_context(TableWriter(folder / file, schema))
+                for name, file in ((TRAIN, tables.TRAIN), (HOLDOUT, tables.HOLDOUT))
             }
             for name, positions, batch in _divided(everything, outcome):
                 if name == SAME_ID:

@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from tasks.core import tables
 from tasks.core.config import Name, Section
 
 Role = Literal["system", "user", "assistant", "tool"]
 Form = Literal["alpaca", "sharegpt", "openai", "prompt_completion", "text", "columns"]
 FileFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "text", "markdown"]
-RESERVED = {"document_id", "source", "line", "licence", "messages", "tools"}
 
 
 class Layout(Section):
@@ -193,7 +193,7 @@ class CollectConfig(Section):
     @model_validator(mode="after")
     def _free_names(self) -> CollectConfig:
         mapped = {name for source in self.sources for name in (source.columns or {})}
-        if taken := RESERVED & {*self.columns, *mapped}:
+        if taken := tables.RESERVED & {*self.columns, *mapped}:
             raise ValueError(f"these field names are reserved: {', '.join(sorted(taken))}")
         return self
 

@@ -14,9 +14,10 @@ from tasks.collect.forms import FIELDS, convert, fields_of
 from tasks.collect.forms.values import at_path
 from tasks.collect.hygiene import Cleaner, check_licence
 from tasks.collect.records import Record, Rejected
+from tasks.core import tables
 from tasks.core.config import ChatTask
 from tasks.core.files import canonical_json
-from tasks.core.messages import MESSAGES, Message, user_text, why_invalid
+from tasks.core.messages import Message, user_text, why_invalid
 
 ID_BYTES = 8
 
@@ -36,9 +37,7 @@ def fields_in(config: CollectConfig) -> tuple[str, ...]:
 
 def document_schema(fields: Sequence[str]) -> pa.Schema:
     """The table of documents: ``messages`` is empty where one is no conversation, a field null where it has none."""
-    texts = [(name, pa.string()) for name in fields]
-    head = [("document_id", pa.string()), ("source", pa.string()), ("line", pa.int64()), ("licence", pa.string())]
-    return pa.schema([*head, *texts, ("messages", MESSAGES), ("tools", pa.string())])
+    return tables.schema({**tables.DOCUMENT, **tables.texts(*fields), "messages": tables.ARRAY, "tools": tables.TEXT})
 
 
 def is_wanted(record: Record, where: Mapping[str, tuple[str, ...]]) -> bool:

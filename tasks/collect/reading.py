@@ -14,11 +14,11 @@ from tasks.collect.holdout_ledger import is_held_out
 from tasks.collect.hygiene import Cleaner
 from tasks.collect.records import Reader, Record, Rejected
 from tasks.collect.splits import Index
-from tasks.collect.tables import TableWriter
 from tasks.core.config import ChatTask
 from tasks.core.files import canonical_json, storable
 from tasks.core.progress import progress
 from tasks.core.sources import is_any_of
+from tasks.core.table_writer import TableWriter
 
 ROWS_A_STEP = 1_000
 MOST_RAW = 100_000

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tasks.core import tables
 from tasks.core.messages import plain, turn_text
 from tasks.evaluate.inference import Replies
 from tasks.evaluate.metrics import METRICS
@@ -90,7 +91,7 @@ def refused_rows(holdout: pd.DataFrame, replies: Replies) -> pd.DataFrame:
             reasons.append(f"base, labels only: {REFUSED}")
         if reasons:
             rows.append((document_id, "refused by the server", reasons[0], turn_text(messages[-2])))
-    return pd.DataFrame(rows, columns=["document_id", "rule", "value", "raw"], dtype="string")
+    return pd.DataFrame(rows, columns=list(tables.QUARANTINED["evaluate"]), dtype="string")
 
 
 def probe_table(probes: tuple[str, ...], replies: Replies) -> list[dict[str, str | None]]:

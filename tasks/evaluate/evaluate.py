@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from tasks.core import tables
 from tasks.core.artifacts import REPORT_FOLDER, ArtifactRef, StageKey, Summary
 from tasks.core.config import ChatTask, ModelSource
 from tasks.core.errors import ContractViolation
@@ -112,7 +113,7 @@ class EvaluateJob:
             ServerStartError, ServerError: vLLM did not start, or stopped answering.
             ModelError, MachineError: a candidate could not be made a whole model.
         """
-        holdout, unasked = read_holdout(self.collected.folder / "holdout.parquet", self.config.max_rows, self.replay)
+        holdout, unasked = read_holdout(self.collected.folder / tables.HOLDOUT, self.config.max_rows, self.replay)
         questions = [
             Question(for_server(messages[:-1]), tools)
             for messages, tools in zip(holdout["messages"], holdout["tools"].tolist(), strict=True)
@@ -130,7 +131,7 @@ class EvaluateJob:
         if answers.empty:
             raise ContractViolation(
                 f"No row of the holdout was answered by every model ({len(holdout)} rows, {len(refused)} refused)",
-                where=str(self.collected.folder / "holdout.parquet"),
+                where=str(self.collected.folder / tables.HOLDOUT),
                 remedy="collect more documents, or raise evaluate.server.max_model_len if the rows are too long",
             )
         evaluation = {
@@ -139,8 +140,8 @@ class EvaluateJob:
             **({"replay_unasked": unasked} if self.replay else {}),
         }
         probes = probe_table(self.config.probes, replies)
-        answers.to_parquet(folder / "answers.parquet", index=False)
-        refused.to_parquet(folder / "quarantine.parquet", index=False)
+        answers.to_parquet(folder / tables.ANSWERS, index=False)
+        refused.to_parquet(folder / tables.QUARANTINE, index=False)
         write_json(folder / "probes.json", probes)
         write_json(folder / "evaluation.json", evaluation)
         if self.smaller:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
+from tasks.core import tables
 from tasks.core.answer_store import AnswerStore
 from tasks.core.artifacts import ArtifactRef, StageKey, Summary
 from tasks.core.config import ChatTask, ModelSource
@@ -18,6 +19,7 @@ from tasks.core.progress import say
 from tasks.core.prompts import Prompt, read_prompt
 from tasks.core.prompts.rendering import Renderer
 from tasks.core.stage import StageContext
+from tasks.core.table_writer import TableWriter
 from tasks.core.vllm.server import STRUCTURED_OUTPUTS, vllm_version
 from tasks.generate.blocks import Blocks, within
 from tasks.generate.config import GenerateConfig
@@ -27,7 +29,7 @@ from tasks.generate.judging import Panel
 from tasks.generate.request_plan import Teacher
 from tasks.generate.summary import Tally
 from tasks.generate.writing import RowWriter
-from tasks.generate.written_rows import QUARANTINE, RowFile, columns_of_rows, row_schema
+from tasks.generate.written_rows import columns_of_rows, row_schema
 
 VERSION = 3
 
@@ -118,14 +120,14 @@ class GenerateJob:
         prompts, teacher = self.prompts, self.teacher
         columns = columns_of_rows(self.fields, prompts)
         read = (name for prompt in prompts for name in prompt.head.document_fields)
-        documents = TrainingDocuments(self.collected.folder / "train.parquet", [*self.fields, *read])
+        documents = TrainingDocuments(self.collected.folder / tables.TRAIN, [*self.fields, *read])
         tally = Tally()
         with (
             AnswerStore.open(context.home.answers) as store,
             Renderer() as renderer,
             Engine(self.config, self.served, store, context) as engine,
-            RowFile(folder / "rows.parquet", row_schema(columns)) as rows,
-            RowFile(folder / "quarantine.parquet", QUARANTINE) as quarantine,
+            TableWriter(folder / tables.ROWS, row_schema(columns)) as rows,
+            TableWriter(folder / tables.QUARANTINE, tables.schema(tables.QUARANTINED["generate"])) as quarantine,
             contextlib.ExitStack() as stack,
         ):
             blocks = Blocks(documents, prompts, teacher, self.seed, renderer, self.config)
@@ -142,8 +144,8 @@ class GenerateJob:
                 passed, failed = panel.judge(outcome.rows)
                 kept, surplus = within(self.config.limits.rows, tally.kept, passed)
                 lost = [*outcome.rejected, *failed, *surplus]
-                rows.add(kept)
-                quarantine.add(lost)
+                rows.add_all(kept)
+                quarantine.add_all(lost)
                 tally.count(outcome, kept, lost)
                 engine.rows_written(tally.kept)
                 if engine.stopped is not None and outcome.asked.total() < len(block):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from tasks.core import tables
 from tasks.core.artifacts import ArtifactRef, StageKey, Summary
 from tasks.core.config import ModelSource
 from tasks.core.files import digest_of, folder_digests, write_json, write_text
@@ -92,7 +93,7 @@ class PublishJob:
         return Summary(rows_in=1, accepted=passed, quarantined=1 - passed, details=details)
 
     def _merge(self, trained: Trained, folder: Path, context: StageContext) -> dict[str, Any]:
-        rows = pq.read_table(self.validated.folder / "training_set.parquet", columns=["messages"])
+        rows = pq.read_table(self.validated.folder / tables.TRAINING_SET, columns=["messages"])
         return merged(
             trained,
             self.model,
@@ -110,7 +111,7 @@ class PublishJob:
         ``initial_adapter`` is the version that the training went on from and its digest, or None.
         """
         columns = ["document_id", "prompt", "prompt_digest", "teacher", "teacher_revision", "run_id"]
-        rows = pq.read_table(self.validated.folder / "training_set.parquet", columns=columns).to_pandas()
+        rows = pq.read_table(self.validated.folder / tables.TRAINING_SET, columns=columns).to_pandas()
         prompts = rows[rows["prompt"] != ""].groupby(["prompt", "prompt_digest"]).size()
         teachers = rows[rows["teacher"] != ""].groupby(["teacher", "teacher_revision"]).size()
         refs = (self.collected, self.generated, self.validated, *self.checks, self.trained, self.evaluated)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.core import tables
 from tasks.core.errors import TrainingError
 from tasks.core.messages import Message, for_template, plain
 from tasks.core.processes import emit
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("example_id", "messages", "tools", "prompt", "document_id", "origin", "source")
-QUARANTINE = ("row_id", "rule", "value", "raw", "prompt", "document_id")
 TOO_LONG, NOTHING_TRAINED = "too_long", "nothing_trained"
 SAMPLES = 3
 
@@ -114,7 +114,7 @@ def prepare_rows(
         for position in sorted(drawn)
     }
     refused = frame.iloc[[position for position, row in done.items() if row.problem]]
-    _write_quarantine(refused, [row for row in done.values() if row.problem], out / "quarantine.parquet")
+    _write_quarantine(refused, [row for row in done.values() if row.problem], out / tables.QUARANTINE)
     kept = [piece for position in mixed.positions.tolist() for piece in done[position].pieces]
     if not kept:
         raise _nothing_left(list(done.values()), config.max_length, str(training_set))
@@ -215,7 +215,7 @@ def _write_quarantine(refused: pd.DataFrame, problems: Sequence[Tokenised], path
         }
         for row, problem in zip(refused.to_dict("records"), problems, strict=True)
     ]
-    pd.DataFrame(rows, columns=list(QUARANTINE)).astype("string").to_parquet(path, index=False)
+    pd.DataFrame(rows, columns=list(tables.QUARANTINED["train"])).astype("string").to_parquet(path, index=False)
 
 
 def _with_tokens(shares: dict[str, Any], frame: pd.DataFrame, positions: Any, tokens: dict[int, int]) -> dict[str, Any]:

@@ -14,9 +14,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from tasks.core import tables
 from tasks.core.artifacts import REPORT_FOLDER, ArtifactRef, StageKey, Summary
 from tasks.core.progress import say
 from tasks.core.stage import StageContext
+from tasks.core.table_writer import TableWriter
 from tasks.validate.boundary import (
     DATA_DOCS,
     LIBRARIES,
@@ -34,12 +36,11 @@ from tasks.validate.rows import read_documents
 from tasks.validate.stops import LostDocuments, check_findings
 
 VERSION = 1
-QUARANTINE = "quarantine.parquet"
 BATCH_ROWS = 20_000
 MOST_NAMES = 100
 """Sources that are counted one by one."""
 DOCUMENTS, EVALUATIONS = "documents", "evaluations"
-TABLES = {DOCUMENTS: "train", EVALUATIONS: "holdout"}
+TABLES = {DOCUMENTS: tables.TRAIN, EVALUATIONS: tables.HOLDOUT}
 """The collect artifact's table that each contract is for."""
 ORIGINS = {DOCUMENTS: "collected", EVALUATIONS: "held out"}
 
@@ -82,7 +83,7 @@ class CheckDocumentsJob:
         with kept_if_it_stops(folder, context, "check_documents"):
             contracts = {boundary: self._contract(boundary) for boundary in TABLES}
             checked = [self._check(boundary, contract, folder) for boundary, contract in contracts.items()]
-            self._write_quarantine(folder / QUARANTINE, checked)
+            self._write_quarantine(folder / tables.QUARANTINE, checked)
             for one in checked:
                 check_findings(contracts[one.boundary], one.findings)
         for one in checked:
@@ -96,7 +97,7 @@ class CheckDocumentsJob:
 
     def _check(self, boundary: str, contract: Contract, folder: Path) -> _Checked:
         """Run a contract on its table, and divide it."""
-        source = self.collected.folder / f"{TABLES[boundary]}.parquet"
+        source = self.collected.folder / TABLES[boundary]
         documents = read_documents(source, [name for name in self.fields if name in contract.reads])
         findings = run_checkpoint(contract, documents, folder / REPORT_FOLDER / DATA_DOCS / boundary)
         breaches = contract_breaches(contract, findings)
@@ -125,12 +126,12 @@ def find_lost_documents(folder: Path) -> LostDocuments:
         folder: of the stage's artifact.
     """
     rules: Counter[str] = Counter()
-    with pq.ParquetFile(folder / QUARANTINE) as quarantine:
+    with pq.ParquetFile(folder / tables.QUARANTINE) as quarantine:
         for batch in quarantine.iter_batches(BATCH_ROWS, columns=["origin", "breaches.list.element.rule"]):
             lost = batch.filter(pc.equal(batch["origin"], ORIGINS[DOCUMENTS]))
             rules.update(pc.struct_field(pc.list_element(lost["breaches"], 0), "rule").to_pylist())
-    kept = pq.read_metadata(folder / f"{TABLES[DOCUMENTS]}.parquet").num_rows
-    return LostDocuments(kept + rules.total(), dict(rules.most_common()), folder / QUARANTINE)
+    kept = pq.read_metadata(folder / TABLES[DOCUMENTS]).num_rows
+    return LostDocuments(kept + rules.total(), dict(rules.most_common()), folder / tables.QUARANTINE)
 
 
 @dataclass(frozen=True)
@@ -165,14 +166,14 @@ def _divide(source: Path, broken: NDArray[np.bool_], kept: Path, rejected: Path)
     schema = pq.read_schema(source)
     with (
         pq.ParquetFile(source) as parquet,
-        pq.ParquetWriter(kept, schema) as writer,
-        pq.ParquetWriter(rejected, schema) as leavings,
+        TableWriter(kept, schema) as writer,
+        TableWriter(rejected, schema) as leavings,
     ):
         for batch in parquet.iter_batches(BATCH_ROWS):
             is_broken = pa.array(broken[start : start + batch.num_rows])
             rest = batch.filter(pc.invert(is_broken))
-            writer.write_batch(rest)
-            leavings.write_batch(batch.filter(is_broken))
+            writer.add_table(pa.Table.from_batches([rest]))
+            leavings.add_table(pa.Table.from_batches([batch.filter(is_broken)]))
             conversations += int(pc.sum(pc.greater(pc.list_value_length(rest["messages"]), 0)).as_py() or 0)
             start += batch.num_rows
     return conversations
@@ -195,7 +196,7 @@ def _summary(checked: Sequence[_Checked]) -> Summary:
     """The counts of both tables, in all, by contract, by rule and by source."""
     by_contract = {one.boundary: _outcomes(len(one.broken), int(one.broken.sum())) for one in checked}
     details: dict[str, Any] = {
-        "conversations": {TABLES[one.boundary]: one.conversations for one in checked},
+        "conversations": {one.source.stem: one.conversations for one in checked},
         "rules": counts_by_rule(breach for one in checked for breach in one.breaches),
         "by_contract": by_contract,
         "by_source": _by_source(checked),

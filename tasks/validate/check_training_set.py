@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
+from tasks.core import tables
 from tasks.core.artifacts import REPORT_FOLDER, ArtifactRef, StageKey, Summary
 from tasks.core.errors import ContractViolation
 from tasks.core.files import file_digest, write_json
@@ -114,7 +115,7 @@ class CheckTrainingSetJob:
         path, docs = Path(self.config.contracts.training_set), folder / REPORT_FOLDER / DATA_DOCS
         contract = read_contract(path, contract_columns(self.fields), context=self.context).on_table
         named = [name for name in self.fields if name in contract.reads]
-        rows = read_training_set(self.validated.folder / "training_set.parquet", named)
+        rows = read_training_set(self.validated.folder / tables.TRAINING_SET, named)
         findings = run_checkpoint(contract, rows, docs / TRAINING_SET)
         limits, drift = read_drift_contract(path), self._drift()
         limited = run_checkpoint(limits, drift.row, docs / DRIFT) if limits else []

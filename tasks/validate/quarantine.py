@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from tasks.core import tables
 from tasks.core.files import canonical_json
-from tasks.core.messages import MESSAGES
+from tasks.core.table_writer import TableWriter
 from tasks.validate.checkpoint import RuleResult
 from tasks.validate.contracts.contract import Contract
 from tasks.validate.conversations import as_conversations, by_batches, why_unfit
@@ -24,17 +24,8 @@ BUILT_IN = "(built in)"
 """In place of a contract's name: what the stage asks of every row."""
 CRITICAL = "critical"
 SEVERITIES = (CRITICAL, "warning", "info")
-BREACH = pa.struct([(name, pa.string()) for name in ("contract", "rule", "severity", "column", "value")])
-QUARANTINE = pa.schema(
-    [
-        *((name, pa.string()) for name in ("row_id", "origin", "document_id", "source", "prompt", "prompt_digest")),
-        *((name, pa.string()) for name in ("request_id", "raw")),
-        ("messages", MESSAGES),
-        *((name, pa.string()) for name in ("tools", "fields", "run_id")),
-        ("breaches", pa.list_(BREACH)),
-    ]
-)
-"""``fields``: the recipe's fields as JSON text; ``breaches``: all rules that the row broke, critical ones first."""
+QUARANTINE = tables.schema(tables.QUARANTINED["validate"])
+BREACH = QUARANTINE.field("breaches").type.value_type
 SHOWN_CHARACTERS = 1_000
 """Of a value in a breach; the row's own columns hold all of it."""
 BATCH_ROWS = 20_000
@@ -135,12 +126,12 @@ def write_quarantine(path: Path, rows: pa.Table, breaches: Sequence[Breach], fie
     """
     positions = np.flatnonzero(quarantined(breaches, rows.num_rows))
     ordered = sorted(breaches, key=lambda breach: SEVERITIES.index(breach.severity))
-    with pq.ParquetWriter(path, QUARANTINE) as file:
+    with TableWriter(path, QUARANTINE) as file:
         for start in range(0, len(positions), BATCH_ROWS):
             batch = positions[start : start + BATCH_ROWS]
             done = 0
             for part in batches_of(rows.take(pa.array(batch))):
-                file.write_table(_batch(part, batch[done : done + part.num_rows], ordered, fields))
+                file.add_table(_batch(part, batch[done : done + part.num_rows], ordered, fields))
                 done += part.num_rows
     return len(positions)
 

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tasks.core import tables
 from tasks.core.files import canonical_json
-from tasks.core.messages import MESSAGES
 from tasks.core.sources import is_any_of
-from tasks.validate.contracts.columns import DOCUMENT, LINEAGE
+from tasks.core.table_writer import TableWriter
+from tasks.core.tables import DOCUMENT, INTEGER, LINEAGE
 from tasks.validate.conversations import (
     BATCH_ROWS,
     CONVERSATION,
@@ -25,7 +26,7 @@ from tasks.validate.json_texts import TEXT
 
 COLLECTED, GENERATED = "collected", "generated"
 COLLECTED_ROWS, UNKNOWN = "(collected)", "(unknown)"
-NUMBERS = ("seed", "line")
+NUMBERS = tuple(name for name, type_ in {**LINEAGE, **DOCUMENT}.items() if type_ == INTEGER)
 BATCH_BYTES = 2**30
 SAID = ("user_text", "assistant_text")
 
@@ -107,17 +108,17 @@ def prompts_of(rows: pa.Table) -> pa.ChunkedArray:
 def training_set_schema(fields: Sequence[str]) -> pa.Schema:
     """The columns of ``training_set.parquet``: the conversation first, then all that a contract can name."""
     names = [name for name in dict.fromkeys((*LINEAGE, *fields)) if name not in ("row_id", "messages", "tools")]
-    head = [("example_id", pa.string()), ("messages", MESSAGES), ("tools", pa.string())]
-    return pa.schema([*head, *((name, _stored_as(name)) for name in names)])
+    head = {"example_id": tables.TEXT, "messages": tables.ARRAY, "tools": tables.TEXT}
+    return tables.schema(head | {name: INTEGER if name in NUMBERS else tables.TEXT for name in names})
 
 
 def write_training_set(path: Path, rows: pa.Table, fields: Sequence[str]) -> None:
     """Write rows that may train; lineage that a row does not have is empty, a field that it lacks is null."""
     schema = training_set_schema(fields)
-    with pq.ParquetWriter(path, schema) as file:
+    with TableWriter(path, schema) as file:
         for batch in batches_of(rows):
             filled = [_filled(batch, "row_id" if name == "example_id" else name) for name in schema.names]
-            file.write_table(pa.table(filled, names=schema.names).cast(schema))
+            file.add_table(pa.table(filled, names=schema.names))
 
 
 def batches_of(table: pa.Table) -> Iterator[pa.Table]:
@@ -163,10 +164,6 @@ def _read(path: Path, columns: Sequence[str], conversations_only: bool = False) 
 def _held_as(name: str) -> pa.DataType:
     """The type of a column in the stage's tables."""
     return CONVERSATION if name == "messages" else pa.int64() if name in NUMBERS else TEXT
-
-
-def _stored_as(name: str) -> pa.DataType:
-    return pa.int64() if name in NUMBERS else pa.string()
 
 
 def _as_held(column: pa.Array, name: str) -> pa.Array:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from tasks.core import tables
 from tasks.core.artifacts import ArtifactRef, StageKey, Summary
 from tasks.core.files import file_digest, write_json
 from tasks.core.models import model_digest
@@ -40,13 +41,6 @@ from tasks.validate.waterfall.waterfall import Lost, find_waterfall, read_reject
 
 VERSION = 4
 HOLDOUT = "holdout"
-DUPLICATES = pa.schema(
-    [
-        *((name, pa.string()) for name in ("row_id", "origin", "prompt", "document_id", "source", "kind")),
-        *((name, pa.string()) for name in ("duplicate_of", "text", "original")),
-    ]
-)
-"""``text`` is what the user says in the row, ``original`` what it says in the row that is kept, ``duplicate_of``."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +95,7 @@ class ValidateJob:
         """
         with kept_if_it_stops(folder, context, "validate"):
             context.on_progress(0.0, "reading rows")
-            rows = read_rows(self._train, self._generated("rows"), self.fields, self.config.include_collected)
+            rows = read_rows(self._train, self._generated(tables.ROWS), self.fields, self.config.include_collected)
             checks = self._check_contracts(rows, folder, context)
             outcome = self._set_aside(checks, folder, context)
             context.on_progress(0.8, "writing the training set")
@@ -115,14 +109,14 @@ class ValidateJob:
 
     @property
     def _train(self) -> Path:
-        return self.documents.folder / "train.parquet"
+        return self.documents.folder / tables.TRAIN
 
     def _generated(self, table: str) -> Path | None:
-        return self.generated.folder / f"{table}.parquet" if self.generated else None
+        return self.generated.folder / table if self.generated else None
 
     def _unwritten(self) -> pa.Table:
         """Rows that were asked for and that the generate stage did not hand on, as :meth:`Outcome.fates` has rows."""
-        rejected = self._generated("quarantine")
+        rejected = self._generated(tables.QUARANTINE)
         if rejected is None:
             return pa.table({name: pa.array([], pa.string()) for name in ("prompt", "source", "fate")})
         return read_rejected(rejected, self._train).rename_columns({"rule": "fate"})
@@ -140,7 +134,7 @@ class ValidateJob:
         context.on_progress(0.3, "the contract of the training set, row by row")
         checks.hold_all(self._contract(TRAINING_SET))
         context.on_progress(0.4, "writing the quarantine")
-        write_quarantine(folder / "quarantine.parquet", rows, checks.breaches, self.fields)
+        write_quarantine(folder / tables.QUARANTINE, rows, checks.breaches, self.fields)
         return checks
 
     def _set_aside(self, checks: RowChecks, folder: Path, context: StageContext) -> Outcome:
@@ -149,11 +143,11 @@ class ValidateJob:
         broken = np.flatnonzero(~is_left)
         context.on_progress(0.5, "looking for leaks of evaluation texts")
         leaks = self._contamination(rows, np.flatnonzero(is_left))
-        write_contaminated(folder / "contaminated.parquet", rows, leaks)
+        write_contaminated(folder / tables.CONTAMINATED, rows, leaks)
         context.on_progress(0.6, "looking for duplicates")
         is_left[leaks.positions] = False
         repeated = self._duplicates(rows, np.flatnonzero(is_left), context)
-        _write_duplicates(folder / "duplicates.parquet", rows, repeated)
+        _write_duplicates(folder / tables.DUPLICATES, rows, repeated)
         return Outcome(
             rows,
             Lost(broken, first_rules(checks.breaches, broken)),
@@ -165,7 +159,7 @@ class ValidateJob:
     def _keep(self, checks: RowChecks, outcome: Outcome, folder: Path) -> dict[str, Any]:
         """Write the training set, its control, its profile and the waterfall; returns what to tell of them."""
         training_set = outcome.rows.take(pa.array(outcome.kept))
-        write_training_set(folder / "training_set.parquet", training_set, self.fields)
+        write_training_set(folder / tables.TRAINING_SET, training_set, self.fields)
         found = profile(training_set, self.seed)
         write_json(folder / PROFILE, found.model_dump(mode="json"))
         waterfall = find_waterfall(
@@ -173,14 +167,14 @@ class ValidateJob:
             outcome.quarantined,
             outcome.contaminated,
             outcome.duplicates,
-            self._generated("quarantine"),
+            self._generated(tables.QUARANTINE),
             self._train,
         )
         write_waterfall(folder, waterfall)
         if not self.config.control:
             return {"diversity": found.diversity}
         control = self._control(checks, outcome)
-        write_training_set(folder / "control.parquet", outcome.rows.take(pa.array(control)), self.fields)
+        write_training_set(folder / tables.CONTROL, outcome.rows.take(pa.array(control)), self.fields)
         return {"diversity": found.diversity, "control": len(control)}
 
     def _contamination(self, rows: pa.Table, searched: NDArray[np.int64]) -> Contaminated:
@@ -188,7 +182,7 @@ class ValidateJob:
 
         All held-out documents count, those that broke their contract and are not asked as well.
         """
-        holdout = read_documents(self.collected.folder / "holdout.parquet", ())
+        holdout = read_documents(self.collected.folder / tables.HOLDOUT, ())
         holdout = holdout.filter(pc.is_valid(holdout["user_text"]))
         sets = [
             EvaluationTexts(HOLDOUT, holdout["document_id"].to_pylist(), holdout["user_text"]),
@@ -227,7 +221,7 @@ class ValidateJob:
         """Answers that must be there: those that the task names, and those that the evaluation asks for."""
         if not self.config.minimum_rows_per_label:
             return set()
-        return read_answers(self.documents.folder / "holdout.parquet", self.replay) | set(self.context.labels)
+        return read_answers(self.documents.folder / tables.HOLDOUT, self.replay) | set(self.context.labels)
 
 
 def _shaping(config: ValidateConfig) -> dict[str, Any]:
@@ -247,4 +241,5 @@ def _write_duplicates(path: Path, rows: pa.Table, found: Duplicates) -> None:
     columns = {name: pc.fill_null(dropped[name], "") for name in names}
     columns |= {"kind": pa.array(found.kind, pa.string()), "duplicate_of": pc.fill_null(kept["row_id"], "")}
     columns |= {"text": dropped["user_text"], "original": kept["user_text"]}
-    pq.write_table(pa.table(columns).select(DUPLICATES.names).cast(DUPLICATES), path)
+    schema = tables.schema(tables.DUPLICATE)
+    pq.write_table(pa.table(columns).select(schema.names).cast(schema), path)

@@ -15,8 +15,9 @@ import pandas as pd
 from tasks.core.control_tokens import WELL_KNOWN
 from tasks.core.files import canonical_json
 from tasks.core.home import PROJECT_ROOT
+from tasks.core.tables import Columns
 from tasks.validate.checkpoint import RuleResult, run_checkpoint
-from tasks.validate.contracts.columns import Columns, contract_columns, document_columns
+from tasks.validate.contracts.columns import contract_columns, document_columns
 from tasks.validate.contracts.contract import Contract, ContractContext, read_contract
 from tasks.validate.drift.drift import DRIFT_COLUMNS
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator, 
 
 from tasks.core.config import Name, Section
 
-RESERVED = frozenset(
+JINJA_NAMES = frozenset(
     {"and", "caller", "cycler", "dict", "elif", "else", "false", "False", "for", "if", "import", "in", "is",
      "joiner", "kwargs", "loop", "namespace", "none", "None", "not", "or", "range", "self", "super", "true",
      "True", "varargs"}
@@ -19,7 +19,7 @@ JUDGING = ("criteria", "scale")
 
 
 def _free(name: str) -> str:
-    if name in RESERVED:
+    if name in JINJA_NAMES:
         raise ValueError(f"{name!r} means something else in Jinja2: give the variable another name")
     return name
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tasks.core import tables
 from tasks.validate.config import Contamination
 from tasks.validate.contamination.spans import Span, common_spans
 from tasks.validate.contamination.whole_texts import WholeTexts
@@ -25,25 +26,6 @@ from tasks.validate.similarity import Positions, Texts, as_array
 MIDDLE, LONG = 2, 3
 """Times a run's words from which a text is of middle length, and long."""
 NEARLY_ALL = 0.9
-
-SPANS = pa.list_(
-    pa.struct(
-        [
-            *((name, pa.int32()) for name in ("row_start", "row_end", "evaluation_start", "evaluation_end")),
-            ("text", pa.string()),
-        ]
-    )
-)
-CONTAMINATED = pa.schema(
-    [
-        *((name, pa.string()) for name in ("row_id", "origin", "prompt", "document_id", "text")),
-        *((name, pa.string()) for name in ("set", "evaluation_id", "evaluation_text")),
-        ("coverage", pa.float64()),
-        ("spans", SPANS),
-    ]
-)
-"""Of ``contaminated.parquet``. ``text`` is the row's conversation (:func:`conversation_text`); spans count characters
-(code points) of ``text`` and of ``evaluation_text``, end excluded; a span's own ``text`` is the row's."""
 
 
 @dataclass(frozen=True)
@@ -177,4 +159,4 @@ def write_contaminated(path: Path, rows: pa.Table, found: Contaminated) -> None:
         "coverage": found.coverages,
         "spans": spans,
     }
-    pq.write_table(pa.table(columns).cast(CONTAMINATED), path)
+    pq.write_table(pa.table(columns).cast(tables.schema(tables.CONTAMINATION)), path)

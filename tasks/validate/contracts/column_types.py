@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tasks.core.tables import ARRAY, INTEGER, TEXT
 from tasks.validate.contracts.arguments import ArgumentFault
-from tasks.validate.contracts.columns import ARRAY, INTEGER, TEXT
 from tasks.validate.contracts.rule import Rule
 from tasks.validate.contracts.vacuous_rules import IN_SET
 

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from tasks.core.errors import ContractError
+from tasks.core.tables import ARRAY, CONVERSATION, DOCUMENT, INTEGER, LINEAGE, TEXT, Columns
 
-TEXT, INTEGER, ARRAY = "string", "integer", "array"
-LINEAGE = (
-    "row_id", "origin", "document_id", "source", "prompt", "prompt_digest", "request_id", "raw", "teacher",
-    "teacher_revision", "sampling", "seed", "judgements", "drawn", "run_id",
-)  # fmt: skip
-CONVERSATION = ("messages", "user_text", "assistant_text")
-DOCUMENT = ("document_id", "source", "line", "licence")
-STORED_OTHERWISE = {"seed": INTEGER, "line": INTEGER, "messages": ARRAY}
+_STORED = {**DOCUMENT, **LINEAGE, **CONVERSATION}
 """Every other column, a recipe's fields among them, is stored as text."""
-
 ALSO_DESCRIBED_AS = {
     TEXT: (ARRAY, "object", "map"),
     ARRAY: (TEXT, "object"),
     INTEGER: ("number",),
 }
 """The logical types that fit a stored type beside its own."""
-
-Columns = Mapping[str, str]
-"""The columns of a table in order, each with the ODCS logical type that it is stored as."""
 
 
 def contract_columns(fields: Sequence[str]) -> Columns:
@@ -47,7 +37,7 @@ def document_columns(fields: Sequence[str]) -> Columns:
     return _columns(fields, (*DOCUMENT, *CONVERSATION))
 
 
-def _columns(fields: Sequence[str], given: Sequence[str]) -> Columns:
+def _columns(fields: Sequence[str], given: Iterable[str]) -> Columns:
     taken = sorted({*fields} & {*given})
     if taken:
         raise ContractError(
@@ -55,7 +45,7 @@ def _columns(fields: Sequence[str], given: Sequence[str]) -> Columns:
             where="the recipe's column mapping",
             remedy="map the column to another name",
         )
-    return {name: STORED_OTHERWISE.get(name, TEXT) for name in dict.fromkeys((*fields, *given))}
+    return {name: _STORED.get(name, TEXT) for name in dict.fromkeys((*fields, *given))}
 
 
 def can_hold(stored: str, logical: str) -> bool:

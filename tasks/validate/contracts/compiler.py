@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.core.findings import Finding
 from tasks.core.suggestions import did_you_mean
+from tasks.core.tables import Columns
 from tasks.validate.contracts.arguments import faults_of_arguments
 from tasks.validate.contracts.backtracking import endless
 from tasks.validate.contracts.column_types import misfits
-from tasks.validate.contracts.columns import Columns, can_hold
+from tasks.validate.contracts.columns import can_hold
 from tasks.validate.contracts.expectations import (
     close_names,
     find_expectation,

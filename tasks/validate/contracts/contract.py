@@ -13,22 +13,13 @@ from pathlib import Path
 
 from tasks.core.errors import ContractError
 from tasks.core.findings import Finding, first_error
-from tasks.validate.contracts.columns import (
-    CONVERSATION,
-    DOCUMENT,
-    LINEAGE,
-    Columns,
-    contract_columns,
-    document_columns,
-)
+from tasks.core.tables import Columns
+from tasks.validate.contracts.columns import contract_columns, document_columns
 from tasks.validate.contracts.compiler import Compiled, compile_table
 from tasks.validate.contracts.odcs import ContractFile, read_file
 from tasks.validate.contracts.rule import ContractContext, Rule
 
 __all__ = [
-    "CONVERSATION",
-    "DOCUMENT",
-    "LINEAGE",
     "Contract",
     "ContractContext",
     "Rule",

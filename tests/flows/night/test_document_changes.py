@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flows.night.document_changes import document_changes
-from tasks.collect.collect import INDEX
 from tasks.core.home import Home
+from tasks.core.tables import INDEX
 
 
 def collected(folder: Path, documents: dict[str, bytes]) -> Path:

@@ -14,11 +14,11 @@ from tasks.core.config import ChatTask, ModelSource, ServerSettings
 from tasks.core.home import Home
 from tasks.core.models import model_digest
 from tasks.core.stage import StageContext
+from tasks.core.table_writer import TableWriter
 from tasks.generate import blocks, generate
 from tasks.generate import stage_progress as course
 from tasks.generate.config import Endpoint, Limits
 from tasks.generate.generate import GenerateJob
-from tasks.generate.written_rows import RowFile
 from tests.openai_stand_in import KEY, TOO_LONG, stand_in
 from tests.unit.generate.stage import (
     OUTPUT,
@@ -236,12 +236,12 @@ def test_an_unchanged_job_asks_nothing_and_starts_no_server(tmp_path: Path, teac
 def test_what_was_answered_before_a_failure_is_not_asked_again(
     tmp_path: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full_disk(self: RowFile, rows: Any) -> None:
+    def full_disk(self: TableWriter, rows: Any) -> None:
         raise OSError("no space left on device")
 
     job = make_job(tmp_path)
     with monkeypatch.context() as patched, pytest.raises(OSError, match="no space"):
-        patched.setattr(RowFile, "add", full_disk)
+        patched.setattr(TableWriter, "add_all", full_disk)
         fill(job, tmp_path)
     summary, rows, _ = fill(job, tmp_path, "run-2")
     assert (summary.details["asked"], summary.details["reused"], len(rows)) == (0, 9, 9)

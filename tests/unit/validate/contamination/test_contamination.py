@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tasks.core import tables
 from tasks.validate.config import Contamination
 from tasks.validate.contamination.contamination import (
-    CONTAMINATED,
     Contaminated,
     EvaluationTexts,
     conversation_text,
@@ -128,7 +128,7 @@ def test_the_file_has_row_text_and_places(tmp_path: Path) -> None:
     found = find_contamination(rows["user_text"], rows["assistant_text"], sets, Contamination())
     write_contaminated(tmp_path / "contaminated.parquet", rows, found)
     table = pq.read_table(tmp_path / "contaminated.parquet")
-    assert table.schema.equals(CONTAMINATED)
+    assert table.schema.equals(tables.schema(tables.CONTAMINATION))
     (row,) = table.to_pylist()
     assert (row["row_id"], row["set"], row["evaluation_id"], row["coverage"]) == ("r1", "holdout", "h", 1.0)
     assert [span["text"] for span in row["spans"]] == [LONG]

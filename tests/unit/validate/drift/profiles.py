@@ -11,7 +11,7 @@ import pyarrow as pa
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.config import ChatTask
 from tasks.core.messages import MESSAGES, to_messages
-from tasks.validate.contracts.columns import LINEAGE
+from tasks.core.tables import LINEAGE
 from tasks.validate.drift.profile import PROFILE, Counts, Lengths, Profile, profile
 from tasks.validate.rows import write_training_set
 

@@ -16,14 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from matplotlib.image import imread
 
+from tasks.core import tables
 from tasks.core.home import PROJECT_ROOT
-from tasks.generate.written_rows import QUARANTINE
 from tasks.validate.waterfall.waterfall import LOST_AT, Lost, find_waterfall, write_waterfall
 from tasks.validate.waterfall.yields import STEPS, Group, Waterfall, read_waterfall
 
 NOBODY = Lost(np.array([], dtype=np.int64), pa.array([], pa.string()))
 WRITES_RULES = ("generate/parse.py", "generate/writing.py", "generate/blocks.py", "generate/engine.py",
-                "generate/asking.py", "core/vllm/client.py")  # fmt: skip
+                "generate/dispatch.py", "core/vllm/client.py")  # fmt: skip
 Rejected = tuple[str, str | None, str]
 """Prompt, document and rule of a row in the generate stage's quarantine."""
 
@@ -44,7 +44,7 @@ def lost(**rules: Sequence[int]) -> Lost:
 def artifacts(folder: Path, rejected: Sequence[Rejected], **sources: str | None) -> tuple[Path, Path]:
     """The generate stage's quarantine and the documents with their sources."""
     table = pa.Table.from_pylist([dict(zip(("prompt", "document_id", "rule"), row, strict=True)) for row in rejected],
-                                 schema=QUARANTINE)  # fmt: skip
+                                 schema=tables.schema(tables.QUARANTINED["generate"]))  # fmt: skip
     pq.write_table(table, folder / "quarantine.parquet")
     documents = pa.table(
         {"document_id": pa.array(sources, pa.string()), "source": pa.array(sources.values(), pa.string())}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,30 +12,35 @@ import pyarrow.parquet as pq
 
 BATCH_ROWS = 5_000
 BATCH_CHARACTERS = 16 * 2**20
-"""What a batch holds at most, whichever comes first; one row may be larger."""
+"""Limits of a batch, whichever is reached first; one row may be larger."""
 
 
 @dataclass
 class TableWriter:
-    """A Parquet file written batch by batch; it exists with its schema even when no row came."""
+    """Writes a Parquet file batch by batch; the file exists with its schema even if no row is added."""
 
     path: Path
     schema: pa.Schema
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Mapping[str, Any]] = field(default_factory=list)
     characters: int = 0
 
     def __enter__(self) -> TableWriter:
         self._parquet = pq.ParquetWriter(self.path, self.schema)
         return self
 
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Append a row; keys that are not columns are left out."""
         self.rows.append(row)
         self.characters += _characters(row)
         if len(self.rows) >= BATCH_ROWS or self.characters >= BATCH_CHARACTERS:
             self._flush()
 
+    def add_all(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append rows as a batch of their own."""
+        self.add_table(pa.Table.from_pylist(list(rows), schema=self.schema))
+
     def add_table(self, table: pa.Table) -> None:
-        """Write rows that are a table already, behind those that were added one by one."""
+        """Append a table as a batch of its own, after the rows added so far."""
         self._flush()
         self._parquet.write_table(table.cast(self.schema))
 
@@ -50,9 +56,8 @@ class TableWriter:
 
 
 def _characters(value: Any) -> int:
-    """The length of all texts in a value."""
     if isinstance(value, str):
         return len(value)
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return sum(map(_characters, value.values()))
     return sum(map(_characters, value)) if isinstance(value, list) else 0
