@@ -6,12 +6,16 @@ import importlib.metadata
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import psutil
+from rich.markup import escape
+from rich.table import Table
 
 from flows.recipe.read import read_recipe
+from retune.terminal import out
 from tasks.core.config import ModelSource
 from tasks.core.errors import RetuneError
 from tasks.core.home import PROJECT_ROOT, Home
@@ -19,24 +23,15 @@ from tasks.core.models import check_model
 from tasks.core.vllm.server import serving, vllm_version
 
 PACKAGES = (
-    "prefect",
-    "torch",
-    "transformers",
-    "trl",
-    "peft",
-    "bitsandbytes",
-    "unsloth",
-    "datasets",
-    "pandas",
-    "great-expectations",
-    "mlflow",
-)
-SEEDLING = PROJECT_ROOT / "seedling" / "model"
+    "prefect", "torch", "transformers", "trl", "peft", "bitsandbytes", "unsloth", "datasets", "pandas",
+    "great-expectations", "mlflow",
+)  # fmt: skip
+SEEDLING = ModelSource(path=str(PROJECT_ROOT / "seedling" / "model"))
 ENOUGH_DISK_GIB = 5
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """One line of the doctor's table."""
 
     what: str
@@ -45,74 +40,76 @@ class Finding:
     remedy: str = ""
 
 
-def examine(home: Home, start_vllm: bool) -> list[Finding]:
-    """Look at everything a night needs; ``start_vllm`` also starts the server on the seedling (about half a minute)."""
-    findings = [*map(_package, PACKAGES), _vllm(), _device(), _memory(), _disk(home), *_recipes(), _seedling()]
-    if start_vllm:
-        findings.append(_vllm_starts(home))
-    return findings
+def examine(home: Home, start_vllm: bool) -> list[Check]:
+    """Check everything a night needs; ``start_vllm`` also starts the server on the seedling (about half a minute)."""
+    recipes = sorted(path.stem for path in (PROJECT_ROOT / "deployments" / "recipes").glob("*.yaml"))
+    checks = [
+        *map(_package, PACKAGES),
+        _attempt("vLLM's environment", vllm_version),
+        _device(),
+        _memory(),
+        _disk(home),
+        *(_attempt(f"recipe {name}", partial(_recipe, name)) for name in recipes),
+        _attempt("seedling", _seedling),
+    ]
+    return [*checks, _attempt("vLLM on the seedling", partial(_start_vllm, home))] if start_vllm else checks
 
 
-def _package(name: str) -> Finding:
+def print_checks(checks: Sequence[Check]) -> None:
+    """Print a line for each check, with the remedy of those that failed."""
+    table = Table("", "what", "state", "remedy")
+    for check in checks:
+        mark = "[green]ok[/]" if check.ok else "[red]bad[/]"
+        table.add_row(mark, check.what, escape(check.state), "" if check.ok else escape(check.remedy))
+    out.print(table)
+
+
+def _package(name: str) -> Check:
     try:
-        return Finding(name, importlib.metadata.version(name), True)
+        return Check(name, importlib.metadata.version(name), True)
     except importlib.metadata.PackageNotFoundError:
-        return Finding(name, "missing", False, "make setup")
+        return Check(name, "missing", False, "make setup")
 
 
-def _attempt(what: str, look: Callable[[], str]) -> Finding:
+def _attempt(what: str, look: Callable[[], str]) -> Check:
     try:
-        return Finding(what, look(), True)
+        return Check(what, look(), True)
     except RetuneError as error:
-        return Finding(what, f"{error.what} ({error.where})", False, error.remedy)
+        return Check(what, f"{error.what} ({error.where})", False, error.remedy)
 
 
-def _vllm() -> Finding:
-    return _attempt("vLLM's environment", vllm_version)
-
-
-def _device() -> Finding:
+def _device() -> Check:
     if not shutil.which("nvidia-smi"):
-        return Finding("device", f"CPU only, {os.cpu_count()} cores", True)
+        return Check("device", f"CPU only, {os.cpu_count()} cores", True)
     query = ["nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader"]
     done = subprocess.run(query, capture_output=True, text=True, check=False)
     if done.returncode:
-        return Finding("device", "nvidia-smi fails", False, "see what nvidia-smi prints; check the driver")
-    return Finding("device", done.stdout.strip().replace("\n", "; "), True)
+        return Check("device", "nvidia-smi fails", False, "see what nvidia-smi prints; check the driver")
+    return Check("device", done.stdout.strip().replace("\n", "; "), True)
 
 
-def _memory() -> Finding:
+def _memory() -> Check:
     memory = psutil.virtual_memory()
-    return Finding("memory", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free", True)
+    return Check("memory", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free", True)
 
 
-def _disk(home: Home) -> Finding:
+def _disk(home: Home) -> Check:
     existing = next(path for path in (home.root, *home.root.parents) if path.exists())
     free = shutil.disk_usage(existing).free / 2**30
     remedy = "free some space, or point RETUNE_HOME at a larger disk"
-    return Finding("disk", f"{free:.0f} GiB free at {existing}", free >= ENOUGH_DISK_GIB, remedy)
+    return Check("disk", f"{free:.0f} GiB free at {existing}", free >= ENOUGH_DISK_GIB, remedy)
 
 
-def _recipes() -> list[Finding]:
-    def look(name: str) -> Callable[[], str]:
-        return lambda: f"{read_recipe(name).name}: well-formed"
-
-    names = sorted(path.stem for path in (PROJECT_ROOT / "deployments" / "recipes").glob("*.yaml"))
-    return [_attempt(f"recipe {name}", look(name)) for name in names]
+def _recipe(name: str) -> str:
+    return f"{read_recipe(name).name}: well-formed"
 
 
-def _seedling() -> Finding:
-    def look() -> str:
-        check_model(ModelSource(path=str(SEEDLING)))
-        return "complete"
-
-    return _attempt("seedling", look)
+def _seedling() -> str:
+    check_model(SEEDLING)
+    return "complete"
 
 
-def _vllm_starts(home: Home) -> Finding:
-    def look() -> str:
-        settings = read_recipe("embedded").evaluate.server
-        with serving(ModelSource(path=str(SEEDLING)), settings, log=home.logs / "doctor-vllm.log"):
-            return "starts and answers"
-
-    return _attempt("vLLM on the seedling", look)
+def _start_vllm(home: Home) -> str:
+    settings = read_recipe("embedded").evaluate.server
+    with serving(SEEDLING, settings, log=home.logs / "doctor-vllm.log"):
+        return "starts and answers"

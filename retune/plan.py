@@ -1,4 +1,4 @@
-"""What a recipe's training takes: parameters, memory, tokens, steps and time, before anything is started."""
+"""``retune plan``: whether a recipe's model fits this machine, and how long its training takes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from rich.table import Table
+
 from flows.recipe.recipe import Recipe
 from flows.report.record import RECORD, RunRecord, read_record
+from retune.terminal import out, show
 from tasks.core.artifacts import MANIFEST
 from tasks.core.errors import RecipeError
 from tasks.core.home import Home
@@ -21,6 +24,19 @@ from tasks.train.devices import MemoryDevice, devices_present
 from tasks.train.planner import TrainingPlan, plan_training, planned_steps
 
 Manifest = dict[str, Any]
+GB = 10**9
+PARTS = {
+    "weights": "weights",
+    "quantisation": "constants of the 4-bit blocks",
+    "gradients": "gradients",
+    "optimizer": "optimizer",
+    "activations": "activations",
+    "logits": "logits and loss",
+    "cache": "keys and values",
+    "allocator": "allocator's gaps",
+    "runtime": "runtime and libraries",
+    "loading": "while loading, instead",
+}
 
 
 @dataclass(frozen=True)
@@ -28,12 +44,12 @@ class Workload:
     """How much there is to train, over all subsets of the learning curve.
 
     Attributes:
-        rows: of the recipe's last training set, or None where no run has made one yet.
-        trainings: one, or a subset of the rows each.
-        steps: of the optimizer, or None where they depend on rows that nobody knows yet.
-        tokens: that the steps go through, or None with the steps.
-        tokens_are: counted: at the mean length that an earlier training found in these rows; bound: at most, with each
-            row as long as ``max_length`` allows.
+        rows: of the recipe's last training set; None before its first run.
+        trainings: one, or one per subset of the rows.
+        steps: optimizer steps; None if they depend on rows that are not known yet.
+        tokens: tokens in these steps; None like the steps.
+        tokens_are: ``counted``: from the mean length that an earlier training found in these rows; ``bound``: at most,
+            if each row is as long as ``max_length`` allows.
         tokens_per_second: of the newest training of this model, method and device in this RETUNE_HOME, or None.
     """
 
@@ -46,13 +62,13 @@ class Workload:
 
     @property
     def seconds(self) -> float | None:
-        """Of the steps; loading the model comes on top."""
+        """Time of the steps, without loading the model."""
         return self.tokens / self.tokens_per_second if self.tokens and self.tokens_per_second else None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that ``retune plan`` says; ``refusals`` is what a run would be refused for on this machine's device."""
+    """Everything that ``retune plan`` reports; a run on this machine would stop with the ``refusals``."""
 
     recipe: str
     model: str
@@ -63,13 +79,8 @@ class Plan:
     def as_json(self) -> dict[str, Any]:
         """Plain data; bytes, seconds."""
         work = {**asdict(self.workload), "seconds": self.workload.seconds}
-        return {
-            "recipe": self.recipe,
-            "model": self.model,
-            **self.training.as_json(),
-            "workload": work,
-            "refusals": self.refusals,
-        }
+        head = {"recipe": self.recipe, "model": self.model}
+        return {**head, **self.training.as_json(), "workload": work, "refusals": self.refusals}
 
 
 def plan_recipe(
@@ -78,13 +89,13 @@ def plan_recipe(
     """Plan a recipe's training on this machine, without weights and without a network.
 
     Args:
-        recipe: what is to be trained.
-        home: where earlier runs left their training sets and speeds.
-        config_file: the model's ``config.json``, where neither its folder nor the catalogue has it.
-        devices: instead of those that are present.
+        recipe: what to train.
+        home: holds the training sets and speeds of earlier runs.
+        config_file: the model's ``config.json``, if neither its folder nor the catalogue has it.
+        devices: None: those of this machine.
 
     Raises:
-        ModelError: the model's config is not at hand, or the model has no layer of a wanted name.
+        ModelError: the model's config is not on this machine, or the model has no layer of a wanted name.
     """
     devices = devices or devices_present()
     planned = plan_training(recipe.model, recipe.train, recipe.evaluate.server, devices, config_file)
@@ -98,36 +109,26 @@ def _workload(recipe: Recipe, planned: TrainingPlan, home: Home) -> Workload:
     rows = validated["summary"]["accepted"] if validated else None
     steps = _steps(config, rows)
     lengths = (_mean_length(done) for done in earlier if validated and _reads(done, validated))
-    # A packed sequence is filled up, whatever the rows' own lengths.
+    # A packed sequence is always full, however long its rows are.
     length = None if config.packing else next((found for found in lengths if found), None)
-    tokens = None if steps is None else _tokens(config, steps, rows, length or config.max_length)
-    return Workload(
-        rows=rows,
-        trainings=len(config.fractions),
-        steps=steps,
-        tokens=tokens,
-        tokens_are="counted" if length else "bound",
-        tokens_per_second=next((speed for done in earlier if (speed := _speed(done, planned))), None),
-    )
+    tokens = None
+    if steps is not None:  # a step is never larger than the training set
+        per_step = config.batch_size * config.accumulation_steps * config.processes
+        tokens = round(steps * min(per_step, rows or per_step) * (length or config.max_length))
+    speed = next((speed for done in earlier if (speed := _speed(done, planned))), None)
+    return Workload(rows, len(config.fractions), steps, tokens, "counted" if length else "bound", speed)
 
 
 def _steps(config: TrainConfig, rows: int | None) -> int | None:
-    """Optimizer steps over all subsets; None where epochs are counted and the rows are not known."""
+    """Optimizer steps over all subsets; None if epochs are counted and the rows are not known."""
     if rows is None and config.max_steps is None:
         return None
     return sum(planned_steps(config, max(1, math.floor((rows or 0) * part))) for part in config.fractions)
 
 
-def _tokens(config: TrainConfig, steps: int, rows: int | None, length: float) -> int:
-    """Tokens of the steps; a step is never larger than the training set."""
-    per_step = config.batch_size * config.accumulation_steps * config.processes
-    return round(steps * min(per_step, rows or per_step) * length)
-
-
 def _trainings_of(recipe: Recipe, home: Home) -> list[Manifest]:
-    """The manifests of earlier trainings of the recipe's model, the newest first."""
-    folders = (home.artifacts / "train").glob("*")
-    found = [manifest for folder in folders if (manifest := _manifest(folder))]
+    """The manifests of earlier trainings of the recipe's model, newest first."""
+    found = [manifest for folder in (home.artifacts / "train").glob("*") if (manifest := _manifest(folder))]
     if not found:
         return []
     found.sort(key=lambda manifest: str(manifest["created"]), reverse=True)
@@ -146,14 +147,13 @@ def _last_training_set(home: Home, recipe: str) -> Manifest | None:
 
 
 def _records(home: Home) -> Iterator[RunRecord]:
-    """Of every run that can be read."""
     for file in home.runs.glob(f"*/{RECORD}"):
         with contextlib.suppress(RecipeError):
             yield read_record(home, file.parent.name)
 
 
 def _manifest(folder: Path) -> Manifest | None:
-    """An artifact's manifest; one that is damaged or being written is passed over: a plan can do without."""
+    """An artifact's manifest; None if it is damaged or being written: a plan does not depend on it."""
     try:
         manifest: Manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -166,16 +166,63 @@ def _reads(training: Manifest, validated: Manifest) -> bool:
 
 
 def _mean_length(training: Manifest) -> float | None:
-    """Tokens of a row, as a training counted them."""
     tokens, rows = training["summary"]["details"].get("tokens"), training["summary"]["accepted"]
     return tokens / rows if tokens and rows else None
 
 
 def _speed(training: Manifest, planned: TrainingPlan) -> float | None:
-    """Tokens a second of an earlier training, if it ran by the same method on the same kind of device."""
+    """Tokens a second of an earlier training, if it used the same method on the same kind of device."""
     details = training["summary"]["details"]
     device = "cpu" if planned.device.kind == "cpu" else planned.device.name
     if details.get("method") != planned.method or details.get("device") != device:
         return None
     speed: float | None = details.get("tokens_per_second")
     return speed
+
+
+def print_plan(planned: Plan) -> None:
+    """Print one page: parameters, memory by parts, devices, and the work ahead."""
+    training = planned.training
+    share = training.trainable_parameters / training.shape.total_parameters
+    show(f"{planned.recipe}: {training.method} of {planned.model} ({training.shape.family})")
+    show(
+        f"{training.shape.total_parameters:,} parameters, of which {training.trainable_parameters:,} are trained"
+        f" ({share:.2%}); backend {training.backend}"
+        + (f"; {training.processes} processes, memory of each:" if training.processes > 1 else "")
+    )
+    out.print(_memory(planned))
+    for device in training.devices:
+        show(f"{device.name}: {device.free / GB:.1f} of {device.total / GB:.1f} GB free")
+    for name, fits in {"training": training.fits_training, "inference": training.fits_inference}.items():
+        show(f"{name} {'fits' if fits else 'does not fit'}", "green" if fits else "red")
+    for problem in planned.refusals:
+        show(f"refused on this machine: {problem}", "red")
+    for line in _work(planned.workload):
+        show(line)
+
+
+def _memory(planned: Plan) -> Table:
+    columns = (planned.training.training, planned.training.inference)
+    table = Table("memory at the peak, GB")
+    for name in ("training", "inference"):
+        table.add_column(name, justify="right")
+    splits = [column.splits() for column in columns]
+    for part, name in PARTS.items():
+        if any(split.get(part) for split in splits):
+            table.add_row(name, *(f"{split.get(part, 0) / GB:.2f}" for split in splits))
+    table.add_row("peak", *(f"{column.total / GB:.2f}" for column in columns), style="bold")
+    return table
+
+
+def _work(work: Workload) -> list[str]:
+    unknown = "rows unknown: no run of this recipe has made a training set yet"
+    rows = unknown if work.rows is None else f"{work.rows:,} rows"
+    if work.steps is None or work.tokens is None:
+        return [f"{rows}, so steps, tokens and time are unknown too"]
+    at_most = "at most " if work.tokens_are == "bound" else ""
+    over = f" over {work.trainings} trainings" if work.trainings > 1 else ""
+    lines = [f"{rows}; {work.steps:,} steps{over}, {at_most}{work.tokens:,} tokens"]
+    if work.tokens_per_second is None or work.seconds is None:
+        return [*lines, "time: not measured here; a first training of this model on this device measures it"]
+    speed = f"{work.tokens_per_second:,.0f} tokens a second, as the last training of this model ran here"
+    return [*lines, f"time: {at_most}{work.seconds / 60:,.1f} minutes at {speed}"]

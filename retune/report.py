@@ -1,4 +1,4 @@
-"""The morning report in a terminal."""
+"""The report of a run in the terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -17,9 +16,9 @@ from flows.report.page import PAGE, curve_rows, evaluation_rows, labels_line
 from flows.report.record import COUNTS, RunRecord, rows_table
 from flows.report.stage_lines import percent, stage_lines
 from flows.report.waterfall_tables import NAMES, waterfall_by_prompt
+from retune.terminal import out, show
 from tasks.validate.waterfall.yields import STEPS
 
-out = Console(highlight=False)
 HEADS = {
     "rows_in": "rows in",
     "accepted": "accepted",
@@ -28,17 +27,17 @@ HEADS = {
     "contaminated": "contami-\nnated",
     "uncontaminated": "uncon-\ntaminated",
 }
-"""Broken so that the table fits into 80 columns."""
+"""Hyphenated so that the table fits into 80 columns."""
 
 
 def print_report(record: RunRecord) -> None:
-    """Rows per stage, what became of each prompt's rows, base against tuned, the decision, and where things lie."""
+    """Print rows per stage, the waterfall by prompt, base against tuned, the decision, and where the files are."""
     recipe = escape(record.recipe)
     out.print(f"\n{recipe}: [bold]{record.status}[/] in {record.seconds:.0f} s (run {record.run_id})", soft_wrap=True)
     if record.stages:
         out.print(_rows(record))
     for line in stage_lines(record.stages):
-        _say(line)
+        show(line)
     _print_drift(record)
     _print_yield(record)
     if record.evaluation:
@@ -46,16 +45,16 @@ def print_report(record: RunRecord) -> None:
         found = record.evaluation
         if found.get("curve"):
             out.print(_curve(found))
-            _say(found["curve_gain"]["sentence"])
+            show(found["curve_gain"]["sentence"])
         for line in labels_line(found):
-            _say(line)
-        _say(f"on {found['n']} held-out documents; decision: {found['decision']}")
-    _say(record.error or record.reason)
+            show(line)
+        show(f"on {found['n']} held-out documents; decision: {found['decision']}")
+    show(record.error or record.reason)
     if record.changes and record.changes not in record.reason:
-        _say(record.changes)
+        show(record.changes)
     if record.champion:
         place = record.champion
-        _say(f"champion: {place['name']} version {place['version']}, in {place['path']}")
+        show(f"champion: {place['name']} version {place['version']}, in {place['path']}")
     _print_places(record)
 
 
@@ -68,7 +67,7 @@ def _rows(record: RunRecord) -> Table:
 
 
 def _table(*heads: str) -> Table:
-    """A table that loses no text where it is wider than the terminal."""
+    """A table that folds text instead of cutting it if it is wider than the terminal."""
     table = Table()
     for head in heads:
         table.add_column(head, overflow="fold")
@@ -85,7 +84,7 @@ def _print_drift(record: RunRecord) -> None:
 
 
 def _print_yield(record: RunRecord) -> None:
-    """The waterfall by prompt, without the steps that took nothing; by source and whole it is in the page."""
+    """The waterfall by prompt, without steps that removed nothing; the page has it whole and by source."""
     found = waterfall_by_prompt(record)
     if found is None or not found.groups:
         return
@@ -115,25 +114,21 @@ def _curve(found: Mapping[str, Any]) -> Table:
 
 
 def _print_places(record: RunRecord) -> None:
-    """Where the page, the waterfall's picture and the contracts' Data Docs lie, those of a run that was stopped too."""
+    """Print where the page, the waterfall's picture and the Data Docs are, also for a run that was stopped."""
     for stage, folder in record.evidence.items():
-        _say(f"what the stage {stage} found before it stopped the run: {folder}")
+        show(f"findings of stage {stage}, which stopped the run: {folder}")
     folders = {stage: done["path"] for stage, done in record.stages.items()} | dict(record.evidence)
     for stage, folder in folders.items():
         for contract, page in pages_in(Path(folder)).items():
-            _say(f"data docs, {stage}, {contract}: {page}")
+            show(f"data docs, {stage}, {contract}: {page}")
         if picture := picture_in(Path(folder)):
-            _say(f"waterfall: {picture}")
+            show(f"waterfall: {picture}")
         if evaluation := evaluation_in(Path(folder)):
-            _say(f"evaluation: {evaluation}")
+            show(f"evaluation: {evaluation}")
     if curve := record.stages.get("evaluate", {}).get("curve"):
-        _say(f"learning curve: {curve}")
+        show(f"learning curve: {curve}")
     if record.evidence or any(row[count] for row in rows_table(record) for count in COUNTS[2:]):
-        _say(f"rows that were set aside: retune quarantine list --run {record.run_id}")
+        show(f"rows set aside: retune quarantine list --run {record.run_id}")
     whole = Path(record.folder) / PAGE
     if whole.is_file():
-        _say(f"page: {whole}")
-
-
-def _say(text: str) -> None:
-    out.print(text, soft_wrap=True, markup=False)
+        show(f"page: {whole}")

@@ -18,11 +18,11 @@ PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
 POLL_SECONDS = 1.0
 
 
-def up(home: Home, port: int) -> None:
-    """Serve until interrupted; every child is ended on the way out.
+def serve(home: Home, port: int) -> None:
+    """Serve until interrupted, then end every child process.
 
     Raises:
-        MachineError: the port is taken, deploying fails, or server or worker dies.
+        MachineError: the port is in use, deploying fails, or the server or the worker ends.
     """
     with prefect_server(home, port, interface=True) as server, announced(home, server.url):
         say("creating the work pool and the deployments")
@@ -30,9 +30,8 @@ def up(home: Home, port: int) -> None:
         _prefect(home, "deploy", "--prefect-file", "deployments/prefect.yaml", "--all")
         log = home.logs / "prefect-worker.log"
         log.unlink(missing_ok=True)
-        with running(
-            [*PREFECT, "worker", "start", "--pool", POOL, "--name", "retune-up"], log=log, environment=OWN_LOG
-        ) as worker:
+        command = [*PREFECT, "worker", "start", "--pool", POOL, "--name", "retune-up"]
+        with running(command, log=log, environment=OWN_LOG) as worker:
             say(f"ready: {server.url.removesuffix('/api')} shows runs and schedules; Ctrl-C ends it")
             say(f"on demand, from another shell:\n  export PREFECT_API_URL={server.url}")
             say("  prefect deployment run 'nightly-retraining/embedded' --watch")

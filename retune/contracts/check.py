@@ -14,8 +14,8 @@ import pandas as pd
 from retune.contracts.check_report import CRITICAL, BrokenRow, CheckReport, Result
 from retune.contracts.file_rows import BY_ROWS, FileRows, Unusable, as_written, header_of, other_delimiter, read_rows
 from retune.contracts.uses import ANY_RECIPE
+from retune.display_text import shortened, visible
 from retune.lint_report import from_here
-from retune.prompts.display_text import shortened, visible
 from tasks.core.suggestions import did_you_mean
 from tasks.core.tables import CONVERSATION, DOCUMENT, LINEAGE
 from tasks.validate.checkpoint import RuleResult, run_checkpoint

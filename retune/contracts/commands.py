@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 contracts_app = typer.Typer(no_args_is_help=True, help="Check and compare data contracts, and check files by them.")
-out = Console(highlight=False)
 
 
 @contracts_app.command()
@@ -49,6 +47,7 @@ def check(
     from retune.contracts.check import check_file, write_broken
     from retune.contracts.lint import find_contract
     from retune.contracts.print_check import print_check
+    from retune.terminal import out
 
     checked = check_file(file, find_contract(contract, Project()), recipe)
     if quarantine:

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from retune.contracts.check_report import EXAMPLES, CheckReport, Result
 from retune.lint_report import counted
-from retune.prompts.print_trials import plain
+from retune.terminal import plain
 
 STYLES = {"critical": "red", "warning": "yellow", "info": "cyan"}
 INDENT = " " * 17

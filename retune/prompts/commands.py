@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from tasks.core.home import Home
 
 prompts_app = typer.Typer(no_args_is_help=True, help="Check, preview and compare prompt templates.")
-out = Console(highlight=False)
+NameArgument = Annotated[str, typer.Argument(help="A name in prompts/, or a template's path.")]
+RecipeOption = Annotated[str, typer.Option(help="Whose teacher, judges and documents: a name, or a recipe's path.")]
+DOCUMENTS = "'example': the template's own; 'recipe': its last night's; or a .json, .jsonl, .csv or .parquet file."
 
 
 @prompts_app.command()
@@ -21,22 +22,17 @@ def lint(
         list[str] | None, typer.Argument(help="Names in prompts/, or paths; all of prompts/ by default.")
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="Check for this recipe alone; by default for each that names a template.")
+        str | None, typer.Option(help="Check for this recipe only; by default for each that names a template.")
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object: findings, and the number checked.")] = False,
 ) -> None:
-    """Find what is wrong with templates; exit code 1 if one of the findings is an error."""
+    """Find faults in templates; exit code 1 if one of the findings is an error."""
     from retune.prompts.lint import lint_prompts
 
     report = lint_prompts(templates or [], recipe)
     print(json.dumps(report.as_json(), ensure_ascii=False) if json_ else report.as_text())
     if report.errors:
         raise typer.Exit(1)
-
-
-NameArgument = Annotated[str, typer.Argument(help="A name in prompts/, or a template's path.")]
-RecipeOption = Annotated[str, typer.Option(help="Whose teacher, judges and documents: a name, or a recipe's path.")]
-DOCUMENTS = "'example': the template's own; 'recipe': its last night's; or a .json, .jsonl, .csv or .parquet file."
 
 
 @prompts_app.command()
@@ -48,22 +44,23 @@ def preview(
     documents: Annotated[str, typer.Option(help=DOCUMENTS)] = "example",
     json_: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Show what a template sends for a few documents and, with --run, what comes of it."""
-    from retune.prompts.preview import faults, template_path
+    """Show what a template sends for a few documents and, with --run, the rows it produces."""
     from retune.prompts.preview import preview as try_template
-    from retune.prompts.print_trials import plain, print_preview
+    from retune.prompts.preview import template_faults, template_path
+    from retune.prompts.print_trials import print_preview
+    from retune.terminal import out, show
 
-    found = faults(template_path(name), recipe, documents)
+    found = template_faults(template_path(name), recipe, documents)
     if found.errors:
-        print(json.dumps(found.as_json())) if json_ else out.print(plain(found.as_text()), soft_wrap=True)
+        print(json.dumps(found.as_json())) if json_ else show(found.as_text())
         raise typer.Exit(1)
-    shown = try_template(name, recipe, Home.from_environment(), rows=rows, documents=documents, run=run)
+    tried = try_template(name, recipe, Home.from_environment(), rows=rows, documents=documents, run=run)
     if json_:
-        print(json.dumps(shown.as_json()))
+        print(json.dumps(tried.as_json()))
         return
-    print_preview(out, shown)
+    print_preview(out, tried)
     if found.findings:
-        out.print(plain(found.as_text(), "yellow"), soft_wrap=True)
+        show(found.as_text(), "yellow")
 
 
 @prompts_app.command()
@@ -73,23 +70,24 @@ def diff(
     recipe: RecipeOption = "embedded",
     rows: Annotated[int, typer.Option(min=1, max=1000, help="How many requests by each template at most.")] = 40,
     documents: Annotated[str, typer.Option(help=DOCUMENTS)] = "recipe",
-    html: Annotated[Path | None, typer.Option(help="Where the page goes; RETUNE_HOME/reports by default.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Where to write the page; RETUNE_HOME/reports by default.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Compare the committed and the edited template on the same documents and seeds."""
     from retune.prompts.diff import Unchanged
     from retune.prompts.diff import diff as compare_templates
     from retune.prompts.page import write_page
-    from retune.prompts.print_trials import plain, print_diff
+    from retune.prompts.print_trials import print_diff
+    from retune.terminal import out, show
 
     home = Home.from_environment()
     found = compare_templates(name, recipe, home, against=against, rows=rows, documents=documents)
     if isinstance(found, Unchanged):
-        print(json.dumps(found.as_json())) if json_ else out.print(plain(found.said), soft_wrap=True)
+        print(json.dumps(found.as_json())) if json_ else show(found.as_text())
         return
     page = write_page(found, html or home.reports / f"diff-{found.prompt}-{found.revision}.html")
     if json_:
         print(json.dumps({**found.as_json(), "page": str(page)}))
         return
     print_diff(out, found)
-    out.print(plain(f"page: {page}"), soft_wrap=True)
+    show(f"page: {page}")

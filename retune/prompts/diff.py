@@ -34,8 +34,7 @@ class Unchanged:
     prompt: str
     revision: str
 
-    @property
-    def said(self) -> str:
+    def as_text(self) -> str:
         """As a sentence."""
         return f"{self.prompt} sends the same as in {self.revision}: there is nothing to compare"
 

@@ -9,8 +9,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from retune.display_text import Piece, shortened, visible, word_changes
 from retune.prompts.comparison_lines import footnote, readings, reasons, sentence
-from retune.prompts.display_text import Piece, shortened, visible, word_changes
 from retune.prompts.report import DiffReport, Sample, outcome_counts
 from retune.prompts.trials import Trial, said, verdict
 from tasks.core.errors import MachineError

@@ -63,7 +63,7 @@ def template_path(name: str) -> Path:
     return Path(name) if name.endswith(SUFFIX) or "/" in name else PROMPTS / f"{name}{SUFFIX}"
 
 
-def faults(path: Path, recipe: str, documents: str) -> LintReport:
+def template_faults(path: Path, recipe: str, documents: str) -> LintReport:
     """What the linter says against trying a template; what it finds in its example only where that is used."""
     report = lint_prompts([str(path)], recipe)
     if documents == EXAMPLE:

@@ -9,22 +9,18 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from retune.display_text import Piece, shortened, word_changes
 from retune.prompts.comparison_lines import footnote, readings, reasons, sentence
-from retune.prompts.display_text import Piece, shortened, visible, word_changes
 from retune.prompts.preview import Preview
 from retune.prompts.report import DiffReport, Sample, outcome_counts
 from retune.prompts.trials import Trial, said, verdict
+from retune.terminal import plain
 
 MOST_SAMPLES = 6
 MOST_CHARACTERS = 600
 STYLES = {"+": "green", "-": "red", "@": "cyan"}
 PIECE_STYLES = {"same": "", "removed": "red strike", "added": "green"}
 JUDGEMENTS = {"better": "green", "worse": "red", "": ""}
-
-
-def plain(text: str, style: str = "") -> Text:
-    """Text as it is: brackets are no markup, and control codes are spelled out."""
-    return Text(visible(text), style)
 
 
 def print_diff(console: Console, report: DiffReport) -> None:

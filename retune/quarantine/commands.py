@@ -1,4 +1,4 @@
-"""``retune quarantine``: commands for whoever wants to know where rows went, and to have them back."""
+"""``retune quarantine``: find out where rows went, and validate them again."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from tasks.core.home import Home
 
 quarantine_app = typer.Typer(
     no_args_is_help=True, help="Count, sample and follow the rows that a run set aside, and validate them again."
 )
-out = Console(highlight=False)
 RunOption = Annotated[str | None, typer.Option("--run", help="Which run; the latest that read documents by default.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 
@@ -22,11 +20,16 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 def count(run_id: RunOption = None, json_: JsonOption = False) -> None:
     """Count the rows that a run set aside, by stage, rule, prompt and source."""
     from retune.quarantine.counts import count_lost_rows
-    from retune.quarantine.print_rows import print_counts
     from retune.quarantine.run_files import find_run
 
     counts = count_lost_rows(find_run(Home.from_environment(), run_id))
-    print(json.dumps(counts.as_json(), ensure_ascii=False)) if json_ else print_counts(out, counts)
+    if json_:
+        print(json.dumps(counts.as_json(), ensure_ascii=False))
+        return
+    from retune.quarantine.print_rows import print_counts
+    from retune.terminal import out
+
+    print_counts(out, counts)
 
 
 @quarantine_app.command()
@@ -43,6 +46,7 @@ def sample(
     from retune.quarantine.print_rows import print_sample
     from retune.quarantine.run_files import find_run
     from retune.quarantine.samples import sample_lost_rows
+    from retune.terminal import out
 
     files = find_run(Home.from_environment(), run_id)
     found = sample_lost_rows(files, stage=stage, rule=rule, prompt=prompt, rows=rows, seed=seed)
@@ -57,21 +61,22 @@ def show(
     run_id: RunOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Follow one row back to the rules it broke, its prompt, its document and the teacher's raw answer."""
-    from retune.quarantine.follow import follow_row
-    from retune.quarantine.print_rows import print_followed
+    """Trace one row to the rules it broke, its prompt, its document and the teacher's raw answer."""
+    from retune.quarantine.print_rows import print_trace
+    from retune.quarantine.row_trace import trace_row
     from retune.quarantine.run_files import find_run
+    from retune.terminal import out
 
     home = Home.from_environment()
-    found = follow_row(find_run(home, run_id), home, row_id)
-    print(json.dumps(found.as_json(), ensure_ascii=False, default=str)) if json_ else print_followed(out, found)
+    found = trace_row(find_run(home, run_id), home, row_id)
+    print(json.dumps(found.as_json(), ensure_ascii=False, default=str)) if json_ else print_trace(out, found)
 
 
 @quarantine_app.command()
 def replay(
     run_id: RunOption = None,
     recipe: Annotated[
-        str | None, typer.Option(help="Whose contracts count, a name or a file; the run's own by default.")
+        str | None, typer.Option(help="Whose contracts apply, a name or a file; the run's own by default.")
     ] = None,
     json_: JsonOption = False,
 ) -> None:
@@ -79,6 +84,7 @@ def replay(
     from retune.quarantine.print_rows import print_replay
     from retune.quarantine.replay import replay as validate_again
     from retune.quarantine.run_files import find_run
+    from retune.terminal import out
 
     home = Home.from_environment()
     done = validate_again(find_run(home, run_id), home, recipe)

@@ -8,19 +8,19 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
-from retune.prompts.print_trials import plain
 from retune.quarantine.collected import HELD_OUT, TRAINING_DOCUMENT
 from retune.quarantine.counts import LostCounts, sources_added_up
 from retune.quarantine.details import LostRow
-from retune.quarantine.follow import KEPT, Followed, Written
 from retune.quarantine.lost_rows import shown_outcome, shown_rule
 from retune.quarantine.replay import Recovered, Replay
+from retune.quarantine.row_trace import KEPT, RowTrace, Written
 from retune.quarantine.samples import Sample
+from retune.terminal import plain
 from tasks.core.files import canonical_json
 
 MOST_LINES = 60
-MOST_SAMPLED, MOST_FOLLOWED = 600, 4_000
-"""Characters of one text of a sample, and of a row that is followed."""
+MOST_SAMPLED, MOST_TRACED = 600, 4_000
+"""Characters of one text of a sample, and of a row that is trace."""
 STANDING = {
     KEPT: "kept in the training set",
     HELD_OUT: "held out for the evaluation, trains nothing",
@@ -61,18 +61,18 @@ def print_sample(console: Console, sample: Sample) -> None:
     console.print(plain("retune quarantine show ROW_ID follows one back to its prompt and document", "dim"))
 
 
-def print_followed(console: Console, followed: Followed) -> None:
+def print_trace(console: Console, trace: RowTrace) -> None:
     """A row, the rules it broke, what it was asked for with, and its document."""
-    _print_row(console, followed.row, MOST_FOLLOWED)
-    if followed.written:
-        _print_written(console, followed.written)
-    if followed.document:
+    _print_row(console, trace.row, MOST_TRACED)
+    if trace.written:
+        _print_written(console, trace.written)
+    if trace.document:
         console.print(plain("document:", "cyan"))
-        _print_values(console, followed.document)
-    if followed.same_id:
-        places = _cut(", ".join(followed.same_id), MOST_FOLLOWED)
+        _print_values(console, trace.document)
+    if trace.same_id:
+        places = _cut(", ".join(trace.same_id), MOST_TRACED)
         console.print(plain(f"set aside by collect under the same id: {places}"), soft_wrap=True)
-    console.print(plain(f"run {followed.run_id}", "dim"))
+    console.print(plain(f"run {trace.run_id}", "dim"))
 
 
 def print_replay(console: Console, done: Replay) -> None:
@@ -123,11 +123,11 @@ def _print_written(console: Console, written: Written) -> None:
     console.print(plain(f"prompt {written.prompt}, as it was sent:", "cyan"))
     for role, text in written.sent.messages:
         console.print(Padding(plain(f"{role}:", "cyan"), (0, 0, 0, 2)))
-        _print_text(console, text, MOST_FOLLOWED, inset=4)
-    _print_text(console, written.sent.note, MOST_FOLLOWED, style="dim")
+        _print_text(console, text, MOST_TRACED, inset=4)
+    _print_text(console, written.sent.note, MOST_TRACED, style="dim")
     for judgement in written.judgements:
         verdict = "passed" if judgement["passed"] else "refused"
-        said = _cut(str(judgement.get("problem") or judgement["reasons"]), MOST_FOLLOWED)
+        said = _cut(str(judgement.get("problem") or judgement["reasons"]), MOST_TRACED)
         console.print(
             plain(f"judge {judgement['judge']}: {verdict}, {said}", "green" if judgement["passed"] else "red")
         )
@@ -150,7 +150,7 @@ def _print_values(console: Console, values: Mapping[str, object]) -> None:
     """One a line, unbroken: ids and digests are there to be copied."""
     for name, value in values.items():
         if value not in (None, "", {}):
-            console.print(plain(f"  {name}: {_cut(str(value), MOST_FOLLOWED)}"), soft_wrap=True)
+            console.print(plain(f"  {name}: {_cut(str(value), MOST_TRACED)}"), soft_wrap=True)
 
 
 def _print_text(console: Console, text: str, most: int, inset: int = 2, style: str = "") -> None:

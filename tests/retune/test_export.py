@@ -10,15 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import typer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-import retune.export
 from flows.report.record import RunRecord
+from retune import export as export_module
 from retune.export import Export, ExportForm, export_training_set
-from retune.export_command import export
 from tasks.collect.config import DatasetInfoSource
 from tasks.collect.dataset_info import resolve
 from tasks.collect.forms import convert
@@ -30,6 +27,7 @@ from tasks.core.errors import RecipeError, SourceError
 from tasks.core.home import Home
 from tasks.core.messages import MESSAGES, Message
 from tests.flows.conftest import WriteRecipe
+from tests.retune.command import retune
 
 SCHEMA = pa.schema([("example_id", pa.string()), ("messages", MESSAGES), ("tools", pa.string())])
 TOOLS = '[{"type": "function", "function": {"name": "weather"}}]'
@@ -191,7 +189,7 @@ def test_an_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(retune.export, "write_json", interrupt)
+    monkeypatch.setattr(export_module, "write_json", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path, "sharegpt", PLAIN)
     assert [file.name for file in tmp_path.iterdir()] == ["home"]
@@ -221,11 +219,9 @@ def test_a_recipe_without_a_training_set_is_one_clear_error(tmp_path: Path) -> N
 def test_the_command_writes_the_folder_and_says_so(write_recipe: WriteRecipe, tmp_path: Path) -> None:
     recipe = write_recipe(lambda recipe: recipe.update(name="mine"))
     train_set(Home(tmp_path / "home"), PLAIN)
-    app = typer.Typer()
-    app.command()(export)
-    done = CliRunner().invoke(app, ["--recipe", recipe, "--form", "openai", "--to", str(tmp_path / "out")])
-    assert done.exit_code == 0, done.output
-    assert "2 conversations of run" in done.output and read_back(tmp_path / "out") == PLAIN
+    done = retune(tmp_path / "home", "export", "--recipe", recipe, "--form", "openai", "--to", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert "2 conversations of run" in done.stdout and read_back(tmp_path / "out") == PLAIN
 
 
 SAID = (

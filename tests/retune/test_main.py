@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,23 +12,11 @@ import pytest
 from tasks.core.home import PROJECT_ROOT, Home
 from tests.flows.conftest import WriteRecipe
 from tests.flows.whole_night import comparison, record_night, version
-
-
-def retune(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    return subprocess.run(
-        [sys.executable, "-m", "retune", *arguments],
-        cwd=PROJECT_ROOT,
-        env={**inherited, "RETUNE_HOME": str(home), "COLUMNS": "100"},
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
+from tests.retune.command import retune, retune_process
 
 
 def test_an_error_is_one_message_with_place_and_remedy_and_no_traceback(tmp_path: Path) -> None:
-    done = retune(tmp_path, "run", "--recipe", "embeded")
+    done = retune_process(tmp_path, "run", "--recipe", "embeded")
     assert done.returncode == 1 and done.stdout == ""
     lines = done.stderr.splitlines()
     assert lines[0] == "error: There is no recipe 'embeded'"
@@ -99,5 +86,24 @@ def test_a_report_before_the_first_run_fails_clearly(tmp_path: Path) -> None:
 def test_help_names_every_command(tmp_path: Path) -> None:
     done = retune(tmp_path, "--help")
     assert done.returncode == 0
-    for command in ("run", "report", "doctor", "up", "rollback", "prompts", "serve-teacher"):
+    for command in ("run", "report", "plan", "export", "doctor", "up", "rollback", "serve-teacher", "prompts"):
         assert command in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "modules"),
+    [
+        (("--help",), {"numpy", "pyarrow", "pydantic", "yaml"}),
+        (("report",), {"numpy", "pyarrow", "filelock"}),
+        (("plan", "--help"), {"numpy", "pyarrow", "pydantic", "torch"}),
+        (("quarantine", "list"), {"pandas", "scipy", "pydantic"}),
+    ],
+)
+def test_a_command_imports_only_what_it_uses(tmp_path: Path, arguments: tuple[str, ...], modules: set[str]) -> None:
+    record_night(Home(tmp_path), comparison())
+    code = f"""import sys
+from tests.retune.command import retune
+retune(__import__('pathlib').Path({str(tmp_path)!r}), *{arguments!r})
+print(*sorted({{*{modules!r}, 'prefect', 'transformers', 'asyncio', 'httpx'}} & {{*sys.modules}}))"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -18,7 +18,7 @@ from tasks.core.models import model_digest
 from tasks.train.devices import MemoryDevice
 from tasks.train.planner import size_table
 from tests.flows.conftest import WriteRecipe
-from tests.retune.test_main import retune
+from tests.retune.command import retune
 
 ROWS, TOKENS = 320, 9_600
 CPU = MemoryDevice("CPU", "cpu", 16 * 10**9, 12 * 10**9)

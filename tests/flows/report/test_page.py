@@ -19,7 +19,7 @@ from tasks.core.files import write_json
 from tasks.core.home import Home
 from tasks.validate.waterfall.yields import WATERFALL, Group, Waterfall
 from tests.flows.small_night import SmallNight, small_night
-from tests.retune.test_main import retune
+from tests.retune.command import retune
 
 LastNight = tuple[SmallNight, RunRecord]
 LINK = re.compile(r"\]\(([^)]+)\)")
@@ -89,7 +89,7 @@ def test_a_night_that_was_stopped_says_why_once_and_where_the_evidence_lies(fail
     assert f"retune quarantine replay --run {record.run_id}" in text
     shown = retune(night.home.root, "report", "--run", record.run_id).stdout
     assert shown.count("Too little is left to train on") == 1
-    assert f"what the stage validate found before it stopped the run: {record.evidence['validate']}" in shown
+    assert f"findings of stage validate, which stopped the run: {record.evidence['validate']}" in shown
 
 
 def measure(value: float, limit: float | None = None, holds: bool = True, **more: Any) -> dict[str, Any]:

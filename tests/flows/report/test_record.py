@@ -17,7 +17,7 @@ from tasks.core.artifacts import Summary
 from tasks.core.errors import RecipeError
 from tasks.core.home import Home
 from tests.flows.whole_night import SAMPLE, STAGES, comparison, record_night, version, with_curve, write_artifact
-from tests.retune.test_main import retune
+from tests.retune.command import retune
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from retune.contracts.check import check_file, write_broken
 from retune.contracts.check_report import CheckReport, Result
 from tasks.core.errors import ContractError, SourceError
 from tasks.core.home import PROJECT_ROOT
-from tests.retune.test_main import retune
+from tests.retune.command import retune
 from tests.unit.validate.tables import Row, expectation, write_contract
 
 CHAT = PROJECT_ROOT / "data_contracts" / "chat_examples.odcs.yaml"

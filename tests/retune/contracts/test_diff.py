@@ -18,7 +18,7 @@ from retune.contracts.compare import Change
 from retune.contracts.diff import ContractDiff, diff_against, diff_files
 from retune.contracts.direction import direction
 from tasks.core.errors import ContractError
-from tests.retune.test_main import retune
+from tests.retune.command import retune
 from tests.unit.validate.tables import expectation
 
 Contract = dict[str, Any]

@@ -9,6 +9,7 @@ import pytest
 
 from retune.contracts.lint import lint_contracts
 from tasks.core.errors import RecipeError
+from tests.retune.command import retune
 from tests.retune.contracts.planted_contract_faults import (
     DOCUMENTS,
     FAULTS,
@@ -21,7 +22,6 @@ from tests.retune.contracts.planted_contract_faults import (
     planted,
 )
 from tests.retune.prompts.planted_faults import write
-from tests.retune.test_main import retune
 
 
 def test_good_contracts_have_no_findings(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from retune.prompts.report import DiffReport
 from retune.revisions import TEMPLATE, committed
 from tasks.core.errors import PromptError
 from tests.openai_stand_in import Chat
+from tests.retune.command import retune
 from tests.retune.prompts.trials import HOSTILE, kept, refused, report, truncated
-from tests.retune.test_main import retune
 from tests.retune.workshop import WRITE, Workshop, workshop, writes
 
 __all__ = ["workshop"]
@@ -98,7 +98,7 @@ def test_a_revision_is_whatever_git_calls_one(workshop: Workshop) -> None:
 def test_an_unchanged_template_says_so_and_asks_nobody(workshop: Workshop) -> None:
     workshop.edit("purpose: Write a customer's message.", "purpose: Something else.")
     found = compared(workshop)
-    assert isinstance(found, Unchanged) and "there is nothing to compare" in found.said
+    assert isinstance(found, Unchanged) and "there is nothing to compare" in found.as_text()
     done = retune(workshop.home.root, "prompts", "diff", str(workshop.template), "--recipe", workshop.recipe)
     assert done.returncode == 0 and "there is nothing to compare" in done.stdout
 

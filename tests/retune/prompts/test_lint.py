@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from tasks.core.errors import RecipeError
 from tasks.core.home import PROJECT_ROOT
 from tasks.core.prompts.syntax import Source
 from tests.hub_cache import UNPINNED, in_hub_cache
+from tests.retune.command import retune, retune_process
 from tests.retune.prompts.planted_faults import (
     CONTRACT,
     EXAMPLE,
@@ -193,17 +193,6 @@ def test_a_template_that_writes_no_data_is_found_on_its_example(tmp_path: Path) 
     assert finding.code == "render" and "a function that is not called" in finding.what
 
 
-def run_lint(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "retune", "prompts", "lint", *arguments],
-        cwd=PROJECT_ROOT,
-        env={**os.environ, "RETUNE_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_the_command_ends_with_1_on_an_error_and_prints_place_and_remedy(tmp_path: Path) -> None:
     write(tmp_path, FILES | {WRITE: FILES[WRITE].replace("{{ topic }}", "{topic}")})
     path = tmp_path / WRITE
@@ -212,13 +201,13 @@ def test_the_command_ends_with_1_on_an_error_and_prints_place_and_remedy(tmp_pat
         for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1)
         if "{topic}" in line
     )
-    done = run_lint(tmp_path / "home", str(path))
+    done = retune_process(tmp_path / "home", "prompts", "lint", str(path))
     assert (done.returncode, done.stderr) == (1, "")
     lines = done.stdout.splitlines()
     at = next(number for number, line in enumerate(lines) if line.startswith(f"{place}: stray-braces: "))
     assert lines[at + 1].startswith("  remedy: write {{ topic }}")
     assert lines[-1].startswith("1 template checked: ")
-    done = run_lint(tmp_path / "home", str(path), "--json")
+    done = retune(tmp_path / "home", "prompts", "lint", str(path), "--json")
     printed = json.loads(done.stdout)
     assert done.returncode == 1 and printed["checked"] == 1
     assert printed["findings"][0].keys() == {"code", "what", "path", "line", "column", "remedy", "severity"}
@@ -226,7 +215,7 @@ def test_the_command_ends_with_1_on_an_error_and_prints_place_and_remedy(tmp_pat
 
 
 def test_the_command_ends_with_0_where_nothing_is_wrong(tmp_path: Path) -> None:
-    done = run_lint(tmp_path / "home", "write_message", "--recipe", "embedded", "--json")
+    done = retune(tmp_path / "home", "prompts", "lint", "write_message", "--recipe", "embedded", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == {"findings": [], "checked": 1}
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from retune.display_text import Piece, shortened, visible, word_changes
 from retune.prompts.comparison_lines import readings, reasons, sentence
-from retune.prompts.display_text import Piece, shortened, visible, word_changes
 from retune.prompts.measure import compare, measure
 from tasks.validate.config import NearDuplicates
 from tests.retune.prompts.trials import kept, refused, truncated, unrendered

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from flows.recipe.read import read_recipe
 from retune.prompts.documents import find_documents
-from retune.prompts.preview import Preview, faults, preview
+from retune.prompts.preview import Preview, preview, template_faults
 from retune.prompts.print_trials import print_preview
 from retune.teacher import StandingTeacher
 from tasks.core.config import ModelSource
@@ -24,8 +24,8 @@ from tasks.core.errors import PromptError, ServerError, ServerStartError, Source
 from tasks.core.home import PROJECT_ROOT
 from tasks.core.prompts import read_prompt
 from tests.openai_stand_in import Fault
+from tests.retune.command import retune
 from tests.retune.prompts.trials import HOSTILE
-from tests.retune.test_main import retune
 from tests.retune.workshop import TOPICS, Workshop, workshop, writes
 
 __all__ = ["workshop"]
@@ -198,7 +198,7 @@ def test_hostile_text_is_shown_and_obeyed_by_nobody(workshop: Workshop) -> None:
 
 def test_a_template_with_faults_shows_them_and_fails(workshop: Workshop) -> None:
     workshop.edit("{{ tone }}", "{{ tune }}")
-    found = faults(workshop.template, workshop.recipe, "example")
+    found = template_faults(workshop.template, workshop.recipe, "example")
     assert {finding.code for finding in found.findings} >= {"undeclared"}
     arguments = ["prompts", "preview", str(workshop.template), "--recipe", workshop.recipe]
     done = retune(workshop.home.root, *arguments)
@@ -209,8 +209,8 @@ def test_a_template_with_faults_shows_them_and_fails(workshop: Workshop) -> None
 
 def test_a_missing_example_matters_only_where_it_is_used(workshop: Workshop) -> None:
     (workshop.prompts / "examples" / "write_message.json").unlink()
-    assert faults(workshop.template, workshop.recipe, "example").errors == 1
-    assert faults(workshop.template, workshop.recipe, str(workshop.documents)).errors == 0
+    assert template_faults(workshop.template, workshop.recipe, "example").errors == 1
+    assert template_faults(workshop.template, workshop.recipe, str(workshop.documents)).errors == 0
     with pytest.raises(PromptError, match="no example") as caught:
         look(workshop)
     assert "--documents recipe" in caught.value.remedy

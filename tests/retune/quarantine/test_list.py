@@ -19,7 +19,7 @@ from tasks.core.files import write_json
 from tasks.core.home import Home
 from tasks.validate.quarantine import QUARANTINE
 from tests.flows.small_night import LONG_RULE, SHORT_RULE, SmallNight
-from tests.retune.test_main import retune
+from tests.retune.command import retune
 
 LastNight = tuple[SmallNight, RunRecord]
 SOURCE = "messages.csv"

@@ -12,13 +12,13 @@ import pytest
 
 from flows.report.record import RunRecord
 from retune.quarantine.collected import HELD_OUT, TRAINING_DOCUMENT
-from retune.quarantine.follow import KEPT, Followed, follow_row
 from retune.quarantine.lost_rows import read_lost_rows
+from retune.quarantine.row_trace import KEPT, RowTrace, trace_row
 from retune.quarantine.run_files import find_run
 from tasks.core.errors import RecipeError
 from tasks.core.stage import run_stage
 from tests.flows.small_night import INTERNAL, SHORT_RULE, WRITE, SmallNight, small_night
-from tests.retune.test_main import retune
+from tests.retune.command import retune
 
 LastNight = tuple[SmallNight, RunRecord]
 Question = tuple[tuple[str, str], ...]
@@ -49,8 +49,8 @@ def row_of(night: SmallNight, rule: str) -> str:
     return found
 
 
-def follow(night: SmallNight, rule: str) -> Followed:
-    return follow_row(find_run(night.home, None), night.home, row_of(night, rule))
+def follow(night: SmallNight, rule: str) -> RowTrace:
+    return trace_row(find_run(night.home, None), night.home, row_of(night, rule))
 
 
 def really_sent(night: SmallNight) -> list[Question]:
@@ -91,7 +91,7 @@ def test_a_row_that_no_judge_saw_has_its_raw_answer_all_the_same(night: SmallNig
 
 
 def test_a_document_that_broke_its_contract_is_shown_as_it_was_collected(night: SmallNight) -> None:
-    found = follow_row(find_run(night.home, None), night.home, INTERNAL)
+    found = trace_row(find_run(night.home, None), night.home, INTERNAL)
     assert found.written is None and found.document is not None
     assert found.row.prompt == "(collected)" and found.document["topic"] == INTERNAL
     assert found.row.reasons[0].contract == "documents" and INTERNAL in found.row.reasons[0].said
@@ -99,14 +99,14 @@ def test_a_document_that_broke_its_contract_is_shown_as_it_was_collected(night: 
 
 def test_a_row_of_a_source_that_became_no_document_is_shown_by_its_place(night: SmallNight) -> None:
     place = row_of(night, "missing")
-    found = follow_row(find_run(night.home, None), night.home, place)
+    found = trace_row(find_run(night.home, None), night.home, place)
     assert place.startswith("messages.csv:") and '"id":"msg-91"' in found.row.raw and found.document is None
 
 
 def test_a_row_that_was_kept_is_followed_too(night: SmallNight, last_night: LastNight) -> None:
     table = Path(last_night[1].stages["validate"]["path"]) / "training_set.parquet"
     kept = pq.read_table(table, columns=["example_id", "document_id"]).to_pylist()[0]
-    found = follow_row(find_run(night.home, None), night.home, kept["example_id"])
+    found = trace_row(find_run(night.home, None), night.home, kept["example_id"])
     assert (found.row.outcome, found.row.reasons, found.row.document_id) == (KEPT, (), kept["document_id"])
     assert found.written is not None and "this is what was sent" in found.written.sent.note
     assert found.row.turns[-1][0] == "assistant" and found.row.raw
@@ -115,7 +115,7 @@ def test_a_row_that_was_kept_is_followed_too(night: SmallNight, last_night: Last
 def test_a_held_out_document_is_found_by_the_id_that_a_leak_names(night: SmallNight) -> None:
     leaked = follow(night, "holdout").row.reasons[0].said
     document_id = leaked.removeprefix("100% of ").partition(",")[0]
-    found = follow_row(find_run(night.home, None), night.home, document_id)
+    found = trace_row(find_run(night.home, None), night.home, document_id)
     assert (found.row.outcome, found.row.reasons, found.written) == (HELD_OUT, (), None)
     assert found.document is not None and found.document["message"] in leaked
     assert found.row.turns[-1][0] == "assistant"
@@ -126,7 +126,7 @@ def test_a_held_out_document_is_found_by_the_id_that_a_leak_names(night: SmallNi
 
 def test_a_document_that_only_prompts_read_is_found(night: SmallNight) -> None:
     document_id = follow(night, SHORT_RULE).row.document_id
-    found = follow_row(find_run(night.home, None), night.home, document_id)
+    found = trace_row(find_run(night.home, None), night.home, document_id)
     assert found.row.outcome == TRAINING_DOCUMENT and found.document is not None
     assert f"row {document_id}: a training document, collect" in (
         retune(night.home.root, "quarantine", "show", document_id).stdout
@@ -134,16 +134,16 @@ def test_a_document_that_only_prompts_read_is_found(night: SmallNight) -> None:
 
 
 def test_a_document_that_collect_set_aside_is_found_by_the_id_of_its_source(night: SmallNight) -> None:
-    found = follow_row(find_run(night.home, None), night.home, "msg-91")
+    found = trace_row(find_run(night.home, None), night.home, "msg-91")
     assert found.row.row_id == row_of(night, "missing") and found.row.raw
     assert [(reason.rule, reason.said) for reason in found.row.reasons] == [("missing", "'message' is empty")]
     with pytest.raises(RecipeError, match="neither set aside nor kept\n"):
-        follow_row(find_run(night.home, None), night.home, "msg-9")
+        trace_row(find_run(night.home, None), night.home, "msg-9")
 
 
 def test_an_id_is_found_in_a_row_that_the_quarantine_cuts_off(tmp_path: Path) -> None:
     night = only_collected(tmp_path, f"msg-80,{'so ' * 50_000},nowhere,none")
-    found = follow_row(find_run(night.home, None), night.home, "msg-80")
+    found = trace_row(find_run(night.home, None), night.home, "msg-80")
     assert found.row.reasons[0].rule == "unknown_label" and '"id":"msg-80"' in found.row.raw
 
 
@@ -151,14 +151,14 @@ def test_of_two_documents_with_one_id_both_are_named_and_copies_are_not_said_to_
     copy = "customer 1 wants to know what topic 1 may mean,payroll,topic 01"
     night = only_collected(tmp_path, "msg-00,quite another text,cards,other", f"msg-80,{copy}")
     files = find_run(night.home, None)
-    found = follow_row(files, night.home, "msg-00")
+    found = trace_row(files, night.home, "msg-00")
     assert found.row.outcome in (TRAINING_DOCUMENT, HELD_OUT) and len(found.same_id) == 1
-    other = follow_row(files, night.home, found.same_id[0]).row
+    other = trace_row(files, night.home, found.same_id[0]).row
     assert other.reasons[0].rule == "duplicate_id" and found.document is not None
     assert found.document["message"] not in other.raw
     assert found.same_id[0] in retune(night.home.root, "quarantine", "show", "msg-00").stdout
     with pytest.raises(RecipeError, match="collect removed 1 rows as duplicates and does not record which"):
-        follow_row(files, night.home, "msg-80")
+        trace_row(files, night.home, "msg-80")
 
 
 def test_a_very_long_text_is_cut_in_the_terminal_and_whole_as_json(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_very_long_text_is_cut_in_the_terminal_and_whole_as_json(tmp_path: Pat
 def test_an_unknown_id_is_answered_with_those_that_are_near(night: SmallNight, cut: slice) -> None:
     whole = row_of(night, SHORT_RULE)
     with pytest.raises(RecipeError, match="neither set aside nor kept") as caught:
-        follow_row(find_run(night.home, None), night.home, whole[cut])
+        trace_row(find_run(night.home, None), night.home, whole[cut])
     assert whole in caught.value.remedy
 
 

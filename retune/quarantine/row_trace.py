@@ -59,7 +59,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Followed:
+class RowTrace:
     """A row with everything that it comes from.
 
     Attributes:
@@ -89,7 +89,7 @@ class Followed:
         }
 
 
-def follow_row(files: RunFiles, home: Home, row_id: str) -> Followed:
+def trace_row(files: RunFiles, home: Home, row_id: str) -> RowTrace:
     """Find a row of a run, lost or kept, or a document that it collected, and what it comes from.
 
     Args:
@@ -114,7 +114,7 @@ def follow_row(files: RunFiles, home: Home, row_id: str) -> Followed:
     whole = replace(row, turns=turns_of(told.get("messages")) or row.turns, raw=row.raw or told.get("raw", ""))
     document = _document(files, row) if row.document_id else None
     same_id = tuple(place for place in under_id["row_id"].to_pylist() if place != row.row_id)
-    return Followed(files.record.run_id, whole, _written(files, home, row, told), document, same_id)
+    return RowTrace(files.record.run_id, whole, _written(files, home, row, told), document, same_id)
 
 
 def _only(files: RunFiles, lost: pa.Table) -> LostRow | None:
