@@ -19,16 +19,6 @@ from tasks.train.train import InitialAdapter
 if TYPE_CHECKING:
     from flows.recipe.recipe import Recipe
 
-SETTINGS = {
-    "rank": "r",
-    "alpha": "lora_alpha",
-    "use_rslora": "use_rslora",
-    "use_dora": "use_dora",
-    "bias": "bias",
-}
-"""What the recipe and PEFT call the settings of a low-rank adapter that must be the same to go on from it."""
-PEFT_TYPES = {"qlora": "LORA", "lora": "LORA", "prompt_tuning": "PROMPT_TUNING"}
-
 
 def rival(registry: Registry, trained: ArtifactRef) -> Rival | None:
     """Whom the candidate has to beat: the champion.
@@ -125,15 +115,11 @@ def _differences(champion: Published, adapter: Path, recipe: Recipe) -> Iterator
     elif base["digest"] != model_digest(recipe.model):
         yield f"it was trained on another base ({base.get('model', 'unknown')})", ""
     method = lineage.get("method")
-    if found.get("peft_type") != PEFT_TYPES.get(train.method) or (method or train.method) != train.method:
+    if found.get("peft_type") != train.training_method.peft_type or (method or train.method) != train.method:
         name = method or str(found.get("peft_type")).lower()
         yield f"it was trained by the method {name}, and the recipe says {train.method}", f"train.method: {name}"
         return
-    if train.method == "prompt_tuning":
-        if (count := found.get("num_virtual_tokens")) != train.virtual_tokens:
-            yield f"it has {count} virtual tokens, not {train.virtual_tokens}", f"train.virtual_tokens: {count}"
-        return
-    for ours, theirs in SETTINGS.items():
+    for ours, theirs in train.training_method.peft_settings.items():
         if (value := found.get(theirs)) != (wanted := getattr(train, ours)):
             yield f"its {ours} is {_said(value)}, not {_said(wanted)}", f"train.{ours}: {_said(value)}"
     layers = found.get("target_modules") or ()

@@ -17,7 +17,7 @@ from tasks.core.prompts import Prompt
 from tasks.core.suggestions import did_you_mean
 from tasks.core.vllm.server import LORA_RANKS, vllm_python
 from tasks.train.chat_templates import check_chat_template
-from tasks.train.config import LORA, device_refusals
+from tasks.train.config import device_refusals
 from tasks.train.devices import devices_present, training_device
 from tasks.train.shapes import check_target_modules
 from tasks.validate.check_training_set import read_drift_contract
@@ -119,7 +119,7 @@ def _check_training(recipe: Recipe) -> None:
     _check_rank(recipe)
     _check_mix(recipe)
     family = model_family(recipe.model)
-    if recipe.train.method == "prompt_tuning" and family in HEAD_IS_EMBEDDING:
+    if recipe.train.training_method.adds_virtual_tokens and family in HEAD_IS_EMBEDDING:
         raise RecipeError(
             f"A {family} model with virtual tokens cannot be served: its embeddings are its head",
             where=recipe.name,
@@ -130,7 +130,7 @@ def _check_training(recipe: Recipe) -> None:
 def _check_rank(recipe: Recipe) -> None:
     """PiSSA's adapter is written with twice the rank; one with magnitudes or biases is served as a whole model."""
     train = recipe.train
-    if train.method not in LORA or train.use_dora or train.bias != "none":
+    if not train.training_method.is_low_rank or train.use_dora or train.bias != "none":
         return
     served = train.rank * (2 if train.init_weights == "pissa" else 1)
     if served > LORA_RANKS[-1]:

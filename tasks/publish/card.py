@@ -7,18 +7,8 @@ from typing import Any
 
 import yaml
 
+from tasks.core.methods import METHODS
 from tasks.publish.config import PublishConfig
-
-WHAT = {
-    "lora": "A low-rank adapter for",
-    "full": "A fine-tune of every weight of",
-    "prompt_tuning": "Learned virtual tokens (prompt tuning) for",
-}
-MERGED_HOW = {
-    "lora": " with the adapter merged in",
-    "full": ", every one trained",
-    "prompt_tuning": " with the virtual tokens in the vocabulary and at the beginning of the chat template",
-}
 
 
 def model_card(
@@ -30,14 +20,14 @@ def model_card(
     merge: Mapping[str, Any] | None,
 ) -> str:
     """A card in the Hugging Face form: YAML metadata, then what it is, how well it does, and where it comes from."""
-    base, method = lineage["base"], str(lineage.get("method") or "lora")
-    what, how = WHAT.get(method, WHAT["lora"]), MERGED_HOW.get(method, MERGED_HOW["lora"])
+    base, name = lineage["base"], str(lineage.get("method") or "lora")
+    method = METHODS.get(name, METHODS["lora"])
     metadata = {
         "license": config.licence,
         "base_model": base["model"],
-        "library_name": "transformers" if method == "full" else "peft",
+        "library_name": "peft" if method.peft_type else "transformers",
         "pipeline_tag": "text-generation",
-        "tags": ["retune", method],
+        "tags": ["retune", name],
     }
     lower, upper = evaluation["intervals"]["candidate"]
     lines = [
@@ -47,7 +37,8 @@ def model_card(
         "",
         f"# {config.name}",
         "",
-        f"{what} `{base['model']}` (digest `{base['digest'][:16]}`), trained by Retune's recipe `{recipe}`.",
+        f"{method.card_title} `{base['model']}` (digest `{base['digest'][:16]}`), trained by Retune's recipe"
+        f" `{recipe}`.",
         "",
         "## Evaluation",
         "",
@@ -77,12 +68,12 @@ def model_card(
         "",
         "## Files",
         "",
-        *(["- `adapter/`: PEFT adapter with its tokenizer and chat template."] if method != "full" else []),
+        *(["- `adapter/`: PEFT adapter with its tokenizer and chat template."] if method.peft_type else []),
         "- `training_profile.json`: what the training set looked like, for comparison with the next one.",
     ]
     if merge is not None:
         lines.append(
-            f"- `merged/`: {config.dtype} weights{how}; top-1 agreement with what"
+            f"- `merged/`: {config.dtype} weights{method.card_merged}; top-1 agreement with what"
             f" was trained {merge['top1_agreement']:.3f}, largest logit difference {merge['max_logit_difference']:.2g}."
         )
     else:

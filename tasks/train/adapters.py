@@ -24,7 +24,7 @@ def with_adapter(base: Any, config: TrainConfig) -> Any:
     """
     from peft import LoraConfig, PromptTuningConfig, PromptTuningInit, get_peft_model
 
-    if config.method == "prompt_tuning":
+    if config.training_method.adds_virtual_tokens:
         prompt = PromptTuningConfig(
             task_type="CAUSAL_LM",
             num_virtual_tokens=config.virtual_tokens,

@@ -82,8 +82,8 @@ def load_trainable(
             virtual tokens, is not really quantised, or has no layer of a named kind; or the initial adapter does not
             fit.
     """
-    config_of_model = require_allowed_code(model)
-    if config.method == "prompt_tuning":  # of a hub model, nothing earlier knows the family
+    config_of_model, method = require_allowed_code(model), config.training_method
+    if method.adds_virtual_tokens:  # of a hub model, nothing earlier knows the family
         require_own_head(config_of_model.get("model_type"), model.path)
     backend = first_backend(config, current_device())
     try:
@@ -94,7 +94,7 @@ def load_trainable(
             raise
         emit(note=f"{error.what.splitlines()[0]}; loading it with plain transformers")
         trainable = _load_with_transformers(config, model, seed, work)
-    if config.method == "qlora" and not quantised_layers(trainable.model):
+    if method.quantises_base and not quantised_layers(trainable.model):
         raise ModelError(
             "No layer of the model was quantised to 4 bit",
             where=model.path,
@@ -122,7 +122,7 @@ def _load_with_unsloth(config: TrainConfig, source: ModelSource, seed: int, work
             revision=source.revision,
             max_seq_length=config.max_length,
             dtype=dtype,
-            load_in_4bit=config.method == "qlora",
+            load_in_4bit=config.training_method.quantises_base,
             use_gradient_checkpointing=checkpointing,
             use_exact_model_name=True,
             trust_remote_code=source.trust_remote_code,
@@ -153,14 +153,14 @@ def _load_with_transformers(config: TrainConfig, source: ModelSource, seed: int,
     from peft import prepare_model_for_kbit_training
     from transformers import set_seed
 
-    dtype = compute_dtype(config)
+    dtype, method = compute_dtype(config), config.training_method
     quantisation = None
-    if config.method == "qlora":
+    if method.quantises_base:
         quantisation = Quantisation(quant_type=config.quant_type, double_quantisation=config.double_quantisation)
     wanted = config.use_gradient_checkpointing
     checkpointing = torch.cuda.is_available() if wanted == "unsloth" else wanted
     # A full fine-tuning keeps its weights in float32 and computes in dtype: bfloat16 cannot hold its small updates.
-    held_in = torch.float32 if config.method == "full" else dtype
+    held_in = torch.float32 if method.trains_all_weights else dtype
     base = load_base(source, held_in, quantisation, to_be_sharded=config.sharding == "fsdp")
     base.config.use_cache = False
     if config.sharding == "fsdp":
@@ -172,7 +172,7 @@ def _load_with_transformers(config: TrainConfig, source: ModelSource, seed: int,
             gradient_checkpointing_kwargs={"use_reentrant": False} if checkpointing else None,
         )
     set_seed(seed)
-    model = base if config.method == "full" else with_adapter(base, config)
+    model = base if method.trains_all_weights else with_adapter(base, config)
     initial_weights(model, config, source, work)
     return Trainable(model, load_tokenizer(source), dtype, checkpointing, "transformers")
 

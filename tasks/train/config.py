@@ -8,39 +8,34 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from tasks.core.config import Section
+from tasks.core.methods import METHODS, Method, TrainingMethod
 
-Method = Literal["qlora", "lora", "full", "prompt_tuning"]
 Backend = Literal["auto", "unsloth", "transformers"]
 Optimizer = Literal["auto", "adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit"]
 Device = Literal["cpu", "cuda"]
 Group = Literal["collected", "generated", "replay"]
-LORA = ("qlora", "lora")
-LORA_OPTIONS = ("rank", "alpha", "dropout", "bias", "use_rslora", "use_dora", "init_weights", "lora_plus_ratio")
-QUANTISATION_OPTIONS = ("quant_type", "double_quantisation")
 
 
 class MixConfig(Section):
-    """What share of the training rows comes from where; rows are repeated or left out to reach it."""
+    """Shares of the training rows by origin; rows are repeated or left out to reach them."""
 
     shares: dict[Group, float] = Field(
-        default_factory=dict, description="share of the rows by group, summing to 1; empty: as they come"
+        default_factory=dict, description="share of the rows by group, summing to 1; empty: no mixing"
     )
-    replay: tuple[str, ...] = Field(
-        (), description="names of collect.sources whose rows are replay: general data against forgetting"
-    )
+    replay: tuple[str, ...] = Field((), description="names of collect.sources with general data against forgetting")
     source_weights: dict[str, float] = Field(
         default_factory=dict, description="weight of a row of a source within its group; others weigh 1"
     )
-    max_upsampling: float = Field(4.0, ge=1, description="how often a row is repeated at most")
+    max_upsampling: float = Field(4.0, ge=1, description="how often a row is used at most")
 
     @model_validator(mode="after")
-    def _shares_of_one(self) -> Self:
+    def _check_shares(self) -> Self:
         if any(share < 0 for share in self.shares.values()) or any(w < 0 for w in self.source_weights.values()):
             raise ValueError("shares and weights cannot be negative")
         if self.shares and abs(sum(self.shares.values()) - 1) > 1e-6:
             raise ValueError(f"the shares sum to {sum(self.shares.values()):g}: make them sum to 1")
         if self.shares.get("replay") and not self.replay:
-            raise ValueError("replay has a share, but no source is replay: name some of collect.sources in mix.replay")
+            raise ValueError("replay has a share but no source: name some of collect.sources in mix.replay")
         return self
 
 
@@ -59,57 +54,59 @@ class TrainConfig(Section):
     )
     mix: MixConfig = MixConfig()
     fractions: tuple[float, ...] = Field(
-        (1.0,), description="nested subsets to train on, the last of them all: the evaluation draws the learning curve"
+        (1.0,), description="nested subsets to train on, the last one all rows: the evaluation draws the learning curve"
     )
 
     method: Method = Field(
         "qlora",
-        description="qlora: a low-rank update on the frozen base in 4 bit; lora: on it in 16/32 bit; full: every"
-        " weight; prompt_tuning: virtual tokens before the prompt",
+        description="; ".join(f"{name}: {method.summary}" for name, method in METHODS.items()),
     )
-    backend: Backend = Field("auto", description="auto: unsloth where it supports all that is asked for")
+    backend: Backend = Field("auto", description="auto: unsloth where it supports the configuration")
     chat_template: Literal["model", "chatml", "llama3", "alpaca"] = Field(
-        "model", description="model: the tokenizer's own; or a named one, for a base model that has none"
+        "model", description="model: the tokenizer's own; or a named one, for a base model without one"
     )
     train_on: Literal["assistant", "last_turn", "completion", "everything"] = Field(
         "assistant",
-        description="assistant: every turn of the assistant; last_turn: its last; completion: all from its last turn"
-        " on, the template's own layout included; everything: every token",
+        description="assistant: every turn of the assistant; last_turn: its last turn; completion: everything from its"
+        " last turn on, with the template's layout; everything: every token",
     )
     initial_adapter: Literal["fresh", "champion"] = Field(
-        "fresh", description="champion: go on from the published adapter, fresh where none is published"
+        "fresh", description="champion: continue the published adapter, or start fresh if none is published"
     )
 
     rank: int = Field(16, ge=1, le=1024, description="r of the update B A; 8 is the floor for good results")
-    alpha: int = Field(16, ge=1, description="the update is scaled by alpha / r, with rslora by alpha / sqrt(r)")
+    alpha: int = Field(16, ge=1, description="the update is scaled by alpha / r; with use_rslora by alpha / sqrt(r)")
     dropout: float = Field(0.0, ge=0, lt=1)
     bias: Literal["none", "all", "lora_only"] = "none"
     use_rslora: bool = False
-    use_dora: bool = Field(False, description="learn the magnitude of each weight's columns apart from their direction")
+    use_dora: bool = Field(
+        False, description="learn the magnitude of each weight's columns separately from their direction"
+    )
     init_weights: Literal["default", "loftq", "pissa"] = Field(
         "default",
-        description="default: B is zero; loftq: the update makes up for the error of quantisation; pissa: it begins as"
-        " the base's principal singular vectors",
+        description="default: B is zero; loftq: the update compensates the quantisation error; pissa: the principal"
+        " singular vectors of the base",
     )
     lora_plus_ratio: float | None = Field(None, ge=1, description="LoRA+: learning rate of B over that of A")
     target_modules: tuple[str, ...] | Literal["all-linear", "family"] = Field(
-        "family", description="names of linear layers, every one of them but the head, or the model family's usual ones"
+        "family",
+        description="names of linear layers; all-linear: all but the head; family: the family's usual layers",
     )
-    virtual_tokens: int = Field(16, ge=1, le=1024, description="of prompt tuning")
+    virtual_tokens: int = Field(16, ge=1, le=1024, description="trained by prompt_tuning")
 
     quant_type: Literal["nf4", "fp4"] = "nf4"
-    double_quantisation: bool = Field(True, description="the quantisation constants are quantised too")
+    double_quantisation: bool = Field(True, description="quantise the quantisation constants too")
     compute_dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 where a GPU has it, else float32"
+        "auto", description="auto: bfloat16 on a GPU that supports it, else float32"
     )
     use_gradient_checkpointing: Literal["unsloth"] | bool = Field(
-        "unsloth", description="recompute activations to save memory; 'unsloth' does so on a GPU only"
+        "unsloth", description="recompute activations to save memory; 'unsloth': on a GPU only"
     )
 
-    batch_size: int = Field(2, ge=1, description="rows a device holds at once")
+    batch_size: int = Field(2, ge=1, description="rows per device and forward pass")
     accumulation_steps: int = Field(4, ge=1, description="batches per optimizer step")
-    epochs: float | None = Field(None, gt=0, description="passes over the training set; or max_steps")
-    max_steps: int | None = Field(None, ge=1, description="optimizer steps; or epochs")
+    epochs: float | None = Field(None, gt=0, description="passes over the training set, instead of max_steps")
+    max_steps: int | None = Field(None, ge=1, description="optimizer steps, instead of epochs")
     learning_rate: float = Field(2e-4, gt=0, lt=1)
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup_steps: int = Field(5, ge=0)
@@ -117,27 +114,30 @@ class TrainConfig(Section):
     optimizer: Optimizer = Field(
         "auto", description="auto: adamw_8bit on a GPU, adamw_torch_fused on a CPU; the paged ones need a GPU"
     )
-    neftune_alpha: float | None = Field(None, gt=0, description="NEFTune: noise on the embeddings while training")
+    neftune_alpha: float | None = Field(None, gt=0, description="NEFTune: noise on the embeddings during training")
     max_length: int = Field(1024, ge=16, description="tokens of a row")
     over_length: Literal["drop", "truncate", "split"] = Field(
         "drop",
-        description="rows over max_length. drop: quarantined; truncate: cut at the end; split: between turns, the"
+        description="rows over max_length. drop: quarantine; truncate: cut at the end; split: between turns, with the"
         " system turn repeated",
     )
-    packing: bool = Field(False, description="several rows in one sequence, kept apart")
+    packing: bool = Field(False, description="several rows in one sequence, without attention between rows")
 
-    processes: int = Field(
-        1, ge=1, description="that train together, one a GPU; a step then holds so many times batch_size rows"
-    )
+    processes: int = Field(1, ge=1, description="that train together, one per GPU; each takes batch_size rows")
     sharding: Literal["none", "fsdp"] = Field(
-        "none", description="none: each process holds the whole model (DDP); fsdp: each holds a part of it"
+        "none", description="none: each process holds the whole model (DDP); fsdp: each holds a shard"
     )
 
     save_steps: int = Field(50, ge=1, description="steps between checkpoints")
     timeout_minutes: float = Field(60, gt=0)
 
+    @property
+    def training_method(self) -> TrainingMethod:
+        """What the stages need to know about ``method``."""
+        return METHODS[self.method]
+
     @model_validator(mode="after")
-    def _one_length(self) -> Self:
+    def _check_length(self) -> Self:
         if (self.epochs is None) == (self.max_steps is None):
             raise ValueError("give exactly one of epochs and max_steps")
         if self.max_steps is not None and self.warmup_steps >= self.max_steps:
@@ -145,14 +145,14 @@ class TrainConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _growing_fractions(self) -> Self:
+    def _check_fractions(self) -> Self:
         sizes = self.fractions
         if not sizes or sizes[-1] != 1 or any(not 0 < size <= 1 for size in sizes) or list(sizes) != sorted(set(sizes)):
-            raise ValueError("fractions grow from above 0 to 1, such as [0.25, 0.5, 1.0]")
+            raise ValueError("fractions must increase, stay above 0 and end with 1, such as [0.25, 0.5, 1.0]")
         return self
 
     @model_validator(mode="after")
-    def _only_what_runs(self) -> Self:
+    def _check_options(self) -> Self:
         if self.target_modules == ():
             raise ValueError("target_modules is empty: name linear layers, or write all-linear or family")
         if problem := next(refusals(self), None):
@@ -161,14 +161,14 @@ class TrainConfig(Section):
 
 
 def refusals(config: TrainConfig) -> Iterator[str]:
-    """What the recipe asks for and the method or the backend cannot do, one sentence each; no device is looked at."""
-    yield from _refused_by_method(config)
+    """Options that the method or the backend does not support, one sentence each; independent of the device."""
+    yield from _method_refusals(config)
     if config.backend == "unsloth" and (reason := why_not_unsloth(config)):
         yield f"{reason}: use backend transformers, or auto"
 
 
 def device_refusals(config: TrainConfig, device: Device) -> Iterator[str]:
-    """What cannot be had on this machine's device, one sentence each."""
+    """Options that this machine's device does not support, one sentence each."""
     if device == "cuda":
         return
     if config.optimizer.startswith("paged_"):
@@ -179,73 +179,72 @@ def device_refusals(config: TrainConfig, device: Device) -> Iterator[str]:
 
 
 def first_backend(config: TrainConfig, device: Device) -> str:
-    """The backend that is tried first: the named one, or for auto Unsloth where it supports all that is asked for."""
+    """The named backend; for auto, Unsloth where it supports the configuration, else transformers."""
     if config.backend != "auto":
         return config.backend
     return "transformers" if why_not_unsloth(config, device) else "unsloth"
 
 
 def why_not_unsloth(config: TrainConfig, device: Device | None = None) -> str | None:
-    """What Unsloth does not support of this configuration, or None; without a device, on any.
+    """The first thing in this configuration that Unsloth does not support, or None; without a device, on any device.
 
     Source: Unsloth 2026.10.9. Its CPU backend turns packing off, and takes adamw_torch_fused for 8-bit optimizers.
     """
-    if config.method not in LORA:
+    method = config.training_method
+    if not method.supports_unsloth:
         return f"unsloth trains low-rank adapters only, not method {config.method}"
     if config.use_dora:
         return "unsloth's kernels leave out DoRA's magnitudes"
     if config.init_weights != "default":
-        return f"unsloth does not initialise the update by {config.init_weights}"
-    if config.method == "qlora" and config.quant_type != "nf4":
+        return f"unsloth does not support init_weights {config.init_weights}"
+    if method.quantises_base and config.quant_type != "nf4":
         return "unsloth quantises to nf4 only"
-    if config.method == "qlora" and not config.double_quantisation:
-        return "unsloth always quantises doubly"
+    if method.quantises_base and not config.double_quantisation:
+        return "unsloth always uses double quantisation"
     if config.processes > 1:
         return "unsloth trains in one process only"
     if device == "cpu" and config.packing:
-        return "unsloth packs no rows on a CPU"
+        return "unsloth does not pack rows on a CPU"
     if device == "cpu" and config.optimizer == "adamw_8bit" and config.backend == "auto":
         return "unsloth replaces 8-bit optimizers on a CPU"
     return None
 
 
-def _refused_by_method(config: TrainConfig) -> Iterator[str]:
-    stated = {name for name, field in type(config).model_fields.items() if getattr(config, name) != field.default}
-    if config.method not in LORA:
-        for name in (*LORA_OPTIONS, "target_modules"):
-            if name in stated:
-                yield f"{name} is an option of low-rank updates, not of method {config.method}: remove it, or use lora"
-    if config.method != "qlora":
-        for name in QUANTISATION_OPTIONS:
-            if name in stated:
-                yield f"{name} is an option of a quantised base, and method {config.method} has none: use method qlora"
-    if config.method != "prompt_tuning" and "virtual_tokens" in stated:
-        yield f"virtual_tokens is an option of prompt_tuning, not of method {config.method}: remove it"
-    if config.init_weights == "loftq" and config.method != "qlora":
-        yield "loftq makes up for the error of quantisation, and the base is not quantised: use method qlora, or pissa"
-    if config.init_weights == "pissa" and config.method == "qlora":
-        yield "pissa takes its vectors out of the base, which a quantised one does not allow: use method lora, or loftq"
+def _method_refusals(config: TrainConfig) -> Iterator[str]:
+    method = config.training_method
+    for name, field in type(config).model_fields.items():
+        users = [other for other, known in METHODS.items() if name in known.options]
+        if users and config.method not in users and getattr(config, name) != field.default:
+            yield (
+                f"{name} is an option of method {' or '.join(users)}, not of method {config.method}:"
+                f" remove it, or use method {users[-1]}"
+            )
+    if config.init_weights == "loftq" and not method.quantises_base:
+        yield "loftq compensates the quantisation error, but the base is not quantised: use method qlora, or pissa"
+    if config.init_weights == "pissa" and method.quantises_base:
+        yield "pissa takes its vectors from full weights, but the base is quantised: use method lora, or loftq"
     if config.initial_adapter == "champion":
-        if config.method == "full":
-            yield "method full has no adapter to go on from: use initial_adapter fresh"
+        if method.peft_type is None:
+            yield f"method {config.method} has no adapter to continue: use initial_adapter fresh"
         if config.init_weights != "default":
             yield f"the champion's weights replace those of {config.init_weights}: use init_weights default"
     if config.init_weights == "pissa" and (config.use_dora or config.bias != "none"):
         yield "a pissa adapter is written without magnitudes and biases: use use_dora false, bias none"
     if config.over_length == "split" and config.train_on in ("last_turn", "completion"):
-        yield "each piece of a split row has a last turn of its own: use train_on assistant, or over_length drop"
-    if config.sharding == "fsdp" and config.processes == 1:
-        yield "fsdp shares a model among processes, and there is one: use processes 2 or more, or sharding none"
-    if config.sharding == "fsdp" and config.method not in LORA:
-        yield f"method {config.method} is not sharded: use sharding none, or method lora or qlora"
-    if config.sharding == "fsdp" and (option := _not_sharded(config)):
-        yield f"{option} does not go with shards of the model: use its default, or sharding none"
-    if config.packing and config.method == "prompt_tuning":
-        yield "the virtual tokens stand once before a sequence, so rows cannot be packed: use packing false"
+        yield "each piece of a split row has its own last turn: use train_on assistant, or over_length drop"
+    if config.sharding == "fsdp":
+        if config.processes == 1:
+            yield "fsdp shards a model across processes, but there is one: use processes 2 or more, or sharding none"
+        if not method.supports_sharding:
+            yield f"method {config.method} cannot be sharded: use sharding none, or method lora or qlora"
+        if option := _unshardable_option(config):
+            yield f"{option} cannot be used with a sharded model: use its default, or sharding none"
+    if config.packing and not method.supports_packing:
+        yield f"virtual tokens stand once before a sequence, so method {config.method} cannot pack: use packing false"
 
 
-def _not_sharded(config: TrainConfig) -> str | None:
-    """An option that needs whole weights, or makes the weights of a layer unlike each other."""
+def _unshardable_option(config: TrainConfig) -> str | None:
+    """An option that needs whole weights, or different parameters in layers of one kind."""
     if config.lora_plus_ratio is not None:
         return "lora_plus_ratio"
     if config.bias != "none":

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 ROOM = 300 * 2**20
 STORED_BYTES = 2
 """Of a parameter in a 16-bit model's files."""
-CHECKPOINT_SHARE = 0.5
-FULL_CHECKPOINT_FACTOR = 6
 MIB = 2**20
 SHORT_ROW = 64
 """Tokens."""
@@ -75,8 +73,8 @@ def require_room(work: Path, config: TrainConfig, model: ModelSource, parameters
     size = (parameters or 0) * STORED_BYTES
     if model.is_local:
         size = sum(path.stat().st_size for path in Path(model.path).glob("*.safetensors"))
-    checkpoint = size * (FULL_CHECKPOINT_FACTOR if config.method == "full" else CHECKPOINT_SHARE)
-    needed = ROOM + int(checkpoint * (KEPT + 1)) + ROOM_FACTOR * size
+    checkpoint = int(size * config.training_method.checkpoint_factor)
+    needed = ROOM + checkpoint * (KEPT + 1) + ROOM_FACTOR * size
     require_free_space(work, needed, "checkpoints and the merged model")
 
 

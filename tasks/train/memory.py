@@ -97,9 +97,9 @@ def trainable_parameters(shape: ModelShape, config: TrainConfig) -> int:
     LoRA adds A (rank x inputs) and B (outputs x rank) to a layer, DoRA a magnitude for each output; bias ``all`` frees
     the biases of the whole model, ``lora_only`` those of the adapted layers.
     """
-    if config.method == "full":
+    if config.training_method.trains_all_weights:
         return shape.total_parameters
-    if config.method == "prompt_tuning":
+    if config.training_method.adds_virtual_tokens:
         return config.virtual_tokens * shape.embedding_width
     added = sum(config.rank * (layer.inputs + layer.outputs) for layer in shape.adapted)
     if config.use_dora:
@@ -187,7 +187,7 @@ def compute_bytes(config: TrainConfig, device: Device) -> int:
 
 
 def _virtual_tokens(config: TrainConfig) -> int:
-    return config.virtual_tokens if config.method == "prompt_tuning" else 0
+    return config.virtual_tokens if config.training_method.adds_virtual_tokens else 0
 
 
 def _training_weights(shape: ModelShape, config: TrainConfig, compute: int, backend: str) -> tuple[int, int]:
@@ -196,10 +196,10 @@ def _training_weights(shape: ModelShape, config: TrainConfig, compute: int, back
     PEFT's preparation of a 4-bit model for training casts all that is not quantised to float32; Unsloth leaves it in
     the type of the computation. What is trained is in float32 always.
     """
-    if config.method == "full":
+    if config.training_method.trains_all_weights:
         return shape.total_parameters * FLOAT32, 0
     trained = trainable_parameters(shape, config) * FLOAT32
-    if config.method != "qlora" and not shape.is_quantised:
+    if not config.training_method.quantises_base and not shape.is_quantised:
         return shape.total_parameters * compute + trained, 0
     others = FLOAT32 if backend == "transformers" else compute
     base = math.ceil(shape.quantisable / 2) + (shape.total_parameters - shape.quantisable) * others
@@ -231,7 +231,7 @@ def _is_checkpointed(config: TrainConfig, device: Device) -> bool:
 
 def _dequantised(shape: ModelShape, config: TrainConfig, compute: int) -> int:
     """The largest weight that a layer's forward or backward pass turns back from 4 bit."""
-    is_quantised = config.method == "qlora" or shape.is_quantised
+    is_quantised = config.training_method.quantises_base or shape.is_quantised
     return max((layer.weights for layer in shape.linear), default=0) * compute if is_quantised else 0
 
 
@@ -249,7 +249,7 @@ def _kept_tensors(shape: ModelShape, config: TrainConfig, compute: int) -> Itera
     width. Layers side by side in a module read the same input where it is as wide; the attention's last layer reads the
     output that the attention keeps anyway.
     """
-    is_full = config.method == "full"
+    is_full = config.training_method.trains_all_weights
     yield 4 if is_full else 2, shape.hidden * FLOAT32
     yield 2, shape.query * compute
     yield 2, shape.key_value * compute

@@ -19,7 +19,7 @@ import yaml
 
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
-from tasks.train.config import LORA, TrainConfig
+from tasks.train.config import TrainConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -174,7 +174,7 @@ def check_target_modules(model: ModelSource, train: TrainConfig) -> None:
     from tasks.train.families import is_known_family, target_modules
 
     wanted = train.target_modules
-    if train.method not in LORA or wanted == "all-linear" or model.trust_remote_code:
+    if not train.training_method.is_low_rank or wanted == "all-linear" or model.trust_remote_code:
         return
     try:
         config = read_config(model)
@@ -200,7 +200,7 @@ def _shape_of(config: Config, settings: PreTrainedConfig, model: PreTrainedModel
         family=str(config["model_type"]),
         total_parameters=sum(parameter.numel() for parameter in model.parameters()),
         linear=linear,
-        targets=tuple(target_modules(model, train)) if train.method in LORA else (),
+        targets=tuple(target_modules(model, train)) if train.training_method.is_low_rank else (),
         head=0 if head is None or tied else sum(parameter.numel() for parameter in head.parameters()),
         biases=sum(parameter.numel() for name, parameter in model.named_parameters() if name.endswith("bias")),
         layers=text.num_hidden_layers,

@@ -20,6 +20,7 @@ from tasks.core.base_model import quantised_layers
 from tasks.core.config import ModelSource
 from tasks.core.errors import ChildError, MemoryShortage, TrainingError
 from tasks.core.files import write_json
+from tasks.core.merging.trained import ADAPTER, MODEL
 from tasks.core.processes import emit, worker_main
 from tasks.train.chat_templates import with_chat_template
 from tasks.train.checkpoints import newest_intact, step_of
@@ -183,7 +184,11 @@ def run(
             )
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         cost = recorder.finish(
-            trainer.state.global_step, parameters, device, config.method == "full", trained_token_share
+            trainer.state.global_step,
+            parameters,
+            device,
+            config.training_method.trains_all_weights,
+            trained_token_share,
         )
         status = "FINISHED"
     finally:
@@ -233,9 +238,9 @@ def save(trainer: Any, tokenizer: Any, config: TrainConfig, out: Path, work: Pat
                 where=name,
                 remedy="lower train.learning_rate, or try compute_dtype: float32",
             )
-    folder = out / ("model" if config.method == "full" else "adapter")
+    folder = out / (MODEL if config.training_method.trains_all_weights else ADAPTER)
     shutil.rmtree(folder, ignore_errors=True)
-    if config.method == "full":
+    if config.training_method.trains_all_weights:
         model.config.use_cache = True
         model.save_pretrained(folder)
     else:

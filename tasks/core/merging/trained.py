@@ -7,16 +7,16 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
 from tasks.core.files import require_free_space
+from tasks.core.methods import Form, form_of
 from tasks.core.processes import run_worker
 from tasks.core.progress import say
 
 ADAPTER, MODEL, MERGED = "adapter", "model", "merged"
-PROMPT_TUNING = "PROMPT_TUNING"
 ROOM_FACTOR = 5
 """Bytes of disk wanted, over those of the base: the merged model may have twice the bytes a weight, and shards."""
 HEAD_IS_EMBEDDING = frozenset(
@@ -24,8 +24,6 @@ HEAD_IS_EMBEDDING = frozenset(
 )
 """By ``model_type``: vLLM 0.32 takes their input embeddings for the output head whatever the config says, so that a
 model with virtual tokens could write them."""
-
-Form = Literal["lora", "prompt", "model"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def trained_in(folder: Path) -> Trained:
     if (folder / MODEL / "config.json").is_file():
         return Trained(folder / MODEL, "model")
     adapter = folder / ADAPTER
-    return Trained(adapter, "prompt" if _config_of(adapter).get("peft_type") == PROMPT_TUNING else "lora")
+    return Trained(adapter, form_of(_config_of(adapter).get("peft_type")))
 
 
 def _config_of(adapter: Path) -> dict[str, Any]:

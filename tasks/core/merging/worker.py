@@ -23,6 +23,7 @@ from tasks.core.errors import MachineError, ModelError
 from tasks.core.merging.trained import require_own_head
 from tasks.core.merging.virtual_tokens import extend_model, extend_tokenizer
 from tasks.core.messages import for_template
+from tasks.core.methods import METHODS
 from tasks.core.processes import emit, worker_main
 
 if TYPE_CHECKING:
@@ -164,7 +165,9 @@ def load_trained(source: ModelSource, adapter: Path, job: dict[str, Any]) -> tup
     import torch
     from peft import PeftModel
 
-    quantisation = Quantisation.model_validate(job.get("quantisation") or {}) if job["method"] == "qlora" else None
+    quantisation = (
+        Quantisation.model_validate(job.get("quantisation") or {}) if METHODS[job["method"]].quantises_base else None
+    )
     base = load_base(source, torch.float32, quantisation)
     layers = quantised_layers(base)
     wanted = job.get("quantised_layers", layers)
