@@ -1,6 +1,6 @@
-"""The teacher's answers, stored one by one as they arrive, so that a crash costs at most the requests in flight.
+"""The teacher's answers, stored one by one as they arrive: a crash loses at most the requests in flight.
 
-The store outlives a run: a request whose model, messages, sampling and seed are unchanged is never asked again.
+The store outlives a run: a request with the same model, messages, sampling and seed is never sent again.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ CHUNK = 500
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer of a model.
+    """An answer of a model.
 
     Attributes:
         request_id: digest of everything that determines the request.
-        text: what the model wrote; empty where there is no answer.
-        finish_reason: ``stop``, ``length``; ``refused: ...`` where the server would not answer the request;
-            ``failed: ...`` where it could not, however often it was tried.
+        text: the model's output; empty without an answer.
+        finish_reason: ``stop``, ``length``; ``refused: ...`` if the server rejected the request; ``failed: ...`` if
+            every try ended in an error.
         prompt_tokens: tokens in.
         completion_tokens: tokens out.
-        run_id: the run that asked; filled in by the store.
+        run_id: the run that sent the request; filled in by the store.
     """
 
     request_id: str
@@ -37,17 +37,17 @@ class Answer:
 
     @property
     def is_refused(self) -> bool:
-        """Whether the server would not answer the request at all."""
+        """Whether the server rejected the request."""
         return self.finish_reason.startswith("refused")
 
     @property
     def is_failed(self) -> bool:
-        """Whether every try ended without an answer: in an error, over its time, or with the server's death."""
+        """Whether every try ended in an error, a timeout, or the server's death."""
         return self.finish_reason.startswith("failed")
 
 
 class AnswerStore:
-    """SQLite table of answers by request id."""
+    """An SQLite table of answers by request id."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -57,8 +57,8 @@ class AnswerStore:
     def open(cls, path: Path) -> Iterator[AnswerStore]:
         """Open or create the store.
 
-        An added answer survives a killed process. It may not survive a power cut: then the last ones are asked again,
-        which is cheaper than to wait for the disk after every answer.
+        A stored answer survives a killed process, but perhaps not a power cut: repeating the last requests is cheaper
+        than waiting for the disk after every answer.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
@@ -85,13 +85,13 @@ class AnswerStore:
         return found
 
     def tokens_of(self, run_id: str) -> int:
-        """Tokens in and out of the answers that a run got, whatever became of it."""
+        """Tokens in and out of all answers to a run's requests."""
         query = "SELECT COALESCE(SUM(prompt_tokens + completion_tokens), 0) FROM answers WHERE run_id = ?"
         total: int = self._connection.execute(query, (run_id,)).fetchone()[0]
         return total
 
     def add(self, answer: Answer, run_id: str) -> None:
-        """Store one answer as it came: JSON can spell half of a surrogate pair, and a model can write it."""
+        """Store an answer unchanged, also with half of a surrogate pair in it, which JSON can spell."""
         row_id, text, *rest = astuple(replace(answer, run_id=run_id))
         row = (row_id, text.encode("utf-8", "surrogatepass"), *rest)
         with self._connection:

@@ -1,4 +1,4 @@
-"""What every section of a recipe is made of: frozen models that refuse unknown keys."""
+"""The base of every section of a recipe, and the sections that several stages share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 
 
 class Section(BaseModel):
-    """A part of a recipe: data only, it calls nothing."""
+    """A part of a recipe: frozen data that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,24 +27,24 @@ class ModelSource(Section):
 
     @property
     def is_local(self) -> bool:
-        """Whether the path is a folder: recipes resolve folders to absolute paths when they are read."""
+        """Whether the path is a folder: reading a recipe makes the paths of folders absolute."""
         return Path(self.path).is_absolute()
 
 
 class ChatTask(Section):
-    """What the model learns to do: fields of a row become the turns of a conversation."""
+    """The task that the model learns: fields of a row become the turns of a conversation."""
 
     system: str | None = Field(None, description="system turn of every example")
     input: str = Field("input", description="field that becomes the user's turn")
     output: str = Field("output", description="field that becomes the assistant's turn")
     context: str | None = Field(
-        None, description="field that follows in the user's turn on a line of its own, if it has text: Alpaca's input"
+        None, description="field added to the user's turn on its own line, if it has text: Alpaca's input"
     )
     labels: tuple[str, ...] = Field((), description="the closed set of outputs, where the task has one")
 
 
 class ServerSettings(Section):
-    """How vLLM is started for a stage."""
+    """Settings of a stage's vLLM server."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_model_len: int | None = Field(
@@ -59,12 +59,12 @@ class ServerSettings(Section):
     )
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="share of each GPU's memory that vLLM may take")
     cpu_kv_cache_gib: float = Field(
-        2.0, gt=0, description="room for the key-value cache on a machine without a GPU; 1 GiB takes 3 s to set up"
+        2.0, gt=0, description="size of the key-value cache on a machine without a GPU; 1 GiB takes 3 s to set up"
     )
     start_timeout_s: int = Field(300, ge=1)
     extra_args: tuple[str, ...] = Field((), description="further arguments for vLLM's API server")
 
     @property
     def shaping(self) -> dict[str, Any]:
-        """Those that shape answers; the others only say how fast they come."""
+        """The settings that shape answers; the others affect only speed."""
         return self.model_dump(include={"dtype", "max_model_len", "quantization", "extra_args"})

@@ -1,8 +1,7 @@
-"""The control tokens of a model's tokenizer, and how text that spells them is made harmless."""
+"""The control tokens of a model's tokenizer, and the escaping of text that spells them."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.config import ModelSource
-from tasks.core.errors import ModelError
+from tasks.core.models import model_json
 from tasks.core.progress import say
 
 TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"
@@ -28,50 +27,42 @@ WELL_KNOWN = (
     "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|start|>", "<|message|>", "<|channel|>", "<|return|>",
     "<|call|>", "<|observation|>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>",
 )  # fmt: skip
-"""Of the Llama, Mistral, Qwen, Gemma, Phi, GLM and gpt-oss families: for a model whose own cannot be read."""
+"""Of the Llama, Mistral, Qwen, Gemma, Phi, GLM and gpt-oss families: for a model whose own tokens are unknown."""
 
 
 def control_tokens(model: ModelSource) -> tuple[str, ...]:
-    """The special tokens of a model's own tokenizer, sorted; the well-known ones, with a notice, where it has none.
+    """The special tokens of a model's tokenizer, sorted; the well-known ones, with a notice, where it has none.
 
-    Those of a hub model are read from its tokenizer's small files, which are downloaded where they are not cached.
+    A hub model's tokenizer files, which are small, are downloaded unless they are cached.
 
     Raises:
-        ModelError: a file of the tokenizer is no JSON.
+        ModelError: a file of the tokenizer is not valid JSON.
     """
     found = set[str]()
     for file in _tokenizer_files(model):
-        found.update((_added if file.name == TOKENIZER else _configured)(_read_json(file)))
+        found.update((_added if file.name == TOKENIZER else _configured)(model_json(file)))
     if found:
         return tuple(sorted(found))
-    say(f"the control tokens of {model.path} are not known: those of the well-known model families are kept out")
+    say(f"the control tokens of {model.path} are unknown: Retune keeps out those of the well-known model families")
     return tuple(sorted(WELL_KNOWN))
 
 
 def _tokenizer_files(model: ModelSource) -> Iterator[Path]:
-    """Those that there are. A Hub that could not be reached, which takes half a minute, is not asked again."""
+    """The existing files. An unreachable Hub is asked once only: that takes half a minute."""
     if model.is_local:
         yield from (file for name in (TOKENIZER, CONFIG) if (file := Path(model.path) / name).is_file())
         return
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    is_away = False
+    is_unreachable = False
     for name in (TOKENIZER, CONFIG):
         try:
-            yield Path(hf_hub_download(model.path, name, revision=model.revision, local_files_only=is_away))
+            yield Path(hf_hub_download(model.path, name, revision=model.revision, local_files_only=is_unreachable))
         except LocalEntryNotFoundError:
-            is_away = True
+            is_unreachable = True
         except (HfHubHTTPError, HFValidationError, OSError):
             continue
-
-
-def _read_json(file: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"The model's {file.name} is no JSON: {error}", where=str(file)) from error
-    return content if isinstance(content, dict) else {}
 
 
 def _added(tokenizer: Mapping[str, Any]) -> Iterator[str]:
@@ -89,15 +80,14 @@ def _configured(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _contents(token: Any) -> Iterator[str]:
-    """The text of a token as configurations spell it: a text, a description, or several of them."""
+    """The texts in a configuration's token entry: a text, a description with its ``content``, or several of either."""
     if isinstance(token, str) and token:
         yield token
-    elif isinstance(token, list):
-        for one in token:
-            yield from _contents(one)
     elif isinstance(token, Mapping):
-        for one in [token["content"]] if "content" in token else token.values():
-            yield from _contents(one)
+        yield from _contents([token["content"]] if "content" in token else [*token.values()])
+    elif isinstance(token, list):
+        for entry in token:
+            yield from _contents(entry)
 
 
 class TokenGuard:
@@ -116,21 +106,21 @@ class TokenGuard:
 
     @cached_property
     def _escapable(self) -> re.Pattern[str]:
-        """A token, or one that is escaped already, so that every escape can be taken back."""
+        """Tokens, escaped or not: escaping an escaped token again keeps every escape reversible."""
         pairs = (rf"{re.escape(token[0])}\\*{re.escape(token[1:])}" for token in self.tokens if len(token) > 1)
         return re.compile("|".join(pairs) or r"(?!)")
 
     def may_hold(self, text: str) -> bool:
-        """Whether the first character of a token is in a text: quicker than to look for the tokens."""
+        """Whether a text holds the first character of a token: a quick test before :meth:`find`."""
         return any(first in text for first in self._firsts)
 
     def find(self, text: str) -> list[str]:
-        """The control tokens in a text, in its order."""
+        """The control tokens in a text, in order."""
         return self._pattern.findall(text)
 
     def escape(self, text: str) -> str:
-        r"""The text with a backslash behind the first character of every token: ``<|im_end|>`` is ``<\|im_end|>``.
+        r"""Put a backslash after the first character of every token: ``<|im_end|>`` becomes ``<\|im_end|>``.
 
-        One that has backslashes there already gets one more: taking one away from each gives the text back.
+        A token that has backslashes there already gets one more, so removing one from each restores the text.
         """
         return self._escapable.sub(lambda match: f"{match[0][0]}\\{match[0][1:]}", text)

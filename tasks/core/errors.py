@@ -1,4 +1,4 @@
-"""Typed errors: each says what failed, where, and what to do, and knows whether a retry can help."""
+"""Typed errors: what failed, where, what to do, and whether a retry can help."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ class RetuneError(Exception):
 
     Args:
         what: one sentence on what failed.
-        where: the file, line, key or row it failed at.
-        remedy: what the reader should do about it.
+        where: the file, line, key or row.
+        remedy: what the reader should do.
     """
 
     retryable = False
@@ -47,11 +47,11 @@ class ContractError(RetuneError, ValueError):
 
 
 class SourceError(RetuneError, ValueError):
-    """A source of documents is missing or does not have the mapped shape."""
+    """A source of documents is missing or does not match its mapping."""
 
 
 class SourceUnavailable(SourceError):
-    """A source of documents does not answer just now; asking again can help."""
+    """A source of documents does not answer now; a retry can help."""
 
     retryable = True
 
@@ -61,7 +61,7 @@ class GenerationError(RetuneError):
 
 
 class ContractViolation(RetuneError):
-    """The data break their contract as a whole, or too little of it is left."""
+    """The data as a whole breaks its contract, or too little of it is left."""
 
 
 class ModelError(RetuneError, ValueError):
@@ -69,44 +69,44 @@ class ModelError(RetuneError, ValueError):
 
 
 class TrainingError(RetuneError):
-    """Training stopped for a reason that a retry would meet again."""
+    """Training stopped for a reason that a retry does not remove."""
 
 
 class MemoryShortage(RetuneError):
-    """The machine's or the GPU's memory is too small; a smaller batch can help."""
+    """The memory of the machine or of its GPU is too small; a smaller batch can help."""
 
 
 class MachineError(RetuneError):
-    """The machine lacks something: an environment, a free port, room on the disk."""
+    """The machine lacks something: an environment, a free port, disk space."""
 
 
 class ChildError(RetuneError):
-    """A child process died or ran over its time; starting it again can help."""
+    """A child process died or exceeded its time limit; a restart can help."""
 
     retryable = True
 
 
 class WorkerError(RetuneError):
-    """A child process failed with an error that nobody foresaw: it would do so again."""
+    """A child process failed with an unexpected error, which a retry would repeat."""
 
 
 class StageTimeout(RetuneError):
-    """A stage ran over the time that the recipe gives it."""
+    """A stage exceeded its time limit in the recipe."""
 
 
 class ServerError(RetuneError):
-    """The model server did not start, or stopped answering; starting it again can help."""
+    """The model server stopped answering; a restart can help."""
 
     retryable = True
 
 
 class BusyError(RetuneError):
-    """Another run holds the lock on this RETUNE_HOME."""
+    """Another run holds the lock of this RETUNE_HOME."""
 
 
 class ServerStartError(RetuneError):
-    """The model server died while starting: the same model and settings would do so again."""
+    """The model server did not start; a retry with the same settings would fail again."""
 
 
 class RegistryError(RetuneError, LookupError):
-    """The model registry does not hold what was asked for."""
+    """The model registry lacks the requested entry."""

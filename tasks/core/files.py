@@ -1,4 +1,4 @@
-"""Atomic writes and digests."""
+"""JSON files, atomic writes, digests, and free disk space."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.core.errors import MachineError
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no white space: the same text for equal values."""
+    """JSON with sorted keys and without white space: equal values give the same text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
 
 
@@ -24,7 +24,7 @@ def digest_of(value: Any) -> str:
 
 
 def storable(text: str) -> str:
-    """A text whose undecodable bytes and half surrogate pairs are written as escapes, so that UTF-8 can hold it."""
+    """A text that UTF-8 can hold: undecodable bytes and halves of surrogate pairs become escapes."""
     try:
         content = text.encode("utf-8", errors="surrogateescape")
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell
@@ -41,13 +41,12 @@ def file_digest(path: Path) -> str:
 def folder_digests(folder: Path, skip: Iterable[str] = ()) -> dict[str, str]:
     """SHA-256 of every file below a folder, by POSIX path relative to it."""
     skipped = set(skip)
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    relative = ((path.relative_to(folder).as_posix(), path) for path in files)
-    return {name: file_digest(path) for name, path in relative if name not in skipped}
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {name: file_digest(path) for name, path in files.items() if name not in skipped}
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file or none of it: temporary name, fsync, rename."""
+    """Write a file atomically: temporary name, fsync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
@@ -57,18 +56,28 @@ def write_text(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+def read_json(path: Path) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not UTF-8 or not valid JSON.
+    """
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
 def require_free_space(folder: Path, needed: int, purpose: str) -> None:
-    """Stop before writing starts when the disk cannot hold it.
+    """Refuse to start a write that the disk cannot hold.
 
     Args:
-        folder: where will be written; it need not exist yet.
+        folder: where to write; it need not exist yet.
         needed: bytes.
-        purpose: what the room is for, for the message.
+        purpose: what the space is for, for the message.
 
     Raises:
         MachineError: less than ``needed`` bytes are free.
@@ -77,7 +86,7 @@ def require_free_space(folder: Path, needed: int, purpose: str) -> None:
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise MachineError(
-            f"Not enough room on the disk for {purpose}: {needed // 2**20:,} MiB needed, {free // 2**20:,} MiB free",
+            f"Not enough disk space for {purpose}: {needed // 2**20:,} MiB needed, {free // 2**20:,} MiB free",
             where=str(existing),
             remedy="free some space, or point RETUNE_HOME at a larger disk",
         )

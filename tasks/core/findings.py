@@ -1,4 +1,4 @@
-"""What is wrong in a file that people write, and where: found one after the other, so that a linter can show it all."""
+"""Faults of files that people write, collected so that a linter can show them all."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault of a file.
+    """A fault of a file.
 
     Attributes:
-        code: names the kind of fault, in kebab case; stable, for CI.
+        code: the kind of fault, in kebab case; stable, for CI.
         what: one sentence.
-        path: the file that it stands in, which is a partial's where a prompt's partial is at fault.
+        path: the file with the fault; a partial's path where the fault is in a partial.
         line: from 1.
         column: from 1, in characters.
-        remedy: what to do about it.
-        severity: an error stops a run before a model is started; a warning does not.
+        remedy: how to fix it.
+        severity: an error stops a run before a model starts; a warning does not.
     """
 
     code: str

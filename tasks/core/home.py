@@ -1,4 +1,4 @@
-"""Where everything lives: the project's own folders and RETUNE_HOME."""
+"""The project's own folder, and RETUNE_HOME with all state."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Home:
-    """The folder that holds all state: artifacts, logs, work in progress, the MLflow store and Prefect's database."""
+    """The folder with all state: artifacts, logs, unfinished work, the MLflow store and Prefect's database."""
 
     root: Path
 
@@ -30,7 +30,7 @@ class Home:
 
     @property
     def work(self) -> Path:
-        """Unfinished work that the next run goes on from: checkpoints."""
+        """Unfinished work that the next run resumes: checkpoints."""
         return self.root / "work"
 
     @property
@@ -44,17 +44,17 @@ class Home:
 
     @property
     def snapshots(self) -> Path:
-        """What remote sources gave, kept from night to night."""
+        """Copies of remote sources, kept across nights."""
         return self.root / "snapshots"
 
     @property
     def holdouts(self) -> Path:
-        """Every document that was ever held out, by recipe."""
+        """Ids of all documents ever held out, by recipe."""
         return self.root / "holdouts"
 
     @property
     def reports(self) -> Path:
-        """Pages that were asked for, such as the comparison of two templates."""
+        """Pages made on request, such as the comparison of two templates."""
         return self.root / "reports"
 
     @property

@@ -1,7 +1,7 @@
 """The canonical chat form: ``messages = [{role, content, tool_calls?, tool_call_id?}, ...]``.
 
-A tool call is ``{id, name, arguments}`` with its arguments as JSON text: they have no type that a table could hold.
-The tools that a conversation may call (JSON Schemas, as OpenAI's API takes them) travel beside it, as JSON text.
+A tool call is ``{id, name, arguments}``. Its arguments are JSON text, because no column type fits all of them.
+The tools that a conversation may call (JSON Schemas in OpenAI's form) are JSON text in a column of their own.
 """
 
 from __future__ import annotations
@@ -36,19 +36,18 @@ def to_messages(task: ChatTask, row: Mapping[str, Any]) -> list[Message]:
 
 
 def question_of(task: ChatTask, row: Mapping[str, Any]) -> str:
-    """What the user says in a row: the task's input and, where it has text, its context below."""
+    """The user's turn of a row: the task's input and, if it has text, its context on the next line."""
     context = row.get(task.context) if task.context else None
     return f"{row[task.input]}\n{context}" if context and context.strip() else str(row[task.input])
 
 
 def plain(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
-    """Conversations as a table gave them back, without the keys that a turn does not have."""
+    """A conversation read from a table, without the keys that are empty in a turn."""
     turns = []
     for message in messages:
         turn: Message = {"role": message["role"], "content": message["content"] or ""}
-        calls = message.get("tool_calls")
-        if calls is not None and len(calls):
-            turn["tool_calls"] = [dict(call) for call in calls]
+        if calls := [dict(call) for call in _tool_calls(message)]:
+            turn["tool_calls"] = calls
         if message.get("tool_call_id") is not None:
             turn["tool_call_id"] = message["tool_call_id"]
         turns.append(turn)
@@ -56,12 +55,12 @@ def plain(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
 
 
 def for_template(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
-    """Conversations as chat templates take them: a tool call's arguments are an object."""
+    """A conversation for a chat template: a tool call's arguments are an object."""
     return [_with_calls(turn, json.loads) for turn in plain(messages)]
 
 
 def for_server(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
-    """Conversations as OpenAI's chat API takes them: a tool call's arguments are JSON text."""
+    """A conversation for OpenAI's chat API: a tool call's arguments are JSON text."""
     return [_with_calls(turn, str) for turn in plain(messages)]
 
 
@@ -80,25 +79,29 @@ def _with_calls(turn: Message, arguments: Any) -> Message:
 
 
 def turn_text(message: Mapping[str, Any]) -> str:
-    """What a turn says: its content, then its tool calls as JSON, one a line."""
+    """A turn's text: its content, then its tool calls as JSON, one per line."""
+    texts = [message["content"]] if message["content"] else []
+    for call in _tool_calls(message):
+        texts.append(canonical_json({"name": call["name"], "arguments": json.loads(call["arguments"])}))
+    return "\n".join(texts)
+
+
+def _tool_calls(message: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """A turn's tool calls; a table can hold None, and its arrays have no truth value."""
     calls = message.get("tool_calls")
-    said = [
-        canonical_json({"name": call["name"], "arguments": json.loads(call["arguments"])})
-        for call in (calls if calls is not None else ())
-    ]
-    return "\n".join([*([message["content"]] if message["content"] else []), *said])
+    return () if calls is None else calls
 
 
 def user_text(messages: Sequence[Mapping[str, Any]]) -> str:
-    """What the user said, all turns: the text by which duplicates and leaks are found."""
+    """All user turns: the text in which duplicates and leaks are found."""
     return "\n".join(message["content"] for message in messages if message["role"] == "user")
 
 
 def why_invalid(messages: Sequence[Mapping[str, Any]]) -> str | None:
-    """What makes a conversation unfit for training, or None.
+    """The reason why a conversation cannot be trained on, or None.
 
-    A fit one has no empty turn, at most one system turn (the first), ends with the assistant's, and gives a tool's
-    result only after a call.
+    A valid conversation has no empty turn, at most one system turn (the first), ends with the assistant's turn, and
+    gives a tool's result only after a call.
     """
     roles = [message["role"] for message in messages]
     if not roles or roles[-1] != "assistant":
@@ -113,6 +116,5 @@ def why_invalid(messages: Sequence[Mapping[str, Any]]) -> str | None:
     for message in messages:
         if message["role"] == "tool" and not called:
             return "a tool's result without a call"
-        calls = message.get("tool_calls")
-        called = (calls is not None and len(calls) > 0) or (called and message["role"] == "tool")
+        called = len(_tool_calls(message)) > 0 or (called and message["role"] == "tool")
     return None

@@ -1,26 +1,25 @@
-"""What can be known of a model folder without loading it."""
+"""Facts about a model folder that need no loading."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
-from tasks.core.files import digest_of, folder_digests
+from tasks.core.files import digest_of, folder_digests, read_json
 from tasks.core.remote_code import check_remote_code
 
 DOCUMENTATION = ("README.md", ".gitattributes")
 
 
 def check_model(model: ModelSource) -> None:
-    """Find out before any stage runs whether a local model folder is complete.
+    """Check before any stage runs that a local model folder is complete.
 
     Raises:
-        ModelError: the folder, its config, tokenizer or weights are missing; or it needs code of its own that the
-            recipe does not allow, or allows without pinning it.
+        ModelError: the folder, its config, tokenizer or weights are missing; or the model needs its own code, which
+            the recipe does not allow or does not pin.
     """
     if not model.is_local:
         check_remote_code(model, {})
@@ -35,7 +34,7 @@ def check_model(model: ModelSource) -> None:
             raise ModelError(
                 f"The model folder has no {name}", where=str(folder), remedy="name a folder in Hugging Face layout"
             )
-    check_remote_code(model, _read_json(folder / "config.json"), _read_json(folder / "tokenizer_config.json"))
+    check_remote_code(model, model_json(folder / "config.json"), model_json(folder / "tokenizer_config.json"))
     if not any(folder.glob("*.safetensors")):
         raise ModelError(
             "The model folder has no weights (*.safetensors)",
@@ -44,21 +43,32 @@ def check_model(model: ModelSource) -> None:
         )
 
 
-def model_family(model: ModelSource) -> str | None:
-    """The ``model_type`` that a local model's config states; None of a hub model, and where there is none."""
-    if not model.is_local:
-        return None
+def model_json(file: Path) -> Mapping[str, Any]:
+    """The JSON object in a file of a model; empty if the file holds another value.
+
+    Raises:
+        ModelError: the file is not valid JSON.
+    """
     try:
-        found = json.loads((Path(model.path) / "config.json").read_text(encoding="utf-8")).get("model_type")
+        content = read_json(file)
+    except ValueError as error:
+        raise ModelError(f"The model's {file.name} is not valid JSON: {error}", where=str(file)) from error
+    return content if isinstance(content, dict) else {}
+
+
+def model_family(model: ModelSource) -> str | None:
+    """The ``model_type`` in a local model's config; None for a hub model, and where the config has none."""
+    try:
+        found = read_json(Path(model.path) / "config.json").get("model_type") if model.is_local else None
     except (OSError, ValueError):
         return None
     return str(found) if found else None
 
 
 def model_digest(model: ModelSource) -> str:
-    """The revision of a model: of a local folder its files' digest, of a hub model its id and commit.
+    """A model's revision: the digest of a local folder's files, or of a hub model's id and commit.
 
-    A folder's Python code is among its files. Whether that code is run, or transformers' own, is part of it too.
+    A folder's Python code is among its files. Whether the model's own code runs is part of the digest too.
     """
     if model.is_local:
         digest = digest_of(folder_digests(Path(model.path), skip=DOCUMENTATION))
@@ -67,17 +77,9 @@ def model_digest(model: ModelSource) -> str:
     return digest_of([digest, "its own code"]) if model.trust_remote_code else digest
 
 
-def _read_json(file: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"The model's {file.name} is no JSON: {error}", where=str(file)) from error
-    return content if isinstance(content, dict) else {}
-
-
 def has_chat_template(model: ModelSource) -> bool:
-    """Whether a local model's tokenizer comes with a chat template, in its config or in a file of its own."""
+    """Whether a local model's tokenizer has a chat template, in its config or in a file of its own."""
     folder = Path(model.path)
     if any(folder.glob("chat_template.*")) or any(folder.glob("additional_chat_templates/*")):
         return True
-    return bool(json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template"))
+    return bool(read_json(folder / "tokenizer_config.json").get("chat_template"))

@@ -1,8 +1,6 @@
-"""Regular expressions of templates on texts of models, within a time limit: ``^(a+)+$`` can take years."""
+"""Regular expressions from prompts, run on model output within a time limit: ``^(a+)+$`` can take years."""
 
 from __future__ import annotations
-
-import regex
 
 SECONDS = 1.0
 """For one pattern on one text; a sound pattern takes microseconds."""
@@ -12,8 +10,10 @@ def check_pattern(pattern: str) -> None:
     """Compile a pattern.
 
     Raises:
-        ValueError: it is no regular expression.
+        ValueError: it is not a regular expression.
     """
+    import regex
+
     try:
         regex.compile(pattern, regex.V0)
     except (regex.error, OverflowError, RecursionError) as error:
@@ -21,11 +21,13 @@ def check_pattern(pattern: str) -> None:
 
 
 def matches(pattern: str, text: str, *, any_case: bool = False) -> bool:
-    """Whether a pattern matches a text anywhere.
+    """Whether a pattern matches anywhere in a text.
 
     Raises:
-        TimeoutError: that could not be told within a second.
+        TimeoutError: the search took more than a second.
     """
+    import regex
+
     try:
         found = regex.search(pattern, text, regex.V0 | (regex.IGNORECASE if any_case else 0), timeout=SECONDS)
     except TimeoutError as error:

@@ -73,7 +73,7 @@ def test_a_hub_that_is_away_is_asked_once(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_broken_tokenizer_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{", encoding="utf-8")
-    with pytest.raises(ModelError, match="is no JSON"):
+    with pytest.raises(ModelError, match="is not valid JSON"):
         control_tokens(ModelSource(path=str(tmp_path)))
 
 

@@ -46,7 +46,7 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
 
 def test_a_config_that_is_no_json_is_named(folder: Path) -> None:
     (folder / "config.json").write_text("{", encoding="utf-8")
-    with pytest.raises(ModelError, match="no JSON") as caught:
+    with pytest.raises(ModelError, match="not valid JSON") as caught:
         check_model(source(folder))
     assert caught.value.where.endswith("config.json")
 

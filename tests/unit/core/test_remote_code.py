@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder_with_code_is_refused_with_what_to_write(folder: Path) -> None:
-    with pytest.raises(ModelError, match="'baichuan' runs Python code of its own") as caught:
+    with pytest.raises(ModelError, match="'baichuan' runs its own Python code") as caught:
         check_model(ModelSource(path=str(folder)))
     assert caught.value.where == str(folder)
     assert "trust_remote_code: true" in caught.value.remedy and "revision" not in caught.value.remedy
@@ -94,7 +94,7 @@ def test_code_that_is_not_needed_is_not_asked_for() -> None:
 
 @pytest.mark.parametrize("trust", [False, True])
 def test_a_family_that_nobody_has_code_for_is_named(trust: bool, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no model family 'baichuan', and the model brings no code") as caught:
+    with pytest.raises(ModelError, match="no model family 'baichuan', and the model has no code of its own") as caught:
         check_remote_code(ModelSource(path=str(tmp_path), trust_remote_code=trust), {"model_type": "baichuan"})
     assert "another model" in caught.value.remedy
 

@@ -36,7 +36,7 @@ def test_a_family_with_code_of_its_own_trains_only_where_the_recipe_allows_that_
     family, projections, expected = FAMILIES[name]
     folder = write_tiny_remote_model(tmp_path / f"tiny_{family}", family, projections)
     for backend in ("transformers", "unsloth", "auto"):
-        with pytest.raises(ModelError, match="code of its own, which the recipe does not allow"):
+        with pytest.raises(ModelError, match="its own Python code, which the recipe does not allow"):
             train_two_steps(ModelSource(path=str(folder)), tmp_path / "refused", backend=backend)
     assert not (tmp_path / "modules").exists()
 
