@@ -11,8 +11,9 @@ from tasks.core.config import ChatTask, ModelSource, ServerSettings
 from tasks.core.messages import Message
 from tasks.core.progress import Advance, progress
 from tasks.core.prompts import Sampling
-from tasks.core.vllm.client import Request, ask
+from tasks.core.vllm.client import ask
 from tasks.core.vllm.likelihoods import log_likelihoods
+from tasks.core.vllm.request import Request
 from tasks.core.vllm.server import BASE_NAME, Server, serving
 from tasks.evaluate.config import EvaluateConfig
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import tenacity
 
 from tasks.core.answer_store import Answer
-from tasks.core.vllm.client import REQUEST_TIMEOUT_SECONDS, Request, Unanswered, chat, delay, first_of
+from tasks.core.vllm.client import REQUEST_TIMEOUT_SECONDS, Unanswered, chat, delay, first_of
+from tasks.core.vllm.request import Request
 from tasks.generate.budget import Budget
 from tasks.generate.endpoints import Endpoint, OwnEndpoint, Pool
 from tasks.generate.stats import Meter

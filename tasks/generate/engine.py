@@ -14,7 +14,7 @@ from tasks.core.config import ModelSource
 from tasks.core.errors import ServerError
 from tasks.core.progress import progress, say
 from tasks.core.stage import StageContext
-from tasks.core.vllm.client import Request
+from tasks.core.vllm.request import Request
 from tasks.generate.budget import budget_of
 from tasks.generate.config import GenerateConfig
 from tasks.generate.dispatch import Round

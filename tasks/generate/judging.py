@@ -12,7 +12,7 @@ from tasks.core.files import canonical_json, storable
 from tasks.core.patterns import matches
 from tasks.core.prompts import Prompt
 from tasks.core.prompts.rendering import Renderer
-from tasks.core.vllm.client import Request
+from tasks.core.vllm.request import Request
 from tasks.generate.documents import applies, needed_fields
 from tasks.generate.early_stop import Failures
 from tasks.generate.engine import Engine

@@ -11,9 +11,9 @@ from tasks.core.errors import ServerError
 from tasks.core.processes import last_lines
 from tasks.core.progress import say
 from tasks.core.stage import StageContext
-from tasks.core.vllm.client import Request
 from tasks.core.vllm.context import context_length
 from tasks.core.vllm.metrics import ServerMetrics, scrape
+from tasks.core.vllm.request import Request
 from tasks.core.vllm.server import Server, serving
 from tasks.generate.config import GenerateConfig
 from tasks.generate.endpoints import ADAPTER_NAME, OwnEndpoint, own_endpoint

@@ -19,7 +19,7 @@ from tasks.core.answer_store import Answer
 from tasks.core.files import canonical_json, storable
 from tasks.core.patterns import matches
 from tasks.core.prompts import Output
-from tasks.core.vllm.client import ROWS
+from tasks.core.vllm.request import ROWS
 
 FENCE = re.compile(r"^```[ \t]*(?:json)?[ \t]*\r?\n(.*)\n[ \t]*```$", re.DOTALL | re.IGNORECASE)
 LIST_MARK = re.compile(r"^(?:[-*\u2022]|\(?\d{1,4}[.)])(?:\s+|$)")

@@ -17,7 +17,7 @@ from tasks.core.errors import GenerationError
 from tasks.core.files import canonical_json, digest_of
 from tasks.core.prompts import DocumentField, FewShot, Prompt, Sampler
 from tasks.core.prompts.rendering import Rendered, Renderer
-from tasks.core.vllm.client import Request
+from tasks.core.vllm.request import Request
 from tasks.generate.parse import plain_json
 from tasks.generate.sampling import ExamplePool, draw_value
 

@@ -11,7 +11,7 @@ from tasks.core.config import ChatTask
 from tasks.core.control_tokens import TokenGuard
 from tasks.core.files import canonical_json, storable
 from tasks.core.messages import to_messages
-from tasks.core.vllm.client import Request
+from tasks.core.vllm.request import Request
 from tasks.generate.engine import Engine
 from tasks.generate.parse import Written, parse
 from tasks.generate.request_plan import PlannedRow, Teacher, in_prefix_order, retry

@@ -18,7 +18,8 @@ from tasks.core.config import ModelSource
 from tasks.core.home import PROJECT_ROOT, Home
 from tasks.core.prompts import Sampling
 from tasks.core.stage import StageContext
-from tasks.core.vllm.client import Request, chat
+from tasks.core.vllm.client import chat
+from tasks.core.vllm.request import Request
 from tasks.core.vllm.server import Server, serving
 from tasks.generate import dispatch as asking
 from tasks.generate import own_server

@@ -19,8 +19,9 @@ from tasks.core.answer_store import Answer
 from tasks.core.config import ModelSource, ServerSettings
 from tasks.core.errors import ServerError
 from tasks.core.prompts import Sampling
-from tasks.core.vllm.client import Request, ask
+from tasks.core.vllm.client import ask
 from tasks.core.vllm.likelihoods import log_likelihoods
+from tasks.core.vllm.request import Request
 from tasks.core.vllm.server import Server, serving
 from tests.tiny_model import write_tiny_model
 

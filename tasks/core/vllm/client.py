@@ -1,4 +1,4 @@
-"""One client for every served model: a chat request and its answer, and what can go wrong in between."""
+"""The client of every served model: it sends chat requests, retries them, and names each failure."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import contextlib
 import datetime
 import email.utils
 import ipaddress
-import json
 import urllib.parse
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import aiohttp
@@ -20,7 +18,7 @@ import tenacity
 from tasks.core.answer_store import Answer
 from tasks.core.errors import RetuneError, ServerError
 from tasks.core.files import storable
-from tasks.core.prompts import Sampling
+from tasks.core.vllm.request import Request, request_body
 from tasks.core.vllm.server import Server
 
 REQUEST_TIMEOUT_SECONDS = 600.0
@@ -29,38 +27,11 @@ RETRIES = 4
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.5, 30.0
 LONGEST_RETRY_AFTER_SECONDS = 300.0
 NO_KEY = "none"
-"""Sent to a server that wants no key."""
+"""The key for a server that needs none."""
 MOST_TOKENS = 2**31 - 1
-"""That an answer is believed to have; what servers say is added up and stored."""
-ROWS = "rows"
-"""The property that holds an array for servers whose schemas must be of objects."""
-LENIENT = {"lenient": True, "coerce_one_of": True}
-"""For llguidance in vLLM: what it cannot hold an answer to (``uniqueItems``, ``not``) is left to the validation of the
-answer; without this it refuses the request."""
+"""The highest token count accepted from a server; counts are added up and stored."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Request:
-    """One chat request.
-
-    Attributes:
-        request_id: digest of everything that determines it.
-        messages: the conversation so far.
-        sampling: sampling parameters.
-        seed: of the server's random numbers for this request.
-        json_schema: a schema that the answer must follow, or None.
-        tools: what the template may tell the model that it can call (OpenAI's form, JSON text), or None. A call comes
-            back as the model wrote it, in the answer's text.
-    """
-
-    request_id: str
-    messages: Sequence[Mapping[str, Any]]
-    sampling: Sampling
-    seed: int
-    json_schema: Mapping[str, Any] | None = None
-    tools: str | None = None
 
 
 class Unanswered(Exception):
@@ -68,28 +39,25 @@ class Unanswered(Exception):
 
     Attributes:
         kind: ``busy`` (429, or 503 with Retry-After), ``timeout``, ``lost`` (no connection), ``error`` (5xx, or an
-            answer that is none), ``barred`` (wrong key, no such model: no retry can help).
+            unreadable answer), ``barred`` (wrong key, unknown model: a retry cannot help).
         retry_after: seconds that the server asks to wait, or None.
     """
 
     def __init__(
-        self,
-        why: str,
-        kind: Literal["busy", "timeout", "lost", "error", "barred"],
-        retry_after: float | None = None,
+        self, why: str, kind: Literal["busy", "timeout", "lost", "error", "barred"], retry_after: float | None = None
     ) -> None:
         super().__init__(why)
         self.kind, self.retry_after = kind, retry_after
 
 
 def connect(base_url: str, api_key: str, connections: int) -> openai.AsyncOpenAI:
-    """A client of a server; retries are the caller's.
+    """A client of a server; the caller does the retries.
 
     Args:
         base_url: up to and including ``/v1``.
-        connections: how many it may hold open.
+        connections: the most that it may hold open.
     """
-    # Of whichever HTTP library this version of openai is built on.
+    # The type of openai's own limits: it depends on the HTTP library that this version is built on.
     limits = type(openai.DEFAULT_CONNECTION_LIMITS)(max_connections=connections, max_keepalive_connections=connections)
     timeout = openai.Timeout(REQUEST_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
     http = openai.DefaultAioHttpClient(limits=limits, timeout=timeout, trust_env=not is_loopback(base_url))
@@ -97,7 +65,7 @@ def connect(base_url: str, api_key: str, connections: int) -> openai.AsyncOpenAI
 
 
 def is_loopback(url: str) -> bool:
-    """Whether a URL is of this machine: no proxy is asked for it."""
+    """Whether a URL leads to this machine, so that no proxy is used."""
     host = urllib.parse.urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -106,11 +74,11 @@ def is_loopback(url: str) -> bool:
 
 
 async def chat(client: openai.AsyncOpenAI, model: str, request: Request, *, is_vllm: bool = True) -> Answer:
-    """Ask once. A request that the server refuses (400: too long, say) has the finish reason ``refused: ...``.
+    """Send a request once. If the server rejects it (400: too long), the finish reason is ``refused: ...``.
 
-    A schema goes to vLLM as ``structured_outputs``; to other servers as OpenAI's ``response_format``, an array as the
-    property ``rows`` of an object. vLLM also gets the parameters that only it knows, so that the model's own
-    generation_config decides nothing; others get them only where the prompt sets them.
+    vLLM gets a schema as ``structured_outputs`` and all parameters that only it knows, so that the model's own
+    generation_config decides nothing. Other servers get OpenAI's ``response_format``, with an array as the property
+    ``rows`` of an object, and such parameters only if the prompt sets them.
 
     Raises:
         Unanswered: there is no answer.
@@ -119,22 +87,22 @@ async def chat(client: openai.AsyncOpenAI, model: str, request: Request, *, is_v
         with unanswered(client):
             # The library's typed route builds models of request and answer, which takes half as much CPU time again.
             completion: Any = await client.post(
-                "/chat/completions", body={"model": model, **_body(request, is_vllm)}, cast_to=object
+                "/chat/completions", body={"model": model, **request_body(request, is_vllm)}, cast_to=object
             )
     except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-        return Answer(request.request_id, "", f"refused: {_sayable(error.message, client)}", 0, 0)
+        return Answer(request.request_id, "", f"refused: {_clean(error.message, client)}", 0, 0)
     try:
         choice = completion["choices"][0]
         text, finish_reason = choice["message"]["content"], choice["finish_reason"]
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
-        said = _sayable(repr(completion), client, 200)
-        raise Unanswered(f"this is no chat completion: {said}", "error") from error
-    reason = _sayable(str(finish_reason or ""), client)
+        what = f"this is not a chat completion: {_clean(repr(completion), client, 200)}"
+        raise Unanswered(what, "error") from error
+    reason = _clean(str(finish_reason or ""), client)
     return Answer(request.request_id, str(text or ""), reason, *_usage(completion.get("usage")))
 
 
 def _usage(usage: Any) -> tuple[int, int]:
-    """Tokens in and out. No answer is lost for a count that makes no sense: it is cut to what can be, else 0."""
+    """Tokens in and out, cut to the valid range; 0 for a value that is not a number."""
 
     def count(name: str) -> int:
         try:
@@ -145,86 +113,39 @@ def _usage(usage: Any) -> tuple[int, int]:
     return count("prompt_tokens"), count("completion_tokens")
 
 
-def _sayable(text: str, client: openai.AsyncOpenAI, most: int = 500) -> str:
-    """What a server said, fit for messages and reports: as text that UTF-8 can hold, and without our key."""
+def _clean(text: str, client: openai.AsyncOpenAI, most: int = 500) -> str:
+    """A server's text for messages and reports: valid UTF-8, shortened, and without the client's key."""
     hidden = text if client.api_key in ("", NO_KEY) else text.replace(client.api_key, "***")
     return storable(hidden)[:most]
 
 
-def _body(request: Request, is_vllm: bool) -> dict[str, Any]:
-    sampling = request.sampling
-    body: dict[str, Any] = {
-        "messages": list(request.messages),
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "max_tokens": sampling.max_tokens,
-        "seed": request.seed,
-    }
-    for name in ("presence_penalty", "frequency_penalty"):
-        if value := getattr(sampling, name):
-            body[name] = value
-    if request.tools is not None:
-        body |= {"tools": json.loads(request.tools), "tool_choice": "none"}
-    if sampling.stop:
-        body["stop"] = list(sampling.stop)
-    body |= {name: getattr(sampling, name) for name in ("top_k", "min_p") if is_vllm or getattr(sampling, name)}
-    if is_vllm:
-        body["repetition_penalty"] = 1.0
-    if request.json_schema is not None:
-        schema = dict(request.json_schema)
-        if is_vllm:
-            body["structured_outputs"] = {"json": {"x-guidance": LENIENT, **schema}}
-        else:
-            named = {"name": "answer", "schema": _of_an_object(schema)}
-            body["response_format"] = {"type": "json_schema", "json_schema": named}
-    return body
-
-
-def _of_an_object(schema: dict[str, Any]) -> dict[str, Any]:
-    """A schema that OpenAI takes: one of an array becomes that of an object which holds it; its definitions stay."""
-    if schema.get("type") != "array":
-        return schema
-    shared: dict[str, Any] = {name: schema[name] for name in ("$defs", "definitions") if name in schema}
-    array = {name: value for name, value in schema.items() if name not in shared}
-    return {
-        "type": "object",
-        "properties": {ROWS: array},
-        "required": [ROWS],
-        "additionalProperties": False,
-        **shared,
-    }
-
-
 @contextlib.contextmanager
 def unanswered(client: openai.AsyncOpenAI) -> Iterator[None]:
-    """Turn the errors of the openai library into :class:`Unanswered`; a refused request (400, 422) passes.
-
-    What the server says is shown and reported: if it repeats the client's key, the key is hidden.
-    """
+    """Turn the openai library's errors into :class:`Unanswered`, without the client's key; 400 and 422 pass."""
     try:
         yield
     except (openai.BadRequestError, openai.UnprocessableEntityError):
         raise
     except (openai.APITimeoutError, aiohttp.ClientError) as error:
         if broken := _broken_connection(error):
-            raise Unanswered(f"no connection ({_sayable(str(broken), client)})", "lost") from error
+            raise Unanswered(f"no connection ({_clean(str(broken), client)})", "lost") from error
         raise Unanswered(f"no answer within {REQUEST_TIMEOUT_SECONDS:.0f} s", "timeout") from error
     except openai.APIConnectionError as error:
-        raise Unanswered(f"no connection ({_sayable(str(error.__cause__ or error), client)})", "lost") from error
+        raise Unanswered(f"no connection ({_clean(str(error.__cause__ or error), client)})", "lost") from error
     except openai.APIStatusError as error:
         status, wait = error.status_code, retry_after(error.response.headers)
-        why = f"HTTP {status}: {_sayable(error.message, client)}"
+        why = f"HTTP {status}: {_clean(error.message, client)}"
         if status == 429 or (status == 503 and wait is not None):
             raise Unanswered(why, "busy", wait) from error
         passing = status >= 500 or status in (408, 409, 425)
         raise Unanswered(why, "error" if passing else "barred", wait) from error
-    except (openai.OpenAIError, ValueError) as error:  # 200, but no JSON
-        said = _sayable(str(error), client)
-        raise Unanswered(f"the answer cannot be read ({type(error).__name__}: {said})", "error") from error
+    except (openai.OpenAIError, ValueError) as error:  # status 200 without JSON
+        what = f"the answer cannot be read ({type(error).__name__}: {_clean(str(error), client)})"
+        raise Unanswered(what, "error") from error
 
 
 def _broken_connection(error: BaseException) -> aiohttp.ClientError | None:
-    """What aiohttp says of a connection that was refused or broke: its transport calls that a timeout, too."""
+    """The aiohttp error of a refused or broken connection, which openai's transport reports as a timeout, too."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, aiohttp.ClientError):
         cause = cause.__cause__
@@ -232,7 +153,7 @@ def _broken_connection(error: BaseException) -> aiohttp.ClientError | None:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a Retry-After header asks to wait, given in seconds or as a date; at most five minutes."""
+    """Seconds to wait by a Retry-After header, given in seconds or as a date; at most five minutes."""
     value = headers.get("retry-after", "").strip()
     try:
         seconds = float(value)
@@ -258,25 +179,25 @@ def delay(state: tenacity.RetryCallState) -> float:
 def ask(
     server: Server, model: str, requests: Sequence[Request], *, concurrency: int, on_answer: Callable[[Answer], None]
 ) -> None:
-    """Ask all requests of a server of ours, so many at a time; ``on_answer`` is called as each answer arrives.
+    """Send requests to Retune's own server; ``on_answer`` is called as each answer arrives.
 
     Raises:
-        ServerError: the server stopped answering; answers so far were handed over.
+        ServerError: the server stopped answering; earlier answers were handed over.
     """
 
     async def run() -> None:
         async with connect(f"{server.url}/v1", server.api_key, concurrency) as client:
 
-            async def one(request: Request) -> None:
-                on_answer(await patiently(server, lambda: chat(client, model, request)))
+            async def send(request: Request) -> None:
+                on_answer(await with_retries(server, lambda: chat(client, model, request)))
 
-            await bounded(concurrency, (one(request) for request in requests))
+            await run_concurrently(concurrency, (send(request) for request in requests))
 
     run_to_end(server, run)
 
 
-async def patiently(server: Server, attempt: Callable[[], Awaitable[T]]) -> T:
-    """Repeat an attempt that brings no answer, as long as the server lives and a retry can help."""
+async def with_retries(server: Server, attempt: Callable[[], Awaitable[T]]) -> T:
+    """Repeat an unanswered attempt while the server lives and a retry can help."""
 
     def can_help(error: BaseException) -> bool:
         return isinstance(error, Unanswered) and error.kind != "barred" and server.process.poll() is None
@@ -294,8 +215,8 @@ async def patiently(server: Server, attempt: Callable[[], Awaitable[T]]) -> T:
     return await retrying(once)
 
 
-async def bounded(concurrency: int, work: Iterator[Coroutine[Any, Any, None]]) -> None:
-    """Await coroutines, at most ``concurrency`` at a time, each made in its turn; the first failure ends all."""
+async def run_concurrently(concurrency: int, work: Iterator[Coroutine[Any, Any, None]]) -> None:
+    """Await coroutines, at most ``concurrency`` at a time, each created when it starts; the first failure ends all."""
 
     async def worker() -> None:
         for coroutine in work:
@@ -307,7 +228,7 @@ async def bounded(concurrency: int, work: Iterator[Coroutine[Any, Any, None]]) -
 
 
 def run_to_end(server: Server, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a coroutine that asks a server of ours; of several failures, which have one cause, the first is raised."""
+    """Run a coroutine that uses Retune's own server; of several failures, which share a cause, raise the first."""
     try:
         asyncio.run(main())
     except (ExceptionGroup, openai.OpenAIError, Unanswered, RetuneError) as failure:
@@ -320,7 +241,7 @@ def run_to_end(server: Server, main: Callable[[], Coroutine[Any, Any, None]]) ->
 
 
 def first_of(failure: BaseException) -> BaseException:
-    """The first failure of a group, or of a group within it."""
+    """The first failure of a group, also of nested groups."""
     while isinstance(failure, BaseExceptionGroup):
         failure = failure.exceptions[0]
     return failure

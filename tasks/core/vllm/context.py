@@ -1,4 +1,4 @@
-"""The context length that a set of requests needs: what the key-value cache must hold for one of them."""
+"""The context length that a set of requests needs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import jinja2
-
-from tasks.core.base_model import load_tokenizer, pinned, require_allowed_code
+from tasks.core.base_model import load_config, load_tokenizer
 from tasks.core.config import ModelSource
-from tasks.core.errors import ModelError
-from tasks.core.vllm.client import Request
+from tasks.core.vllm.request import Request
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -21,14 +18,14 @@ LONGEST = 64
 MARGIN = 1.05
 STEP = 128
 LEAST = 1024
-"""Room for prompts that are not known yet, such as a judge's; less would save nothing."""
+"""Space for prompts that are not known yet, such as a judge's; less would save nothing."""
 
 
 def context_length(model: ModelSource, requests: Sequence[Request]) -> int:
-    """Tokens of the longest request and of its answer, rounded up; never above the model's own limit.
+    """Tokens of the longest request and its answer, rounded up; at most the model's own limit.
 
-    Of the requests with one ``max_tokens``, those with the longest texts are counted with the model's tokenizer and
-    chat template. Which text has most tokens cannot be known from its length: hence several, and a margin.
+    Counts the ``LONGEST`` longest texts for each ``max_tokens`` with the model's tokenizer and chat template. The
+    longest text need not have the most tokens: hence several texts, and a margin.
 
     Raises:
         ModelError: the model's config or tokenizer cannot be loaded.
@@ -51,7 +48,9 @@ def context_length(model: ModelSource, requests: Sequence[Request]) -> int:
 
 
 def prompt_tokens(tokenizer: PreTrainedTokenizerBase, request: Request) -> int:
-    """Tokens of a prompt as the chat template writes it; its bytes where the template cannot, which is never less."""
+    """Tokens of a prompt by the chat template; if the template fails, its bytes, which are never fewer."""
+    import jinja2
+
     tools = json.loads(request.tools) if request.tools else None
     try:
         text = tokenizer.apply_chat_template(
@@ -63,21 +62,12 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, request: Request) -> int:
 
 
 def own_context_length(model: ModelSource) -> int | None:
-    """The most tokens that the model's config allows, or None where it does not say.
+    """The most tokens that the model's config allows; None if it sets no limit.
 
     Raises:
         ModelError: the config cannot be loaded, or needs code that the recipe does not allow.
     """
-    from transformers import AutoConfig
-
-    require_allowed_code(model)
-    try:
-        config = AutoConfig.from_pretrained(model.path, **pinned(model))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"The model's config cannot be loaded: {error}", where=model.path, remedy="check its path and revision"
-        ) from error
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
+    return getattr(load_config(model).get_text_config(), "max_position_embeddings", None)
 
 
 def _bytes(request: Request) -> int:

@@ -1,4 +1,4 @@
-"""How likely a served model holds given answers to be."""
+"""The likelihood of given answers under a served model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import openai
 
 from tasks.core.errors import ModelError
-from tasks.core.vllm.client import bounded, connect, patiently, run_to_end, unanswered
+from tasks.core.vllm.client import connect, run_concurrently, run_to_end, unanswered, with_retries
 from tasks.core.vllm.server import Server
 
 
@@ -27,30 +27,32 @@ def log_likelihoods(
 
     Args:
         prompts: conversations that end with the user's turn.
-        answers: what the assistant may say.
+        answers: possible turns of the assistant.
         on_done: called with the number of prompts done so far.
 
     Returns:
-        per prompt one sum of token log-probabilities per answer, or None where the server refused the prompt.
+        per prompt, a sum of token log-probabilities per answer; None if the server refused the prompt.
 
     Raises:
-        ModelError: the chat template writes an answered turn otherwise than an open one.
+        ModelError: the chat template changes a turn when it is answered.
         ServerError: the server stopped answering.
     """
     scores: list[list[float] | None] = [None] * len(prompts)
     done = 0
 
-    async def one(client: openai.AsyncOpenAI, row: int, tails: list[list[int]]) -> None:
+    async def score(client: openai.AsyncOpenAI, row: int, tails: list[list[int]]) -> None:
         nonlocal done
         with contextlib.suppress(openai.BadRequestError):
-            scores[row] = await patiently(server, lambda: _scores(client, model, prompts[row], tails))
+            scores[row] = await with_retries(server, lambda: _scores(client, model, prompts[row], tails))
         done += 1
         on_done(done)
 
     async def run() -> None:
         async with connect(f"{server.url}/v1", server.api_key, concurrency) as client:
-            tails = [await patiently(server, functools.partial(_answer_tokens, client, answer)) for answer in answers]
-            await bounded(concurrency, (one(client, row, tails) for row in range(len(prompts))))
+            tails = [
+                await with_retries(server, functools.partial(_answer_tokens, client, answer)) for answer in answers
+            ]
+            await run_concurrently(concurrency, (score(client, row, tails) for row in range(len(prompts))))
 
     run_to_end(server, run)
     return scores
@@ -79,9 +81,9 @@ def _tail_score(choice: Any, tail: Sequence[int]) -> float:
 
 
 async def _answer_tokens(client: openai.AsyncOpenAI, answer: str) -> list[int]:
-    """Tokens of an answer and of the end of its turn: what the model itself would have to write.
+    """Tokens of an answer and of the end of its turn, as the model would generate them.
 
-    The closed conversation less the open one, less the newline that templates such as ChatML put between turns.
+    The answered conversation minus the open one, minus the newline that templates such as ChatML put between turns.
     """
     question = [{"role": "user", "content": "?"}]
     reply = {"role": "assistant", "content": answer}
@@ -90,8 +92,7 @@ async def _answer_tokens(client: openai.AsyncOpenAI, answer: str) -> list[int]:
     newline = await _token_ids(client, {"prompt": "\n"})
     if whole[: len(before)] != before or len(whole) == len(before):
         raise ModelError(
-            "The chat template writes an answered turn otherwise than one still to be answered, "
-            "so that the likelihood of an answer cannot be read",
+            "The chat template changes a turn when it is answered, so an answer's likelihood cannot be measured",
             remedy="set evaluate.likelihood to false",
         )
     tail = whole[len(before) :]
@@ -99,7 +100,7 @@ async def _answer_tokens(client: openai.AsyncOpenAI, answer: str) -> list[int]:
 
 
 async def _token_ids(client: openai.AsyncOpenAI, body: Mapping[str, Any]) -> list[int]:
-    """Of a prompt or of messages; vLLM's own route, beside those that OpenAI has."""
+    """Tokens of a prompt or of messages, by vLLM's own route."""
     url = str(client.base_url.join("/tokenize"))
     with unanswered(client):
         found: Any = await client.post(url, body={**body, "add_special_tokens": False}, cast_to=object)

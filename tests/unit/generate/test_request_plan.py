@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tasks.core.errors import GenerationError
 from tasks.core.prompts import FrontMatter, Prompt
 from tasks.core.prompts.rendering import Renderer
-from tasks.core.vllm.client import Request
+from tasks.core.vllm.request import Request
 from tasks.generate.request_plan import (
     SEED_RANGE,
     Document,
