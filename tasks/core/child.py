@@ -1,7 +1,7 @@
-"""Become a command that dies with its parent: ``python child.py PARENT_PID COMMAND...`` (Linux).
+"""Run a command that ends with its parent: ``python child.py PARENT_PID COMMAND...`` (Linux).
 
-A parent killed with SIGKILL cannot end its children; the kernel does it for us (prctl(2), PR_SET_PDEATHSIG, which
-outlives exec). Standard library only: it runs before every child.
+A parent killed with SIGKILL cannot end its children, but the kernel can (prctl(2), PR_SET_PDEATHSIG, which outlives
+exec). A script of its own, run as a file, with the standard library only: it starts before every child.
 """
 
 import ctypes

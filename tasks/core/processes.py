@@ -1,11 +1,11 @@
-"""Child processes that never outlive their parent, and workers that answer in JSON."""
+"""Child processes that end with their parent, and workers that return JSON."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import selectors
+import select
 import socket
 import subprocess
 import sys
@@ -20,7 +20,7 @@ import psutil
 from tasks.core import child as child_module
 from tasks.core import errors
 from tasks.core.errors import ChildError, RetuneError, WorkerError
-from tasks.core.files import write_json
+from tasks.core.files import read_json, write_json
 from tasks.core.home import PROJECT_ROOT
 
 MARK = "RETUNE_CHILD"
@@ -29,11 +29,11 @@ EVENT_PREFIX = "@retune "
 RESULT = "result"
 
 _ended: dict[str, tuple[int, float]] = {}
-"""By its mark, the process id of every command that this process started, and when it was ended (epoch seconds)."""
+"""The process id of every command that this process started, and when it ended (epoch seconds), by its mark."""
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on at this moment."""
+    """A port of 127.0.0.1 that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -42,17 +42,15 @@ def free_port() -> int:
 
 def last_lines(path: Path, count: int = 15) -> str:
     """The last lines of a log file, indented, for an error message."""
-    if not path.is_file():
-        return "    (no output)"
-    lines = path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
-    return "\n".join(f"    {line}" for line in lines[-count:]) or "    (no output)"
+    text = path.read_text(encoding="utf-8", errors="replace").rstrip() if path.is_file() else ""
+    return "\n".join(f"    {line}" for line in text.splitlines()[-count:]) or "    (no output)"
 
 
 @contextlib.contextmanager
 def running(
     command: Sequence[str], *, log: Path | int, environment: Mapping[str, str] | None = None, cwd: Path = PROJECT_ROOT
 ) -> Iterator[subprocess.Popen[str]]:
-    """Start a command and end its whole process tree on the way out, whatever happened.
+    """Start a command, and end its whole process tree when the block ends, also by an exception.
 
     Args:
         command: program and arguments.
@@ -61,7 +59,7 @@ def running(
         cwd: its working folder.
     """
     mark = uuid.uuid4().hex
-    # Children import thousands of modules: without cached bytecode that takes twice as long.
+    # Children import thousands of modules, which takes twice as long without cached bytecode.
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", **(environment or {}), MARK: mark}
     with contextlib.ExitStack() as stack:
         output: IO[bytes] | int
@@ -83,14 +81,14 @@ def running(
         try:
             yield process
         finally:
-            end_tree(process, mark)
+            _end_tree(process, mark)
             _ended[mark] = (process.pid, time.time())
 
 
 def survivors() -> list[psutil.Process]:
-    """Processes that outlived the commands which started them: there are none, unless the kernel cannot end one.
+    """Processes that outlived the commands that started them: none, unless the kernel cannot end one.
 
-    A zombie holds nothing, and a process that began later was given the number of one that is gone.
+    Zombies do not count, nor processes that started later: the system gave them a used process id.
     """
     found: set[psutil.Process] = set()
     for mark, (pid, ended) in _ended.items():
@@ -101,12 +99,7 @@ def survivors() -> list[psutil.Process]:
     return sorted(found, key=lambda process: process.pid)
 
 
-def end_tree(process: subprocess.Popen[str], mark: str) -> None:
-    """End a process, its descendants, and orphans: whoever is of its session or still carries its mark.
-
-    The session finds the children of a root that was killed, even where they overwrote their environment (as vLLM's
-    do with their titles); the mark finds those that opened a session of their own.
-    """
+def _end_tree(process: subprocess.Popen[str], mark: str) -> None:
     members = _tree(process.pid, mark)
     with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(process.pid).terminate()
@@ -126,21 +119,19 @@ def end_tree(process: subprocess.Popen[str], mark: str) -> None:
 
 
 def _tree(pid: int, mark: str) -> set[psutil.Process]:
+    """The descendants of a process, and orphans: all processes in its session or with its mark.
+
+    The session finds the children of a killed root, even if they overwrote their environment (as vLLM's do with their
+    titles); the mark finds processes that opened a session of their own.
+    """
     found: set[psutil.Process] = set()
     with contextlib.suppress(psutil.NoSuchProcess):
         found.update(psutil.Process(pid).children(recursive=True))
     for candidate in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if candidate.pid != pid and (_session(candidate.pid) == pid or candidate.environ().get(MARK) == mark):
+        with contextlib.suppress(psutil.Error, OSError):
+            if candidate.pid != pid and (os.getsid(candidate.pid) == pid or candidate.environ().get(MARK) == mark):
                 found.add(candidate)
     return found
-
-
-def _session(pid: int) -> int | None:
-    try:
-        return os.getsid(pid)
-    except OSError:
-        return None
 
 
 def run_worker(
@@ -154,23 +145,23 @@ def run_worker(
     environment: Mapping[str, str] | None = None,
     launcher: Sequence[str] = ("-m",),
 ) -> dict[str, Any]:
-    """Run ``python -m module job.json`` and return the result it wrote.
+    """Run ``python -m module job.json`` and return its result.
 
     The worker prints events as lines ``@retune {json}``; every other line goes to the log.
 
     Args:
         module: a module that calls :func:`worker_main`.
-        job: what to do, JSON-like.
-        folder: where job and result are written.
+        job: its input, JSON-like.
+        folder: for the files of job and result.
         log: file for the worker's output.
-        timeout_s: seconds after which its tree is ended.
+        timeout_s: time limit in seconds.
         on_event: called with every event.
         environment: added to this process's environment.
-        launcher: what stands between ``python`` and the module, where another module starts it.
+        launcher: arguments between ``python`` and the module, such as those of torchrun.
 
     Raises:
         RetuneError: the worker's own typed error, rebuilt here.
-        ChildError: it died without a result, or ran over its time.
+        ChildError: the worker died without a result, or exceeded its time limit.
     """
     folder.mkdir(parents=True, exist_ok=True)
     job_file = folder / "job.json"
@@ -181,26 +172,26 @@ def run_worker(
     deadline = time.monotonic() + timeout_s
     read_end, write_end = os.pipe()
     with (
-        os.fdopen(read_end, encoding="utf-8", errors="replace") as output,
+        os.fdopen(read_end, "rb") as output,
         log.open("a", encoding="utf-8") as log_file,
         running([sys.executable, *launcher, module, str(job_file)], log=write_end, environment=environment) as process,
     ):
         os.close(write_end)
-        for line in _lines_until(output, process, deadline):
+        for line in _lines_until(output.fileno(), process, deadline):
             if (event := _event(line)) is not None:
                 on_event(event)
             else:
                 log_file.write(line)
                 log_file.flush()
-        overran = time.monotonic() > deadline
+        is_late = time.monotonic() > deadline
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=GRACE_SECONDS)
         code = process.poll()
-    if overran:
+    if is_late:
         raise ChildError(
-            f"{module} ran over its {timeout_s / 60:.0f} minutes and was ended",
+            f"{module} exceeded its time limit of {timeout_s / 60:.0f} minutes and was stopped",
             where=str(log),
-            remedy="raise the stage's timeout_minutes in the recipe, or make its work smaller",
+            remedy="raise the stage's timeout_minutes in the recipe, or reduce its work",
         )
     result = _result_in(folder)
     if result is None:
@@ -216,19 +207,15 @@ def run_worker(
 
 
 def _result_in(folder: Path) -> dict[str, Any] | None:
-    """What a worker wrote. Of several that work together one may fail only since another did: that one's error counts,
-    which is of a type that somebody foresaw."""
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob(f"{RESULT}*.json"))]
-
-    def unforeseen(result: dict[str, Any]) -> bool:
-        return bool(result.get("error", {}).get("type") == WorkerError.__name__)
-
-    failed = sorted((result for result in results if "error" in result), key=unforeseen)
+    """A worker's result. If several ranks failed, report the typed error; the rest are usually consequences."""
+    results = [read_json(path) for path in sorted(folder.glob(f"{RESULT}*.json"))]
+    failed = [result for result in results if "error" in result]
+    failed.sort(key=lambda result: result["error"]["type"] == WorkerError.__name__)
     return next(iter([*failed, *results]), None)
 
 
 def _event(line: str) -> dict[str, Any] | None:
-    """The event of a line, also where a progress bar wrote before it without an end of line; None of other lines."""
+    """The event in a line, also after the text of a progress bar; None without an event."""
     _, _, text = line.partition(EVENT_PREFIX)
     try:
         event = json.loads(text)
@@ -237,24 +224,23 @@ def _event(line: str) -> dict[str, Any] | None:
     return event if isinstance(event, dict) else None
 
 
-def _lines_until(output: Any, process: subprocess.Popen[str], deadline: float) -> Iterator[str]:
-    """Lines of a pipe until it closes, its process is gone, or the deadline has passed."""
-    with selectors.DefaultSelector() as selector:
-        selector.register(output, selectors.EVENT_READ)
-        buffer = b""
-        while time.monotonic() <= deadline:
-            if not selector.select(timeout=0.5):
-                if process.poll() is not None:
-                    break
-                continue
-            chunk = os.read(output.fileno(), 65536)
-            if not chunk:
+def _lines_until(output: int, process: subprocess.Popen[str], deadline: float) -> Iterator[str]:
+    """Lines of a pipe until it closes, its process has ended, or the deadline has passed."""
+    poll = select.poll()
+    poll.register(output, select.POLLIN)
+    unfinished = b""
+    while time.monotonic() <= deadline:
+        if not poll.poll(500):
+            if process.poll() is not None:
                 break
-            *lines, buffer = (buffer + chunk).split(b"\n")
-            for line in lines:
-                yield line.decode("utf-8", errors="replace") + "\n"
-        if buffer:
-            yield buffer.decode("utf-8", errors="replace") + "\n"
+            continue
+        chunk = os.read(output, 65536)
+        if not chunk:
+            break
+        *lines, unfinished = (unfinished + chunk).split(b"\n")
+        yield from (line.decode("utf-8", errors="replace") + "\n" for line in lines)
+    if unfinished:
+        yield unfinished.decode("utf-8", errors="replace") + "\n"
 
 
 def _error_class(name: str) -> type[RetuneError]:
@@ -263,32 +249,29 @@ def _error_class(name: str) -> type[RetuneError]:
 
 
 def emit(**event: Any) -> None:
-    """Send an event from a worker to its parent; of processes that train together only the first speaks."""
-    if os.environ.get("RANK", "0") != "0":
-        return
-    print(EVENT_PREFIX + json.dumps(event), flush=True)
+    """Send an event from a worker to its parent; of several ranks, only the first sends."""
+    if os.environ.get("RANK", "0") == "0":
+        print(EVENT_PREFIX + json.dumps(event), flush=True)
 
 
 def worker_main(work: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
-    """The body of a worker's ``__main__``: read the job, do it, write its result, if any, or the typed error."""
+    """The body of a worker's ``__main__``: read the job, do it, and write its result, if any, or the error."""
     job_file = Path(sys.argv[1])
-    number = os.environ.get("RANK", "0")
-    result_file = job_file.with_name(f"{RESULT}.json" if number == "0" else f"{RESULT}-{number}.json")
-    try:
-        result = work(json.loads(job_file.read_text(encoding="utf-8")))
-    except RetuneError as error:
+    rank = os.environ.get("RANK", "0")
+    result_file = job_file.with_name(f"{RESULT}.json" if rank == "0" else f"{RESULT}-{rank}.json")
+
+    def write_error(error: RetuneError) -> None:
         failed = {"type": type(error).__name__, "what": error.what, "where": error.where, "remedy": error.remedy}
         write_json(result_file, {"error": failed})
+
+    try:
+        result = work(read_json(job_file))
+    except RetuneError as error:
+        write_error(error)
         raise SystemExit(1) from error
     except Exception as error:
-        # A child that dies without a result was killed, and can be tried again; this one would fail again.
-        failed = {
-            "type": WorkerError.__name__,
-            "what": f"{type(error).__name__}: {error}",
-            "where": "",
-            "remedy": "the log has the traceback",
-        }
-        write_json(result_file, {"error": failed})
+        # A retry would repeat this error. A worker without a result was killed, and a retry can help.
+        write_error(WorkerError(f"{type(error).__name__}: {error}", remedy="read the traceback in the log"))
         raise
     if result is not None:
         write_json(result_file, result)

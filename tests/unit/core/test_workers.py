@@ -129,7 +129,7 @@ def test_a_timeout_ends_the_whole_tree(tmp_path: Path, monkeypatch: pytest.Monke
     )
     events: list[dict[str, Any]] = []
     started = time.monotonic()
-    with pytest.raises(ChildError, match="ran over its") as caught:
+    with pytest.raises(ChildError, match="exceeded its") as caught:
         work(tmp_path, body, on_event=events.append, timeout_s=2.0)
     assert time.monotonic() - started < 15
     assert "timeout_minutes" in caught.value.remedy
