@@ -1,4 +1,4 @@
-"""Cutting a prompt file into its head and its parts, before anything is rendered."""
+"""Split a prompt file into its head and its parts, before rendering."""
 
 from __future__ import annotations
 
@@ -14,19 +14,14 @@ FENCE = "---"
 
 @dataclass(frozen=True)
 class Part:
-    """One turn of the conversation that a prompt makes.
-
-    Attributes:
-        role: system, user or assistant.
-        source: its Jinja2.
-    """
+    """A turn of a prompt's conversation: its role (system, user or assistant) and its Jinja2 source."""
 
     role: str
     source: Source
 
 
 def split_file(text: str, path: str) -> tuple[str, str, int] | Finding:
-    """The head's YAML, the body, and the file's line that the body begins at; a finding where there is no head."""
+    """The head's YAML, the body, and the body's first line in the file; a finding if there is no head."""
     lines = text.split("\n")
     ends = [number for number, line in enumerate(lines) if line.rstrip() == FENCE]
     if len(ends) < 2 or ends[0] != 0:
@@ -37,42 +32,44 @@ def split_file(text: str, path: str) -> tuple[str, str, int] | Finding:
 
 
 def read_parts(body: str, first_line: int, path: str) -> tuple[list[Part], list[Finding]]:
-    """The parts of a body, and what is wrong with their order.
+    """The parts of a body, and the faults of their order.
 
-    A part is cut off at a line that is nothing but ``system:``, ``user:`` or ``assistant:``.
+    A part begins at a line that is exactly ``system:``, ``user:`` or ``assistant:``.
     """
     cut: list[tuple[str, int, list[str]]] = []
     findings: list[Finding] = []
-    lines = body.split("\n")
-    for number, line in enumerate(lines, first_line):
+
+    def report(code: str, what: str, line: int, remedy: str = "") -> None:
+        findings.append(Finding(code, what, path, line, 1, remedy))
+
+    for number, line in enumerate(body.split("\n"), first_line):
         if PART.fullmatch(line):
             cut.append((line.split(":")[0], number + 1, []))
         elif cut:
             cut[-1][2].append(line)
         elif line.strip() and not findings:
-            remedy = "begin the body with a line 'system:' or 'user:'"
-            findings.append(Finding("text-before-parts", "Text before the first part", path, number, 1, remedy))
+            report(
+                "text-before-parts", "Text before the first part", number, "begin the body with 'system:' or 'user:'"
+            )
     if not cut or cut[-1][0] != "user":
-        what, remedy = "The last part of a prompt must be the user's", "end the body with a 'user:' part"
-        line_number = cut[-1][1] - 1 if cut else first_line
-        findings.append(Finding("last-part", what, path, line_number, 1, remedy))
-    parts = [_part(role, number, held, path) for role, number, held in cut]
+        last = cut[-1][1] - 1 if cut else first_line
+        report("last-part", "The last part of a prompt must be the user's", last, "end the body with a 'user:' part")
+    parts = [_part(role, number, lines, path) for role, number, lines in cut]
+    roles = [part.role for part in parts]
     for index, part in enumerate(parts):
         line_number = cut[index][1] - 1
         if part.role == "system" and index:
-            findings.append(Finding("part-order", "A system part that is not the first", path, line_number, 1))
-        elif index and part.role == parts[index - 1].role:
-            what = f"Two {part.role} parts, one after the other"
-            findings.append(Finding("part-order", what, path, line_number, 1, "user and assistant take turns"))
+            report("part-order", "A system part that is not the first", line_number)
+        elif index and part.role == roles[index - 1]:
+            report("part-order", f"Two {part.role} parts in sequence", line_number, "user and assistant take turns")
         if not part.source.text.strip():
-            findings.append(Finding("empty-part", f"The {part.role} part is empty", path, line_number, 1))
-    if parts and [part.role for part in parts if part.role != "system"][:1] == ["assistant"]:
-        findings.append(Finding("part-order", "The assistant speaks before the user", path, cut[0][1] - 1, 1))
+            report("empty-part", f"The {part.role} part is empty", line_number)
+    if [role for role in roles if role != "system"][:1] == ["assistant"]:
+        report("part-order", "The assistant speaks before the user", cut[0][1] - 1)
     return parts, findings
 
 
 def _part(role: str, first_line: int, lines: list[str], path: str) -> Part:
-    """A part without the empty lines around it."""
     text = "\n".join(lines)
     begin = len(text) - len(text.lstrip("\n"))
     return Part(role, Source(text.strip("\n"), path, first_line + begin))

@@ -1,6 +1,6 @@
-"""The Jinja2 that templates are written in: sandboxed, strict, and the same every time.
+"""The Jinja2 of prompts: sandboxed, strict and deterministic.
 
-The child that renders imports this module and little else, so it must stay quick to import.
+The child process that renders imports this module and little else, so it must import quickly.
 """
 
 from __future__ import annotations
@@ -17,10 +17,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 
 class UnfoldedCode(CodeGenerator):
-    """Compiles a template without computing any part of it.
-
-    Jinja2 computes constant expressions while it compiles: reading ``{{ "a" * 10 ** 10 }}`` would take 10 GB.
-    """
+    """Compiles a template without constant folding, by which Jinja2 would compute ``{{ "a" * 10 ** 10 }}``: 10 GB."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -33,10 +30,10 @@ class UnfoldedCode(CodeGenerator):
 
 
 class FreshTemplate(Template):
-    """A template that is made anew wherever it is imported.
+    """A template whose module is made again at each import.
 
-    Jinja2 keeps the module of an import for as long as the environment lives, and a ``namespace`` in it with what the
-    rows before have put there: one row's values would reach the next row's prompt.
+    Jinja2 would keep an import's module, and the values that earlier rows put in a ``namespace`` there: one row's
+    values would reach the next row's prompt.
     """
 
     def _get_default_module(self, ctx: Context | None = None) -> TemplateModule:
@@ -44,10 +41,9 @@ class FreshTemplate(Template):
 
 
 class TemplateEnvironment(ImmutableSandboxedEnvironment):
-    """Jinja2's sandbox without what draws random numbers (a plan must come out the same) or escapes for HTML.
+    """Jinja2's sandbox without random numbers, so that a plan is reproducible, and without escaping for HTML.
 
-    Of a mapping, ``topic.items`` is the item; what Python has under that name is taken where there is no such item.
-    Only data becomes text.
+    ``topic.items`` of a mapping is its item, or Python's attribute if there is no such item. Only data becomes text.
     """
 
     code_generator_class = UnfoldedCode
@@ -60,7 +56,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         self.filters["tojson"] = _as_json
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """An attribute as the sandbox gives it, but first the item of a mapping."""
+        """The item of a mapping, or else the attribute as the sandbox gives it."""
         if isinstance(obj, Mapping) and attribute in obj:
             return obj[attribute]
         return super().getattr(obj, attribute)
@@ -71,11 +67,11 @@ def _as_json(value: Any, indent: int | None = None) -> str:
 
 
 def _data(value: Any) -> Any:
-    """The value that an expression is to write.
+    """The value that an expression writes.
 
     Raises:
-        TypeError: it is, or holds, something else than data, whose text would be an address in memory or a name of
-            Python's. ``UndefinedError`` where there is no value.
+        TypeError: it is or holds something else than data, whose text would be a memory address or a Python name.
+        UndefinedError: there is no value.
     """
     if isinstance(value, Undefined):
         return str(value)
@@ -86,6 +82,6 @@ def _data(value: Any) -> Any:
         for item in (*value, *value.values()):
             _data(item)
     elif not isinstance(value, str | int | float | None):
-        kind = "a function that is not called" if callable(value) else f"a {type(value).__name__!r}, which is no data"
+        kind = "a function that is not called" if callable(value) else f"a {type(value).__name__!r}, which is not data"
         raise TypeError(f"an expression writes {kind}")
     return value

@@ -1,7 +1,8 @@
-"""The head of a prompt file: what it is for, what it needs, and how its answers become rows."""
+"""The head of a prompt file: its purpose, its variables, and how answers become rows."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
@@ -13,14 +14,14 @@ JINJA_NAMES = frozenset(
      "joiner", "kwargs", "loop", "namespace", "none", "None", "not", "or", "range", "self", "super", "true",
      "True", "varargs"}
 )  # fmt: skip
-"""Names that mean something of their own in Jinja2."""
+"""Names with a meaning in Jinja2."""
 JUDGING = ("criteria", "scale")
-"""What a judge's template gets besides its variables."""
+"""What a judge's template gets in addition to its variables."""
 
 
 def _free(name: str) -> str:
     if name in JINJA_NAMES:
-        raise ValueError(f"{name!r} means something else in Jinja2: give the variable another name")
+        raise ValueError(f"{name!r} has a meaning in Jinja2: rename the variable")
     return name
 
 
@@ -28,7 +29,7 @@ VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]
 
 
 class Sampling(Section):
-    """Sampling parameters, sent with every request: nothing is left to the server's defaults."""
+    """Sampling parameters, all sent with every request: the server's defaults do not matter."""
 
     temperature: float = Field(1.0, ge=0, le=2)
     top_p: float = Field(1.0, gt=0, le=1)
@@ -41,17 +42,17 @@ class Sampling(Section):
 
 
 class DocumentField(Section):
-    """A variable that a field of the document (or of the row, in a judge) fills."""
+    """A variable filled from a field of the document, or of the row in a judge."""
 
     source: Literal["document"] = Field("document", alias="from")
     field: Name | None = Field(None, description="None: the field of the variable's own name")
     type: Literal["text", "number", "boolean", "list", "object"] = Field(
-        "text", description="what the template gets; all but text are read from the field as JSON"
+        "text", description="type of the value; all types but text are read from the field as JSON"
     )
 
 
 class Sampler(Section):
-    """A variable drawn for each row from a weighted set: categories, personas, tones, lengths."""
+    """A variable drawn for each row from a weighted set, such as categories, personas or lengths."""
 
     source: Literal["sampler"] = Field("sampler", alias="from")
     values: dict[str, float] = Field(min_length=1, description="value: weight; a plain list gives each the weight 1")
@@ -60,20 +61,19 @@ class Sampler(Section):
     @classmethod
     def _weighted(cls, given: Any) -> Any:
         if isinstance(given, list | tuple):
-            _refuse_twins([_as_text(value) for value in given])
-            return {_as_text(value): 1.0 for value in given}
+            return dict.fromkeys(_unique_texts(given), 1.0)
         return {_as_text(value): weight for value, weight in given.items()} if isinstance(given, dict) else given
 
     @field_validator("values")
     @classmethod
     def _positive(cls, values: dict[str, float]) -> dict[str, float]:
         if any(not 0 <= weight < float("inf") for weight in values.values()) or not sum(values.values()):
-            raise ValueError("weights are numbers of at least 0, and one of them is above 0")
+            raise ValueError("weights must be numbers of at least 0, and one must be above 0")
         return values
 
 
 class FewShot(Section):
-    """A variable that holds other training documents, drawn for each row: a list of mappings of their fields."""
+    """A variable with other training documents, drawn for each row: a list of mappings of their fields."""
 
     source: Literal["few_shot"] = Field("few_shot", alias="from")
     count: int = Field(3, ge=1, le=100)
@@ -97,7 +97,7 @@ class Output(Section):
 
     @property
     def row_schema(self) -> dict[str, Any]:
-        """The schema of one row: the JSON schema, or that of its items where it is of an array."""
+        """The schema of one row: the JSON schema, or the schema of its items if it describes an array."""
         schema = self.json_schema or {}
         row = schema.get("items") if schema.get("type") == "array" else schema
         return row if isinstance(row, dict) else {}
@@ -112,10 +112,7 @@ class Output(Section):
 
 
 class Judge(Section):
-    """What makes a template a judge: by a pattern of its answer, or by a score on a scale.
-
-    Its verdict and reasons stay with the row; ``temperature`` must be 0.
-    """
+    """Makes a template a judge, by a pattern of its answer or by a score on a scale; ``temperature`` must be 0."""
 
     accept: str | None = Field(None, description="a row passes if the answer matches this regular expression, any case")
     criteria: tuple[str, ...] = Field((), description="what is judged; the template gets them as `criteria`")
@@ -131,7 +128,7 @@ class Judge(Section):
         if self.scale is not None:
             low, high = self.scale
             if self.threshold is None or not low < high or not low < self.threshold <= high:
-                raise ValueError("scale is [lowest, highest], and threshold lies above its lowest and within it")
+                raise ValueError("scale is [lowest, highest], and threshold is above lowest and at most highest")
         elif self.threshold is not None:
             raise ValueError("threshold belongs to a scale")
         return self
@@ -156,9 +153,7 @@ class FrontMatter(Section):
     @classmethod
     def _by_name(cls, given: Any) -> Any:
         if isinstance(given, list | tuple):
-            names = [name if isinstance(name, str) else _as_text(name) for name in given]
-            _refuse_twins(names)
-            return {name: {"from": "document"} for name in names}
+            return {name: {"from": "document"} for name in _unique_texts(given)}
         if isinstance(given, dict):
             return {name: _from_document(variable) for name, variable in given.items()}
         return given
@@ -176,7 +171,7 @@ class FrontMatter(Section):
 
     @property
     def judging(self) -> dict[str, Any]:
-        """What a judge's template gets besides its variables, by name."""
+        """What a judge's template gets in addition to its variables, by name."""
         if self.judge is None:
             return {}
         given = {"criteria": list(self.judge.criteria), "scale": list(self.judge.scale or ())}
@@ -184,17 +179,19 @@ class FrontMatter(Section):
 
 
 def _from_document(variable: Any) -> Any:
-    """A variable that does not say where it comes from is a field of the document."""
+    """A variable without ``from`` is a field of the document."""
     return {"from": "document", **(variable or {})} if variable is None or isinstance(variable, dict) else variable
 
 
 def _as_text(value: Any) -> str:
-    """What a template gets for a sampler's value. YAML reads ``yes``, ``no`` and dates as no text."""
+    """A sampler's value as text. YAML reads ``yes``, ``no`` and dates as other types."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"{value!r} is no text to YAML: put it in quotes")
+        raise ValueError(f"{value!r} is not text in YAML: put it in quotes")
     return str(value)
 
 
-def _refuse_twins(names: list[str]) -> None:
-    if twin := next((name for name in names if names.count(name) > 1), None):
+def _unique_texts(values: Sequence[Any]) -> list[str]:
+    texts = [_as_text(value) for value in values]
+    if twin := next((text for text in texts if texts.count(text) > 1), None):
         raise ValueError(f"{twin!r} is listed twice")
+    return texts

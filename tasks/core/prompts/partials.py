@@ -1,4 +1,4 @@
-"""What a template includes and imports: files in the folder ``partials`` beside it, named in quotes, and no others."""
+"""The partials that a template includes or imports: files in the folder ``partials`` next to it, named in quotes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from tasks.core.prompts.syntax import Reference, Source, Template, parse_source,
 
 FOLDER = "partials"
 MOST_NESTED = 50
+NOT_IN_NAMES = re.compile("[\\\\\0\ud800-\udfff]")
 REMEDY = f'name a file in {FOLDER}/ in quotes, such as {{% include "{FOLDER}/rules.md" %}}'
 
 Reader = Callable[[str], str]
-"""Gives the text of a partial by its name.
+"""Returns the text of a partial by its name.
 
 Raises:
-    OSError: there is no such file. ``UnicodeDecodeError`` where it is not UTF-8.
+    OSError: the file does not exist.
+    UnicodeDecodeError: it is not UTF-8.
 """
 
 
 def partials_beside(path: Path) -> Reader:
-    """Reads partials from the folder of a prompt's file; a link that leads out of it is no file."""
+    """A reader of the partials of a prompt's file; it does not follow links out of their folder."""
     folder = (path.parent / FOLDER).resolve()
 
     def read(name: str) -> str:
@@ -41,9 +43,9 @@ class Use(NamedTuple):
     """A name that a template looks up.
 
     Attributes:
-        template: the template or partial that does.
+        template: the template or partial.
         name: the name.
-        given: False where what the prompt gets cannot fill it: in a macro that is imported without context.
+        given: False if the prompt's variables cannot fill it: in a macro that is imported without context.
     """
 
     template: Template
@@ -52,7 +54,7 @@ class Use(NamedTuple):
 
 
 class Partials:
-    """The partials that a prompt names, read and parsed once each, with what is wrong with them."""
+    """The partials that a prompt names, each read and parsed once, and their faults."""
 
     def __init__(self, folder: Path, read: Reader) -> None:
         self._folder, self._read = folder, read
@@ -62,11 +64,11 @@ class Partials:
 
     @property
     def sources(self) -> tuple[tuple[str, str], ...]:
-        """Name and text of each, in the order of their names."""
+        """Name and text of each partial, sorted by name."""
         return tuple(sorted((name, found.source.text) for name, found in self._known.items() if found))
 
     def uses(self, template: Template, within: tuple[str, ...] = ()) -> list[Use]:
-        """The names that a template and all it refers to look up, those left out that the template assigns itself.
+        """The names that a template and its partials look up, without those that the template itself assigns.
 
         Args:
             template: a part of a prompt, or a partial.
@@ -88,29 +90,27 @@ class Partials:
         return list(dict.fromkeys(found))
 
     def _follow(self, template: Template, node: Reference, within: tuple[str, ...]) -> tuple[str, Template] | None:
-        """The partial that an include or import names; None, and a finding, where there is none."""
+        """The partial that an include or import names, or None and a finding."""
         source = template.source
-        if not isinstance(node.template, nodes.Const) or not isinstance(node.template.value, str):
+        name = node.template.value if isinstance(node.template, nodes.Const) else None
+        if not isinstance(name, str):
             what = "An include by a name that is not written in the template"
             self._report(source.finding("partial-name", what, (node.lineno, 1), REMEDY))
             return None
-        name = node.template.value
         place = source.place_of(name, node.lineno)
-        parts = name.split("/")
-        if len(parts) < 2 or parts[0] != FOLDER or {"", ".", ".."}.intersection(parts) or not _is_file_name(name):
-            self._report(source.finding("partial-name", f"{name!r} does not lie in {FOLDER}/", place, REMEDY))
-            return None
-        if name in within:
+        if not _is_partial(name):
+            self._report(source.finding("partial-name", f"{name!r} is not a file in {FOLDER}/", place, REMEDY))
+        elif name in within:
             what = f"The partial {name!r} includes itself{', through others' if name != within[-1] else ''}"
             self._report(source.finding("partial-cycle", what, place))
-            return None
-        if len(within) == MOST_NESTED:
+        elif len(within) == MOST_NESTED:
             self._report(source.finding("partial-cycle", f"Partials include one another {MOST_NESTED} deep", place))
-            return None
-        if name not in self._known:
-            self._known[name] = self._load(name, source, place)
-        found = self._known[name]
-        return (name, found) if found else None
+        else:
+            if name not in self._known:
+                self._known[name] = self._load(name, source, place)
+            found = self._known[name]
+            return (name, found) if found else None
+        return None
 
     def _load(self, name: str, user: Source, place: tuple[int, int]) -> Template | None:
         try:
@@ -120,7 +120,11 @@ class Partials:
             return None
         except OSError:
             what = f"The partial {name!r} does not exist"
-            self._report(user.finding("partial-missing", what, place, f"partials lie in {self._folder / FOLDER}"))
+            self._report(
+                user.finding(
+                    "partial-missing", what, place, f"create it in {self._folder / FOLDER}, or correct the name"
+                )
+            )
             return None
         template, findings = parse_source(Source(unix_lines(text), str(self._folder / name)))
         self.findings += findings
@@ -131,5 +135,6 @@ class Partials:
             self.findings.append(finding)
 
 
-def _is_file_name(name: str) -> bool:
-    return "\\" not in name and "\0" not in name and not re.search("[\ud800-\udfff]", name)
+def _is_partial(name: str) -> bool:
+    first, *rest = name.split("/")
+    return first == FOLDER and bool(rest) and not {"", ".", ".."}.intersection(rest) and not NOT_IN_NAMES.search(name)

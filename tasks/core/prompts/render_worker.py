@@ -1,7 +1,7 @@
-"""Renders templates for :class:`tasks.core.prompts.rendering.Renderer`, in a process that any row may cost its life.
+"""Renders templates for :class:`tasks.core.prompts.rendering.Renderer`, in a process that any row may end.
 
-Reads JSON lines: ``{parts, partials}`` is a template, ``{values}`` a row for it. Each is answered by one line, in
-order: ``{contents}``, one text for each part, or ``{problem, source, line}``.
+Reads JSON lines: ``{parts, partials}`` is a template, ``{values}`` a row for it. Answers each with one line:
+``{contents}``, one text per part, or ``{problem, source, line}``.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from jinja2 import FunctionLoader, Template
 from tasks.core.prompts.environment import TemplateEnvironment
 
 MAX_CHARACTERS = 2_000_000
-"""A longer conversation fits no model's context: the template ran away."""
+"""A longer conversation does not fit any model's context: the template does not end."""
 MAX_PROBLEM = 300
 ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}>", re.IGNORECASE)
-"""How Python writes what is no data, such as ``<generator object ... at 0x7f...>``."""
+"""How Python writes an object that is not data, such as ``<generator object ... at 0x7f...>``."""
 Answer = dict[str, Any]
 
 
 class Overrun(BaseException):
-    """A row took more processor time than it may. No template can catch it."""
+    """A row exceeded its processor time. Templates cannot catch it."""
 
 
 def main() -> None:
@@ -61,9 +61,9 @@ def _overrun(signal_number: int, frame: FrameType | None) -> None:
 
 
 def _limited(work: Callable[[], Answer], seconds: float) -> Answer:
-    """The answer, or the problem that there was instead of one."""
+    """The answer, or the problem in its place."""
     try:
-        # Processor time: a machine that is busy with something else makes no template slower.
+        # Processor time, so that a busy machine does not matter.
         signal.setitimer(signal.ITIMER_PROF, seconds)
         answer = work()
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -100,36 +100,29 @@ def _render(parts: Sequence[Template], values: Mapping[str, Any]) -> list[str]:
             left -= len(piece)
             if left < 0:
                 raise ValueError(f"it is longer than {MAX_CHARACTERS:,} characters")
-        content = "".join(pieces).strip()
-        if not _is_utf8(content):
-            raise ValueError("the text holds half of a surrogate pair, which is no character")
-        contents.append(content)
+        contents.append("".join(pieces).strip())
+        try:
+            contents[-1].encode()
+        except UnicodeEncodeError:
+            raise ValueError("the text holds half of a surrogate pair, which is not a character") from None
     return contents
 
 
 def _refuse_addresses(contents: Sequence[str], sources: Sequence[str], values: Mapping[str, Any]) -> None:
-    """Refuse what a filter or ``~`` made text of though it is no data: it would be another text in every process.
+    """Refuse objects that a filter or ``~`` turned into text: the text differs in every process.
 
     Raises:
-        ValueError: a text holds an address in memory that neither the template nor the row's values hold.
+        ValueError: a text holds a memory address that neither the template nor the row's values hold.
     """
     found = {match[0].casefold() for content in contents for match in ADDRESS.finditer(content)}
     if found:
         known = "".join([*sources, json.dumps(values)]).casefold()
         if any(address not in known for address in found):
-            raise ValueError("an expression writes an object of Python's in place of data")
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+            raise ValueError("an expression writes a Python object in place of data")
 
 
 def _place(error: BaseException) -> Answer:
-    """The part's number or the partial's name, and the line in it, that an error comes from."""
+    """The source of an error: the part's number or the partial's name, and the line in it."""
     found: Answer = {}
     step = error.__traceback__
     while step is not None:

@@ -1,4 +1,4 @@
-"""Rendering templates in a child process, where a row that runs away ends nothing but itself."""
+"""Render templates in a child process, where a row without end stops only itself."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ WORKER = "tasks.core.prompts.render_worker"
 START_SECONDS = 120.0
 MAX_ANSWER_BYTES = 64 * 2**20
 STRIKES = 10
-"""After as many rows in a row that broke a limit, the template is at fault, and its other rows are not tried."""
+"""After this many consecutive rows beyond a limit, the template's other rows are not tried."""
 
 HANDED = {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH"}
 HANDED_PREFIXES = ("LC_", "PYTHON")
-"""What the child gets of the environment."""
+"""The environment variables that the child gets."""
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """What became of one row.
+    """A rendered row.
 
     Attributes:
-        messages: the conversation to send, ``[{role, content}, ...]``; None where there is none.
-        problem: why not, and at which line of which file.
+        messages: the conversation to send, ``[{role, content}, ...]``; None after a problem.
+        problem: the reason, with file and line.
     """
 
     messages: list[dict[str, str]] | None
@@ -44,11 +44,11 @@ class Rendered:
 
 
 class Renderer:
-    """A child process that renders rows; it starts when it is first needed, and again after a row that ended it.
+    """A child process that renders rows; it starts at the first row, and again after a row that ended it.
 
-    A row may take ``seconds`` of processor time and the child ``memory_mib`` of address space. The values are data:
-    they are handed over as JSON and never compiled. A template that is at fault (:data:`STRIKES`) stays so for as long
-    as this lives. Use it as a context manager, in one thread at a time.
+    A row may take ``seconds`` of processor time and the child ``memory_mib`` of address space. Values go to it as JSON
+    and are never compiled. A template that fails too often (:data:`STRIKES`) is not tried again by this renderer. Use
+    it as a context manager, in one thread at a time.
     """
 
     def __init__(self, *, seconds: float = 2.0, memory_mib: int = 512) -> None:
@@ -63,17 +63,14 @@ class Renderer:
         self._end()
 
     def render(self, prompt: Prompt, values: Sequence[Mapping[str, Any]]) -> list[Rendered]:
-        """The conversations that a prompt makes of rows, in the rows' order.
+        """Render a conversation for each row, in order; a row that fails has a problem in place of messages.
 
         Args:
             prompt: the template.
-            values: what it gets for each row, by variable; other names are left out.
-
-        Returns:
-            One for each row: a row that lacks a variable, fails or breaks a limit has a problem in place of messages.
+            values: of each row, by variable; other names are ignored.
 
         Raises:
-            ChildError: the child process cannot be started.
+            ChildError: the child process cannot start.
         """
         template = {"parts": [source for _, source in prompt.parts], "partials": dict(prompt.partials)}
         rendered: list[Rendered] = []
@@ -94,16 +91,15 @@ class Renderer:
         return rendered
 
     def _load(self, template: Mapping[str, Any]) -> str:
-        """Hand the child a template; the problem with it, if there is one."""
+        """Send the child a template; returns the problem with it, if any."""
         self._start()
         answer = self._ask(template)
-        if answer.get("limit"):  # a child can hang or die for reasons of its own: no row is to blame yet
+        if answer.get("limit"):  # without any row yet, the child itself may be the cause
             self._start()
             answer = self._ask(template)
         return str(answer.get("problem", ""))
 
     def _start(self) -> None:
-        """Start the child, if none is running, and wait until it answers."""
         if self._child is not None and self._child.poll() is None:
             return
         self._end()
@@ -120,14 +116,14 @@ class Renderer:
             )
             if "problem" in self._ask({"parts": [], "partials": {}}, START_SECONDS):
                 errors.seek(0)
-                said = errors.read().decode(errors="replace").strip().splitlines()[-5:]
-                raise ChildError("\n    ".join(["The process that renders prompts does not start", *said]))
+                lines = errors.read().decode(errors="replace").strip().splitlines()[-5:]
+                raise ChildError("\n    ".join(["The process that renders prompts does not start", *lines]))
 
     def _ask(self, message: Mapping[str, Any], seconds: float | None = None) -> dict[str, Any]:
-        """Send one line and wait for its answer; a child that gives none in time is ended."""
+        """Send a line and return its answer; end a child that does not answer in time."""
         if self._child is None or self._child.stdin is None:
             raise ChildError("The process that renders prompts is not running")
-        # The child stops itself after its processor time. This is for what it cannot interrupt, and it is real time.
+        # The child limits its own processor time. This limit of real time is for code that it cannot interrupt.
         limit = seconds or 2 * self._seconds + 3
         try:
             line = json.dumps(message, default=str).encode() + b"\n"
@@ -142,16 +138,12 @@ class Renderer:
             return {"problem": f"it takes more than {self._seconds:g} seconds", "limit": True}
         except OSError:
             self._end()
-            return {"problem": "it ended the process that renders it; too much memory, as a rule", "limit": True}
+            return {"problem": "it ended the process that renders it, probably by its memory", "limit": True}
         answer: dict[str, Any] = json.loads(line)
         return answer
 
     def _line(self, deadline: float) -> bytes:
-        """The child's next line.
-
-        Raises:
-            TimeoutError: there is none before the deadline. ``OSError`` where the child is gone or never stops.
-        """
+        """The child's next line; TimeoutError after the deadline, OSError after its end or a line that is too long."""
         stdout = self._child.stdout if self._child else None
         if stdout is None:
             raise BrokenPipeError
@@ -171,21 +163,21 @@ class Renderer:
                 return b"".join(pieces)
 
     def _end(self) -> None:
-        """End the child, if there is one. It starts no processes of its own."""
+        """End the child, which has no child processes of its own."""
         ended, self._child = self._child, None
         if ended is not None:
             ended.kill()
             ended.wait()
             for pipe in (ended.stdin, ended.stdout):
                 if pipe is not None:
-                    with contextlib.suppress(OSError):  # what was not sent cannot be flushed
+                    with contextlib.suppress(OSError):  # unsent data cannot be flushed
                         pipe.close()
 
 
 def _environment() -> dict[str, str]:
-    """What Python needs of this process's environment; keys and passwords stay here."""
+    """The part of this process's environment that Python needs, without keys and passwords."""
     handed = {name: value for name, value in os.environ.items() if name in HANDED or name.startswith(HANDED_PREFIXES)}
-    # Sets are ordered by hashes, which differ from process to process where no seed is given.
+    # Without a seed, hashes and so the order of sets differ between processes.
     return {**handed, "PYTHONDONTWRITEBYTECODE": "", "PYTHONHASHSEED": "0"}
 
 
@@ -197,7 +189,7 @@ def _read(prompt: Prompt, answer: Mapping[str, Any]) -> Rendered:
 
 
 def _place(prompt: Prompt, answer: Mapping[str, Any]) -> str:
-    """The file and line that a problem comes from, without the folder: it is kept with the data."""
+    """File and line of a problem, without the folder, because it is stored with the data."""
     if "source" not in answer:
         return ""
     source, line = str(answer["source"]), int(answer["line"])

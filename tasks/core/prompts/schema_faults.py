@@ -1,4 +1,4 @@
-"""What a valid JSON Schema may hold and an output's may not: references that lead nowhere, patterns without a limit."""
+"""Faults of an output's JSON Schema: invalid schemas, dangling references, and patterns without a time limit."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from tasks.core.patterns import check_pattern
 
 REFERENCES = ("$ref", "$dynamicRef")
 ALL_OF_THESE, THIS = ("allOf", "anyOf", "oneOf"), ("not", "if", "then", "else")
-"""Keywords whose schemas are asked about the very value that theirs is asked about."""
+"""Keywords whose schemas apply to the same value as the schema around them."""
 
 Keys = tuple[str | int, ...]
 Schema = dict[str, Any]
 
 
 def schema_faults(schema: Schema) -> Iterator[tuple[Keys, str]]:
-    """What keeps answers from being validated by a schema, and the keys that lead there.
+    """The reasons why a schema (draft 2020-12) cannot validate answers, each with the keys that lead to it.
 
     A reference must lead to a schema in the same text, and not back to itself for the same value.
 
-    Args:
-        schema: a valid JSON Schema (draft 2020-12).
+    Raises:
+        SchemaError: it is not a valid JSON Schema.
     """
+    Draft202012Validator.check_schema(schema)
     places = dict(_places(schema))
     targets: dict[int, list[Any]] = {}
     references: list[tuple[Schema, str]] = []
@@ -41,14 +42,14 @@ def schema_faults(schema: Schema) -> Iterator[tuple[Keys, str]]:
         seen.add(id(node))
         keys = places[id(node)]
         yield from ((keys + more, what) for more, what in _pattern_faults(node))
-        for sub in DRAFT202012.create_resource(node).subresources():
-            waiting.append((sub.contents, resolver.in_subresource(sub)))
+        subresources = DRAFT202012.create_resource(node).subresources()
+        waiting += ((sub.contents, resolver.in_subresource(sub)) for sub in subresources)
         for keyword in REFERENCES:
             if keyword not in node:
                 continue
             found = _target(node[keyword], resolver)
             if found is None:
-                yield (*keys, keyword), f"{node[keyword]!r} leads to no schema in this text"
+                yield (*keys, keyword), f"{node[keyword]!r} does not lead to a schema in this text"
                 continue
             waiting.append((found.contents, found.resolver))
             targets.setdefault(id(node), []).append(found.contents)
@@ -59,7 +60,7 @@ def schema_faults(schema: Schema) -> Iterator[tuple[Keys, str]]:
 
 
 def _places(node: Any, keys: Keys = ()) -> Iterator[tuple[int, Keys]]:
-    """The keys that lead to each mapping."""
+    """The keys that lead to each mapping, by its identity."""
     if isinstance(node, dict):
         yield id(node), keys
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
@@ -68,7 +69,7 @@ def _places(node: Any, keys: Keys = ()) -> Iterator[tuple[int, Keys]]:
 
 
 def _target(reference: str, resolver: Any) -> Any:
-    """What a reference leads to; None where that is no schema."""
+    """The target of a reference; None if it is not a schema."""
     try:
         found = resolver.lookup(reference)
         Draft202012Validator.check_schema(found.contents)
@@ -79,16 +80,16 @@ def _target(reference: str, resolver: Any) -> Any:
 
 def _pattern_faults(node: Mapping[str, Any]) -> Iterator[tuple[Keys, str]]:
     if "patternProperties" in node:  # jsonschema tries them without a time limit
-        yield ("patternProperties",), "properties are given by their names, not by patterns"
+        yield ("patternProperties",), "name the properties; patterns are not supported"
     if "pattern" in node:
         try:
             check_pattern(node["pattern"])
         except ValueError as error:
-            yield ("pattern",), f"{node['pattern']!r} is no regular expression: {error}"
+            yield ("pattern",), f"{node['pattern']!r} is not a valid regular expression: {error}"
 
 
 def _returns(start: Schema, targets: Mapping[int, list[Any]]) -> bool:
-    """Whether a validator that applies a schema to a value comes to apply it to the same value again."""
+    """Whether a validator that applies a schema to a value applies it to the same value again."""
     seen: set[int] = set()
     waiting = _applied(start, targets)
     while waiting:
@@ -102,7 +103,7 @@ def _returns(start: Schema, targets: Mapping[int, list[Any]]) -> bool:
 
 
 def _applied(node: Any, targets: Mapping[int, list[Any]]) -> list[Any]:
-    """The schemas that are applied to the same value as a schema is."""
+    """The schemas that apply to the same value as a schema."""
     if not isinstance(node, dict):
         return []
     applied = [node[keyword] for keyword in THIS if keyword in node]

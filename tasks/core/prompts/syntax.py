@@ -1,4 +1,4 @@
-"""One Jinja2 source, parsed and never run: its names, what it includes, and where everything stands."""
+"""A Jinja2 source, parsed and never run: its names, its includes, and their places."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Reference = nodes.Include | nodes.Import | nodes.FromImport
 
 
 def unix_lines(text: str) -> str:
-    """The text with every line ended by a single line feed, as Jinja2 counts lines."""
+    """The text with line feeds only, as Jinja2 counts lines."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 class Token(NamedTuple):
-    """A word of a source, and the offset of its first character."""
+    """A token of a source, and its offset."""
 
     kind: str
     text: str
@@ -42,13 +42,7 @@ class _Names(TrackingCodeGenerator, UnfoldedCode):
 
 @dataclass(frozen=True)
 class Source:
-    """A part of a prompt, or a partial.
-
-    Attributes:
-        text: its Jinja2.
-        path: the file it stands in.
-        first_line: the file's line that the text begins at.
-    """
+    """A part of a prompt, or a partial: its Jinja2, its file, and the file's line at which the text begins."""
 
     text: str
     path: str
@@ -61,12 +55,12 @@ class Source:
 
     @cached_property
     def words(self) -> tuple[tuple[Token, ...], TemplateSyntaxError | None]:
-        """Its words, and what stops Jinja2 from telling the rest apart."""
+        """Its tokens, and the error at which Jinja2's lexer stops."""
         found: list[Token] = []
         end = 0
         try:
             for _, kind, text in ENVIRONMENT.lex(self.text):
-                # White space that "-" strips is in no token, so each is looked for behind the one before.
+                # No token holds the white space that "-" strips, so search for each token after the previous one.
                 at = self.text.find(text, end)
                 found.append(Token(kind, text, at))
                 end = at + len(text)
@@ -76,7 +70,7 @@ class Source:
 
     @property
     def tokens(self) -> tuple[Token, ...]:
-        """Its words, as far as Jinja2 can tell them apart."""
+        """Its tokens, up to the lexer's error."""
         return self.words[0]
 
     @cached_property
@@ -89,7 +83,7 @@ class Source:
         return line, at - self._line_starts[line - 1] + 1
 
     def place_of(self, text: str, line: int) -> Place:
-        """Where a word stands on or after a line of this source; the line's beginning where it is not there."""
+        """The place of a word on or after a line of this source; the line's beginning if it is not found."""
         for token in self.tokens:
             if token.kind != "data" and token.text.strip("\"'") == text and self.place(token.at)[0] >= line:
                 return self.place(token.at)
@@ -98,13 +92,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Template:
-    """A source that Jinja2 can parse.
-
-    Attributes:
-        source: where it came from.
-        tree: its syntax tree.
-        free: the names it looks up in what it is given.
-    """
+    """A parsed source: its syntax tree, and the free names, which the prompt must give."""
 
     source: Source
     tree: nodes.Template
@@ -112,7 +100,7 @@ class Template:
 
     @cached_property
     def assigned(self) -> frozenset[str]:
-        """The names it gives values to somewhere: an included partial may see them."""
+        """The names that it assigns somewhere: an included partial may see them."""
         names = {node.name for node in self.tree.find_all(nodes.Name) if node.ctx in ("store", "param")}
         names |= {node.name for node in self.tree.find_all(nodes.Macro)}
         names |= {node.target for node in self.tree.find_all(nodes.Import)}
@@ -122,18 +110,16 @@ class Template:
 
     def references(self) -> Iterator[Reference]:
         """Its includes and imports."""
-        for node in self.tree.find_all(nodes.Stmt):
-            if isinstance(node, Reference):
-                yield node
+        return (node for node in self.tree.find_all(nodes.Stmt) if isinstance(node, Reference))
 
     def place_of_name(self, name: str) -> Place:
-        """Where a name is looked up first."""
+        """The first place where a name is looked up."""
         lines = [node.lineno for node in self.tree.find_all(nodes.Name) if node.name == name and node.ctx == "load"]
         return self.source.place_of(name, min(lines, default=1))
 
 
 def parse_source(source: Source) -> tuple[Template | None, list[Finding]]:
-    """Parse and compile a source without computing any part of it; no template where Jinja2 cannot."""
+    """Parse and compile a source without computing any part of it; None if Jinja2 cannot."""
     _, broken = source.words
     if broken is not None:
         return None, [_syntax(source, broken, _lexer_place(source, broken.lineno))]
@@ -160,13 +146,13 @@ def parse_source(source: Source) -> tuple[Template | None, list[Finding]]:
 
 
 def _syntax(source: Source, error: TemplateSyntaxError, place: Place) -> Finding:
-    what = re.sub(r" at \d+$", "", error.message or "")  # an offset within the part: the place says it better
+    what = re.sub(r" at \d+$", "", error.message or "")  # an offset, which the place replaces
     remedy = "variables are written {{ name }}, statements {% ... %}, braces themselves {{ '{{' }}"
     return source.finding("jinja-syntax", f"Jinja2: {what}", place, remedy)
 
 
 def _lexer_place(source: Source, line: int) -> Place:
-    """The first character that belongs to no word, if it is on the line that Jinja2 names."""
+    """The first character after the last token, if it is on the line that Jinja2 names."""
     end = source.tokens[-1].at + len(source.tokens[-1].text) if source.tokens else 0
     rest = source.text[end:]
     place = source.place(end + len(rest) - len(rest.lstrip()))
@@ -174,11 +160,8 @@ def _lexer_place(source: Source, line: int) -> Place:
 
 
 def _parser_place(source: Source, parser: Parser, line: int) -> Place:
-    """The word that the parser stumbled on, found by how many it has left."""
-    left = 0
-    while parser.stream:
-        next(parser.stream)
-        left += 1
+    """The token at which the parser stopped, found by the number of tokens left."""
+    left = sum(1 for _ in parser.stream)
     words = [token for token in source.tokens if token.kind not in (*ignored_tokens, "raw_begin", "raw_end")]
     if 0 < left <= len(words) and (place := source.place(words[-left].at))[0] == line:
         return place
@@ -186,12 +169,11 @@ def _parser_place(source: Source, parser: Parser, line: int) -> Place:
 
 
 def _unknown(source: Source, tree: nodes.Template) -> Iterator[Finding]:
-    """Filters and tests that there are none of."""
     for kind, known in ((nodes.Filter, ENVIRONMENT.filters), (nodes.Test, ENVIRONMENT.tests)):
         for node in tree.find_all(kind):
             if node.name not in known:
                 what = f"Jinja2: no {type(node).__name__.lower()} is named {node.name!r}"
-                remedy = "a plan must come out the same: draw with a sampler" if node.name == "random" else ""
+                remedy = "a plan must be reproducible: draw with a sampler" if node.name == "random" else ""
                 yield source.finding("unknown-filter", what, source.place_of(node.name, node.lineno), remedy)
 
 

@@ -1,7 +1,7 @@
 """Prompt templates: one file each, YAML front matter, then parts (system:, user:, assistant:) in Jinja2.
 
-The body is cut into parts before anything is rendered, so a row's value can never open a part of its own. Reading
-parses templates and never runs them; they run in a child process (:mod:`tasks.core.prompts.rendering`).
+The body is split into parts before rendering, so a row's value can never begin a part. Reading parses templates and
+never runs them; they run in a child process (:mod:`tasks.core.prompts.rendering`).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Prompt:
         path: its file.
         head: its front matter.
         parts: role and Jinja2 source of each turn.
-        partials: name and source of everything that it includes or imports, directly or not.
-        places: where the keys of the head stand in the file.
-        part_lines: the file's line that each part's source begins at.
+        partials: name and source of all that it includes or imports, directly or not.
+        places: places of the head's keys in the file.
+        part_lines: the file's first line of each part's source.
     """
 
     path: Path
@@ -50,18 +50,18 @@ class Prompt:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of everything that shapes a request or its reading; the prose of ``purpose`` is left out."""
+        """SHA-256 of everything that shapes a request or the reading of its answer; ``purpose`` does not count."""
         head = self.head.model_dump(mode="json", exclude={"purpose"})
-        # A digest sorts keys, but the order of a schema's properties is the order that a teacher writes them in.
+        # A digest sorts keys, but a teacher writes properties in the order of the schema.
         return digest_of([head, json.dumps(self.head.output.json_schema), self.parts, self.partials])
 
     def namespace(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """What the template gets of these values: its variables and, in a judge, criteria and scale."""
+        """The template's variables from these values and, in a judge, criteria and scale."""
         return {name: values[name] for name in self.head.variables if name in values} | self.head.judging
 
 
 def read_prompt(path: Path) -> Prompt:
-    """Read a prompt file and find everything that can be wrong with it before a model is started.
+    """Read a prompt file and check all that can be checked before a model starts.
 
     Raises:
         PromptError: the first fault, with file, line and column.
@@ -75,10 +75,10 @@ def read_prompt(path: Path) -> Prompt:
 
 
 def check_prompt(path: Path) -> tuple[Prompt | None, list[Finding]]:
-    """Read a prompt file and everything that is wrong with it, in the order of lines.
+    """Read a prompt file: the prompt (None after an error) and its faults, in the order of lines.
 
     Raises:
-        PromptError: there is no such file, or it is not UTF-8.
+        PromptError: the file does not exist or is not UTF-8.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -87,22 +87,18 @@ def check_prompt(path: Path) -> tuple[Prompt | None, list[Finding]]:
     except OSError as error:
         known = ", ".join(sorted(other.stem for other in path.parent.glob(f"*{SUFFIX}"))) or "none"
         what = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-        raise PromptError(
-            f"The prompt file {what}", where=str(path), remedy=f"prompts in that folder: {known}"
-        ) from error
+        remedy = f"prompts in that folder: {known}"
+        raise PromptError(f"The prompt file {what}", where=str(path), remedy=remedy) from error
     return parse_prompt(text, path, partials_beside(path))
 
 
 def parse_prompt(text: str, path: Path, partials: Reader | None = None) -> tuple[Prompt | None, list[Finding]]:
-    """Read the text of a prompt file: the prompt, and everything that is wrong with it, in the order of lines.
+    """Read the text of a prompt file: the prompt (None after an error) and its faults, in the order of lines.
 
     Args:
-        text: the file's text; it need not be what the file holds now.
+        text: the file's text, which may differ from its present content.
         path: the file's name and place.
-        partials: gives what the prompt includes; None: the folder ``partials`` beside the file.
-
-    Returns:
-        The prompt, or None where there is an error among the findings.
+        partials: reads what the prompt includes; None: from the folder ``partials`` next to the file.
     """
     where = str(path)
     split = split_file(unix_lines(text), where)
@@ -130,7 +126,7 @@ def parse_prompt(text: str, path: Path, partials: Reader | None = None) -> tuple
 
 
 def _uses(parts: Sequence[Part], partials: Partials) -> tuple[list[Use], list[Finding]]:
-    """The names that the parts and their partials look up, and what Jinja2 cannot parse in the parts."""
+    """The names that the parts and their partials look up, and the parts' syntax errors."""
     uses: list[Use] = []
     findings: list[Finding] = []
     for part in parts:
@@ -154,7 +150,7 @@ def _undeclared(uses: Sequence[Use], head: FrontMatter) -> Iterator[Finding]:
             remedy = f"declare it under variables (now: {', '.join(head.variables) or 'none'}), or correct the name"
             yield source.finding("undeclared", f"The template uses {name!r}, which is not declared", place, remedy)
         else:
-            what = f"{name!r} is unknown here: what is imported sees only its arguments"
+            what = f"{name!r} is unknown here: an imported macro sees only its arguments"
             yield source.finding("undeclared", what, place, "make it an argument, or import 'with context'")
 
 

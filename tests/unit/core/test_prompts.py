@@ -123,7 +123,7 @@ def test_a_wrong_value_is_told_with_its_line(tmp_path: Path) -> None:
 
 def test_front_matter_that_is_no_yaml_or_no_mapping_is_told(tmp_path: Path) -> None:
     error = failure(tmp_path, "name: ask\nversion: [1\n")
-    assert "no YAML" in error.what and 3 <= line(error) <= 4
+    assert "not valid YAML" in error.what and 3 <= line(error) <= 4
     assert "Front matter" in failure(tmp_path, "").what
     assert "Front matter" in failure(tmp_path, "- a\n- b\n").what
 
@@ -161,14 +161,17 @@ SCORED = "{format: json, json_schema: {type: object, properties: {score: {type: 
     [
         ("output: {format: json}", "json_schema"),
         ("output: {format: json, json_schema: {type: object}}", "properties"),
-        ("output: {format: json, json_schema: {type: 12, properties: {a: {}}}}", "no JSON Schema"),
-        ("output: {format: json, json_schema: {type: string}}", "nor of an array"),
-        ("output: {format: json, json_schema: {type: array, items: {type: string}}}", "nor of an array"),
+        ("output: {format: json, json_schema: {type: 12, properties: {a: {}}}}", "not a valid JSON Schema"),
+        ("output: {format: json, json_schema: {type: string}}", "nor an array"),
+        ("output: {format: json, json_schema: {type: array, items: {type: string}}}", "nor an array"),
         ("output: {format: json, json_schema: {type: object, properties: {a b: {}}}}", "'a b' cannot be"),
-        ("output: {format: json, json_schema: {type: object, properties: {a: {const: 2026-01-01}}}}", "is no JSON"),
+        (
+            "output: {format: json, json_schema: {type: object, properties: {a: {const: 2026-01-01}}}}",
+            "is not valid JSON",
+        ),
         ("output: {json_schema: {type: object, properties: {a: {}}}}", "no meaning"),
         ("output: {format: xml}", "output.format"),
-        ("judge: {accept: '('}\nsampling: {temperature: 0}", "no regular expression"),
+        ("judge: {accept: '('}\nsampling: {temperature: 0}", "not a valid regular expression"),
         ("judge: {accept: x}\nsampling: {top_p: 1}", "temperature 0"),
         ("judge: {}\nsampling: {temperature: 0}", "either accept, or scale"),
         ("judge: {scale: [1, 5]}\nsampling: {temperature: 0}", "threshold"),
@@ -176,17 +179,17 @@ SCORED = "{format: json, json_schema: {type: object, properties: {score: {type: 
         ("judge: {accept: x, threshold: 6}\nsampling: {temperature: 0}", "belongs to a scale"),
         ("judge: {scale: [1, 5], threshold: 4}\nsampling: {temperature: 0}", "property 'score'"),
         ("judge: {accept: x}\nsampling: {temperature: 0}\nrows_per_document: 2", "once for each row"),
-        ("version: 2", "'version' stands twice"),
-        ("sampling: {top_p: 1, top_p: 0.5}", "'top_p' stands twice"),
+        ("version: 2", "'version' appears twice"),
+        ("sampling: {top_p: 1, top_p: 0.5}", "'top_p' appears twice"),
         ("stop: &a [x]\nmore: *a", "alias"),
-        ("when: 2026-02-31", "no YAML"),
-        ("x: !!python/object:os.system {}", "no YAML"),
-        ("x: " + "[" * 5000, "no YAML"),
+        ("when: 2026-02-31", "not valid YAML"),
+        ("x: !!python/object:os.system {}", "not valid YAML"),
+        ("x: " + "[" * 5000, "not valid YAML"),
     ],
 )
 def test_a_head_that_makes_no_sense_is_told_with_its_line(tmp_path: Path, keys: str, what: str) -> None:
     error = failure(tmp_path, HEAD + keys + "\n")
-    assert what in error.what and line(error) >= (2 if what == "no YAML" else 5)
+    assert what in error.what and line(error) >= (2 if what == "not valid YAML" else 5)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +207,7 @@ def test_a_head_that_makes_no_sense_is_told_with_its_line(tmp_path: Path, keys: 
         ("{topic: {source: document}}", "Extra inputs", 21),
         ("[topic, topic]", "listed twice", 1),
         ("{topic: {}, my-name: {}}", "my-name", 24),
-        ("{topic: {}, loop: {}}", "means something else in Jinja2", 24),
+        ("{topic: {}, loop: {}}", "has a meaning in Jinja2", 24),
     ],
 )
 def test_a_variable_that_makes_no_sense_is_told_with_its_place(

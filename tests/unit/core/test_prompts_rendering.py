@@ -292,7 +292,7 @@ def test_an_item_of_a_mapping_is_found_under_any_name(renderer: Renderer) -> Non
 def test_what_is_no_data_is_a_problem_of_the_row_and_not_a_text(renderer: Renderer, source: str) -> None:
     rendered = one(renderer, source, {"a": "cards"})
     assert rendered.messages is None and "an expression writes" in rendered.problem
-    assert rendered.problem.endswith("(ask.md:9)") or "object of Python's" in rendered.problem
+    assert rendered.problem.endswith("(ask.md:9)") or "Python object" in rendered.problem
 
 
 def test_a_document_about_python_objects_is_data(renderer: Renderer) -> None:
