@@ -80,7 +80,7 @@ def _target(reference: str, resolver: Any) -> Any:
 
 def _pattern_faults(node: Mapping[str, Any]) -> Iterator[tuple[Keys, str]]:
     if "patternProperties" in node:  # jsonschema tries them without a time limit
-        yield ("patternProperties",), "name the properties; patterns are not supported"
+        yield ("patternProperties",), "give properties by their names: patterns are not supported"
     if "pattern" in node:
         try:
             check_pattern(node["pattern"])
