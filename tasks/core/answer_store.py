@@ -73,7 +73,6 @@ class AnswerStore:
             yield cls(connection)
 
     def find(self, request_ids: Iterable[str]) -> dict[str, Answer]:
-        """The stored answers among these requests, by request id."""
         wanted = list(request_ids)
         columns = ", ".join(field.name for field in fields(Answer))
         found: dict[str, Answer] = {}

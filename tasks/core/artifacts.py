@@ -1,13 +1,12 @@
 """The artifact store: immutable folders named by the key of what determines them.
 
-An artifact is complete once ``manifest.json`` exists; it is written last and holds the SHA-256 of every file.
-Files under ``report/`` are for people: verified, but not part of the artifact's digest.
+``manifest.json`` is written last, so its presence marks a complete artifact; it holds the SHA-256 of every file. Files
+in ``report/`` are for people: verified, but not part of the artifact's digest.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import shutil
 import time
@@ -18,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tasks.core.files import digest_of, folder_digests, require_free_space, write_json
+from tasks.core.files import digest_of, folder_digests, read_json, require_free_space, write_json
 
 MANIFEST = "manifest.json"
 REPORT_FOLDER = "report"
@@ -27,14 +26,14 @@ FREE_SPACE = 200 * 2**20
 
 @dataclass(frozen=True)
 class ArtifactRef:
-    """The only thing that travels between stages.
+    """A reference to an artifact; stages exchange nothing else.
 
     Attributes:
         stage: the stage that wrote it.
-        key: hash of what determines it, hex.
+        key: hash (hex) of its determinants.
         path: its folder, absolute.
-        digest: SHA-256 over the digests of its files, hex.
-        rows: rows that flow on to the next stage.
+        digest: SHA-256 (hex) over the digests of its files.
+        rows: number of rows for the next stage.
     """
 
     stage: str
@@ -48,19 +47,18 @@ class ArtifactRef:
         return Path(self.path)
 
     def manifest(self) -> dict[str, Any]:
-        """The artifact's manifest."""
-        manifest: dict[str, Any] = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = read_json(self.folder / MANIFEST)
         return manifest
 
 
 @dataclass
 class Summary:
-    """What a stage says about its work.
+    """A stage's account of its work.
 
     ``rows_in`` = ``accepted`` + ``quarantined`` + ``duplicates`` + ``contaminated``, always.
 
-    ``partial``: the work was cut short by a limit. The run goes on with what there is, and the next one goes on with
-    the work: :meth:`ArtifactStore.find` does not find it.
+    ``partial``: a limit stopped the work early. The run continues with the result, but :meth:`ArtifactStore.find` does
+    not return it, so that the next run continues the work.
     """
 
     rows_in: int = 0
@@ -79,14 +77,14 @@ class Summary:
 
 @dataclass(frozen=True)
 class StageKey:
-    """What determines an artifact (rule 4 of the design), and its hash.
+    """The determinants of an artifact (rule 4 of the design), and their hash.
 
     Attributes:
         stage: the stage's name.
-        version: a number the stage raises when its output changes.
-        config: the stage's resolved configuration and whatever else of the recipe it reads.
-        inputs: artifacts it reads.
-        files: digests of the prompt, contract, source and model files it reads, by name.
+        version: a number that the stage raises when its output changes.
+        config: all parts of the recipe that the stage reads, resolved.
+        inputs: artifacts that it reads.
+        files: digests of the prompt, contract, source and model files that it reads, by name.
         libraries: distributions whose version shapes the output.
     """
 
@@ -98,15 +96,14 @@ class StageKey:
     libraries: Sequence[str] = ()
 
     def determinants(self) -> dict[str, Any]:
-        """Everything that is hashed, as JSON-like data."""
-        plain = {
-            name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-            for name, value in self.config.items()
-        }
+        """All that is hashed, as JSON-like data."""
         return {
             "stage": self.stage,
             "version": self.version,
-            "config": plain,
+            "config": {
+                name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+                for name, value in self.config.items()
+            },
             "inputs": [ref.digest for ref in self.inputs],
             "files": dict(self.files),
             "libraries": {name: importlib.metadata.version(name) for name in self.libraries},
@@ -125,23 +122,22 @@ class ArtifactStore:
         self.root = root
 
     def find(self, key: StageKey) -> ArtifactRef | None:
-        """The whole artifact of a key, not cut short, whose files all have their recorded digests; or None."""
+        """The complete artifact of a key whose files have their recorded digests, or None."""
         folder = self.root / key.stage / key.hex
         if not (folder / MANIFEST).is_file():
             return None
         files = folder_digests(folder, skip=[MANIFEST])
         try:
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            if manifest["files"] != files or manifest["digest"] != _content_digest(files):
-                return None
-            if manifest["summary"].get("partial"):
+            manifest = read_json(folder / MANIFEST)
+            whole = manifest["files"] == files and manifest["digest"] == _content_digest(files)
+            if not whole or manifest["summary"].get("partial"):
                 return None
             return ArtifactRef(key.stage, key.hex, str(folder), manifest["digest"], manifest["summary"]["accepted"])
         except (ValueError, KeyError, TypeError):
             return None
 
     def write(self, key: StageKey, fill: Callable[[Path], Summary]) -> ArtifactRef:
-        """Run ``fill`` on an empty folder and make the result the artifact of ``key``, all or nothing."""
+        """Run ``fill`` on an empty folder and store the result as the artifact of ``key``, atomically."""
         require_free_space(self.root, FREE_SPACE, f"the {key.stage} stage")
         final = self.root / key.stage / key.hex
         temporary = final.with_name(f".{key.hex}.{os.getpid()}.tmp")
@@ -173,5 +169,5 @@ class ArtifactStore:
 
 
 def _content_digest(files: Mapping[str, str]) -> str:
-    """An artifact's digest: of everything but its report."""
+    """The digest of an artifact's files without its report."""
     return digest_of({name: value for name, value in files.items() if not name.startswith(f"{REPORT_FOLDER}/")})

@@ -156,7 +156,6 @@ def give_falcon_plain_layers() -> None:
 
 
 def quantised_layers(model: torch.nn.Module) -> int:
-    """The number of a model's bitsandbytes 4-bit layers."""
     from bitsandbytes.nn import Linear4bit
 
     return sum(isinstance(module, Linear4bit) for module in model.modules())

@@ -115,7 +115,6 @@ class TokenGuard:
         return any(first in text for first in self._firsts)
 
     def find(self, text: str) -> list[str]:
-        """The control tokens in a text, in order."""
         return self._pattern.findall(text)
 
     def escape(self, text: str) -> str:

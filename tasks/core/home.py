@@ -64,5 +64,4 @@ class Home:
 
     @property
     def tracking_uri(self) -> str:
-        """MLflow's SQLite store."""
         return f"sqlite:///{self.root / 'mlflow' / 'mlflow.db'}"

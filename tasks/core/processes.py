@@ -215,7 +215,6 @@ def _result_in(folder: Path) -> dict[str, Any] | None:
 
 
 def _event(line: str) -> dict[str, Any] | None:
-    """The event in a line, also after the text of a progress bar; None without an event."""
     _, _, text = line.partition(EVENT_PREFIX)
     try:
         event = json.loads(text)

@@ -1,4 +1,4 @@
-"""What YAML's own reader lets through."""
+"""Faults that YAML's own reader accepts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def doubled_keys(root: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
-    """The keys of a tree that stand twice in their mapping, of which YAML would silently take the last."""
+    """The keys that appear twice in their mapping; YAML would silently take the last."""
     for mapping in _mappings(root):
         seen: set[str] = set()
         for key, _ in mapping.value:
@@ -22,7 +22,7 @@ def doubled_keys(root: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
 
 
 def odd_keys(root: yaml.Node | None) -> Iterator[yaml.Node]:
-    """The keys that are lists or mappings themselves."""
+    """The keys that are lists or mappings."""
     for mapping in _mappings(root):
         yield from (key for key, _ in mapping.value if not isinstance(key, yaml.ScalarNode))
 
@@ -39,7 +39,6 @@ def _mappings(root: yaml.Node | None) -> Iterator[yaml.MappingNode]:
 
 
 def _nodes(root: yaml.Node | None) -> Iterator[yaml.Node]:
-    """All nodes of a tree, its keys too."""
     waiting = [root] if root is not None else []
     while waiting:
         node = waiting.pop()

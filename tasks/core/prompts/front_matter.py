@@ -104,7 +104,6 @@ class Output(Section):
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The columns that an answer fills."""
         if self.format != "json":
             return (self.field,)
         properties = self.row_schema.get("properties")
@@ -160,7 +159,6 @@ class FrontMatter(Section):
 
     @property
     def document_fields(self) -> tuple[str, ...]:
-        """The fields of a document that its variables read."""
         named: list[str] = []
         for name, variable in self.variables.items():
             if isinstance(variable, DocumentField):
@@ -179,7 +177,6 @@ class FrontMatter(Section):
 
 
 def _from_document(variable: Any) -> Any:
-    """A variable without ``from`` is a field of the document."""
     return {"from": "document", **(variable or {})} if variable is None or isinstance(variable, dict) else variable
 
 

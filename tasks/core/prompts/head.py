@@ -58,24 +58,25 @@ class HeadPlaces:
 
     def _walk(self, keys: tuple[str | int, ...]) -> tuple[Place, yaml.Node | None]:
         node = self.root
-        place = self.place_of(node) if node is not None else (self.first_line, 1)
+        place = self.place_at(node.start_mark if node else None)
         for key in keys:
             found = _child(node, key)
             if found is not None:
                 place, node = self.place_of(found[0]), found[1]
         return place, node
 
-    def place_of(self, node: yaml.Node | yaml.Event) -> Place:
-        """Line and column of a node of the tree."""
-        return self.first_line + node.start_mark.line, node.start_mark.column + 1
+    def place_of(self, node: yaml.Node) -> Place:
+        return self.place_at(node.start_mark)
+
+    def place_at(self, mark: yaml.Mark | None) -> Place:
+        """Line and column of a mark of YAML's reader; the first line without one."""
+        return (self.first_line + mark.line, mark.column + 1) if mark else (self.first_line, 1)
 
     def finding(self, code: str, what: str, place: Place, remedy: str = "") -> Finding:
-        """A finding at a place of the file."""
         return Finding(code, what, self.path, *place, remedy)
 
 
 def _child(node: yaml.Node | None, key: str | int) -> tuple[yaml.Node, yaml.Node] | None:
-    """The nodes of a key and of its value."""
     if isinstance(node, yaml.MappingNode):
         return next(((name, value) for name, value in node.value if name.value == str(key)), None)
     if isinstance(node, yaml.SequenceNode):
@@ -109,10 +110,8 @@ def read_head(text: str, path: str, first_line: int = 2) -> tuple[FrontMatter | 
 
 
 def _invalid_yaml(error: Exception, places: HeadPlaces) -> Finding:
-    mark = getattr(error, "problem_mark", None)
     what = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error) or type(error).__name__
-    place = (places.first_line + mark.line, mark.column + 1) if mark else (places.first_line, 1)
-    remedy = "put texts with : # { [ or @ in quotes"
+    place, remedy = places.place_at(getattr(error, "problem_mark", None)), "put texts with : # { [ or @ in quotes"
     return places.finding("yaml", f"The front matter is not valid YAML: {what}", place, remedy)
 
 
@@ -121,7 +120,7 @@ def _check_tree(text: str, places: HeadPlaces) -> Iterator[Finding]:
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             yield places.finding(
-                "yaml-alias", f"The alias *{event.anchor}", places.place_of(event), "write the value out"
+                "yaml-alias", f"The alias *{event.anchor}", places.place_at(event.start_mark), "write the value out"
             )
             return
     for key in odd_keys(places.root):

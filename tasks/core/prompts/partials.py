@@ -90,7 +90,6 @@ class Partials:
         return list(dict.fromkeys(found))
 
     def _follow(self, template: Template, node: Reference, within: tuple[str, ...]) -> tuple[str, Template] | None:
-        """The partial that an include or import names, or None and a finding."""
         source = template.source
         name = node.template.value if isinstance(node.template, nodes.Const) else None
         if not isinstance(name, str):

@@ -32,7 +32,6 @@ class Overrun(BaseException):
 
 
 def main() -> None:
-    """Serve until the parent closes the pipe."""
     seconds, memory_mib = float(sys.argv[1]), int(sys.argv[2])
     resource.setrlimit(resource.RLIMIT_AS, (memory_mib * 2**20, memory_mib * 2**20))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -61,7 +60,6 @@ def _overrun(signal_number: int, frame: FrameType | None) -> None:
 
 
 def _limited(work: Callable[[], Answer], seconds: float) -> Answer:
-    """The answer, or the problem in its place."""
     try:
         # Processor time, so that a busy machine does not matter.
         signal.setitimer(signal.ITIMER_PROF, seconds)

@@ -91,7 +91,6 @@ class Renderer:
         return rendered
 
     def _load(self, template: Mapping[str, Any]) -> str:
-        """Send the child a template; returns the problem with it, if any."""
         self._start()
         answer = self._ask(template)
         if answer.get("limit"):  # without any row yet, the child itself may be the cause
@@ -120,7 +119,6 @@ class Renderer:
                 raise ChildError("\n    ".join(["The process that renders prompts does not start", *lines]))
 
     def _ask(self, message: Mapping[str, Any], seconds: float | None = None) -> dict[str, Any]:
-        """Send a line and return its answer; end a child that does not answer in time."""
         if self._child is None or self._child.stdin is None:
             raise ChildError("The process that renders prompts is not running")
         # The child limits its own processor time. This limit of real time is for code that it cannot interrupt.
@@ -163,7 +161,6 @@ class Renderer:
                 return b"".join(pieces)
 
     def _end(self) -> None:
-        """End the child, which has no child processes of its own."""
         ended, self._child = self._child, None
         if ended is not None:
             ended.kill()
@@ -175,7 +172,6 @@ class Renderer:
 
 
 def _environment() -> dict[str, str]:
-    """The part of this process's environment that Python needs, without keys and passwords."""
     handed = {name: value for name, value in os.environ.items() if name in HANDED or name.startswith(HANDED_PREFIXES)}
     # Without a seed, hashes and so the order of sets differ between processes.
     return {**handed, "PYTHONDONTWRITEBYTECODE": "", "PYTHONHASHSEED": "0"}

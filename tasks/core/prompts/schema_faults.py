@@ -60,7 +60,6 @@ def schema_faults(schema: Schema) -> Iterator[tuple[Keys, str]]:
 
 
 def _places(node: Any, keys: Keys = ()) -> Iterator[tuple[int, Keys]]:
-    """The keys that lead to each mapping, by its identity."""
     if isinstance(node, dict):
         yield id(node), keys
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
@@ -69,7 +68,6 @@ def _places(node: Any, keys: Keys = ()) -> Iterator[tuple[int, Keys]]:
 
 
 def _target(reference: str, resolver: Any) -> Any:
-    """The target of a reference; None if it is not a schema."""
     try:
         found = resolver.lookup(reference)
         Draft202012Validator.check_schema(found.contents)
@@ -89,7 +87,6 @@ def _pattern_faults(node: Mapping[str, Any]) -> Iterator[tuple[Keys, str]]:
 
 
 def _returns(start: Schema, targets: Mapping[int, list[Any]]) -> bool:
-    """Whether a validator that applies a schema to a value applies it to the same value again."""
     seen: set[int] = set()
     waiting = _applied(start, targets)
     while waiting:
@@ -103,7 +100,6 @@ def _returns(start: Schema, targets: Mapping[int, list[Any]]) -> bool:
 
 
 def _applied(node: Any, targets: Mapping[int, list[Any]]) -> list[Any]:
-    """The schemas that apply to the same value as a schema."""
     if not isinstance(node, dict):
         return []
     applied = [node[keyword] for keyword in THIS if keyword in node]

@@ -49,7 +49,6 @@ class Source:
     first_line: int = 1
 
     def finding(self, code: str, what: str, place: Place, remedy: str = "") -> Finding:
-        """A finding at a line and column of this source."""
         line, column = place
         return Finding(code, what, self.path, self.first_line - 1 + line, column, remedy)
 
@@ -70,7 +69,6 @@ class Source:
 
     @property
     def tokens(self) -> tuple[Token, ...]:
-        """Its tokens, up to the lexer's error."""
         return self.words[0]
 
     @cached_property
@@ -109,11 +107,9 @@ class Template:
         return frozenset(names)
 
     def references(self) -> Iterator[Reference]:
-        """Its includes and imports."""
         return (node for node in self.tree.find_all(nodes.Stmt) if isinstance(node, Reference))
 
     def place_of_name(self, name: str) -> Place:
-        """The first place where a name is looked up."""
         lines = [node.lineno for node in self.tree.find_all(nodes.Name) if node.name == name and node.ctx == "load"]
         return self.source.place_of(name, min(lines, default=1))
 
@@ -152,7 +148,6 @@ def _syntax(source: Source, error: TemplateSyntaxError, place: Place) -> Finding
 
 
 def _lexer_place(source: Source, line: int) -> Place:
-    """The first character after the last token, if it is on the line that Jinja2 names."""
     end = source.tokens[-1].at + len(source.tokens[-1].text) if source.tokens else 0
     rest = source.text[end:]
     place = source.place(end + len(rest) - len(rest.lstrip()))

@@ -56,7 +56,6 @@ class Prompt:
         return digest_of([head, json.dumps(self.head.output.json_schema), self.parts, self.partials])
 
     def namespace(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The template's variables from these values and, in a judge, criteria and scale."""
         return {name: values[name] for name in self.head.variables if name in values} | self.head.judging
 
 
@@ -126,7 +125,6 @@ def parse_prompt(text: str, path: Path, partials: Reader | None = None) -> tuple
 
 
 def _uses(parts: Sequence[Part], partials: Partials) -> tuple[list[Use], list[Finding]]:
-    """The names that the parts and their partials look up, and the parts' syntax errors."""
     uses: list[Use] = []
     findings: list[Finding] = []
     for part in parts:

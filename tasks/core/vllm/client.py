@@ -241,7 +241,6 @@ def run_to_end(server: Server, main: Callable[[], Coroutine[Any, Any, None]]) ->
 
 
 def first_of(failure: BaseException) -> BaseException:
-    """The first failure of a group, also of nested groups."""
     while isinstance(failure, BaseExceptionGroup):
         failure = failure.exceptions[0]
     return failure

@@ -75,7 +75,6 @@ async def _scores(
 
 
 def _tail_score(choice: Any, tail: Sequence[int]) -> float:
-    """Sum of the log-probabilities of a prompt's last tokens."""
     positions: list[dict[str, dict[str, float]]] = choice.prompt_logprobs
     return sum(position[str(token)]["logprob"] for token, position in zip(tail, positions[-len(tail) :], strict=True))
 
@@ -100,7 +99,6 @@ async def _answer_tokens(client: openai.AsyncOpenAI, answer: str) -> list[int]:
 
 
 async def _token_ids(client: openai.AsyncOpenAI, body: Mapping[str, Any]) -> list[int]:
-    """Tokens of a prompt or of messages, by vLLM's own route."""
     url = str(client.base_url.join("/tokenize"))
     with unanswered(client):
         found: Any = await client.post(url, body={**body, "add_special_tokens": False}, cast_to=object)

@@ -47,7 +47,6 @@ class Histogram:
         return lower
 
     def percentiles(self, quantiles: Sequence[float]) -> dict[str, float] | None:
-        """Quantiles by name (``p50``); None if the histogram is empty."""
         found = {percentile_name(q): self.quantile(q) for q in quantiles}
         return {name: round(value, 4) for name, value in found.items() if value is not None} or None
 
@@ -104,5 +103,4 @@ def scrape(server: Server) -> ServerMetrics:
 
 
 def percentile_name(quantile: float) -> str:
-    """``p50`` for 0.5."""
     return f"p{quantile * 100:g}"

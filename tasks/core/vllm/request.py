@@ -72,6 +72,6 @@ def _object_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """A schema that OpenAI accepts: an array is wrapped in an object; its definitions stay at the root."""
     if schema.get("type") != "array":
         return schema
-    shared = {name: schema[name] for name in ("$defs", "definitions") if name in schema}
+    shared: dict[str, Any] = {name: schema[name] for name in ("$defs", "definitions") if name in schema}
     array = {name: value for name, value in schema.items() if name not in shared}
     return {"type": "object", "properties": {ROWS: array}, "required": [ROWS], "additionalProperties": False, **shared}

