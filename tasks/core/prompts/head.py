@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -68,8 +68,8 @@ class HeadPlaces:
     def place_of(self, node: yaml.Node) -> Place:
         return self.place_at(node.start_mark)
 
-    def place_at(self, mark: yaml.Mark | None) -> Place:
-        """Line and column of a mark of YAML's reader; the first line without one."""
+    def place_at(self, mark: Any) -> Place:
+        """Line and column of a ``yaml.Mark`` (of either reader); the first line for None."""
         return (self.first_line + mark.line, mark.column + 1) if mark else (self.first_line, 1)
 
     def finding(self, code: str, what: str, place: Place, remedy: str = "") -> Finding:
