@@ -15,8 +15,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from tasks.core.files import digest_of, folder_digests, read_json, require_free_space, write_json
 
 MANIFEST = "manifest.json"
@@ -97,6 +95,8 @@ class StageKey:
 
     def determinants(self) -> dict[str, Any]:
         """All that is hashed, as JSON-like data."""
+        from pydantic import BaseModel  # here, because the report reads artifacts without it
+
         return {
             "stage": self.stage,
             "version": self.version,

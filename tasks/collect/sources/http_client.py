@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import httpx
@@ -20,6 +19,7 @@ from tasks.collect.sources.allowance import Allowance, Exceeded, TooLong, TooMuc
 from tasks.collect.sources.environment import Environment
 from tasks.core.errors import SourceError, SourceUnavailable
 from tasks.core.progress import say
+from tasks.core.retry_after import retry_after
 
 ATTEMPTS = 6
 LONGEST_WAIT = 300.0
@@ -243,19 +243,6 @@ def first_characters(body: bytes, count: int = 200) -> str:
     """The beginning of a body as one printable line."""
     text = " ".join(body[: 4 * count].decode("utf-8", "replace").split())
     return "".join(character if character.isprintable() else "?" for character in text)[:count] or "(nothing)"
-
-
-def retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds that a ``Retry-After`` header asks to wait (RFC 9110, 10.2.3); None where it says nothing."""
-    if value is None:
-        return None
-    if value.strip().isascii() and value.strip().isdecimal():
-        return float(value)
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds())
 
 
 def _wait(state: RetryCallState) -> float:

@@ -21,6 +21,7 @@ from tasks.core.prompts.template import Prompt
 
 WORKER = "tasks.core.prompts.render_worker"
 START_SECONDS = 120.0
+SLACK_SECONDS = 3.0
 MAX_ANSWER_BYTES = 64 * 2**20
 STRIKES = 10
 """After this many consecutive rows beyond a limit, the template's other rows are not tried."""
@@ -122,7 +123,7 @@ class Renderer:
         if self._child is None or self._child.stdin is None:
             raise ChildError("The process that renders prompts is not running")
         # The child limits its own processor time. This limit of real time is for code that it cannot interrupt.
-        limit = seconds or 2 * self._seconds + 3
+        limit = seconds or 2 * self._seconds + SLACK_SECONDS
         try:
             line = json.dumps(message, default=str).encode() + b"\n"
         except (TypeError, ValueError, RecursionError) as error:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
-import email.utils
 import ipaddress
 import urllib.parse
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
 import aiohttp
@@ -18,6 +17,7 @@ import tenacity
 from tasks.core.answer_store import Answer
 from tasks.core.errors import RetuneError, ServerError
 from tasks.core.files import storable
+from tasks.core.retry_after import retry_after
 from tasks.core.vllm.request import Request, request_body
 from tasks.core.vllm.server import Server
 
@@ -133,7 +133,8 @@ def unanswered(client: openai.AsyncOpenAI) -> Iterator[None]:
     except openai.APIConnectionError as error:
         raise Unanswered(f"no connection ({_clean(str(error.__cause__ or error), client)})", "lost") from error
     except openai.APIStatusError as error:
-        status, wait = error.status_code, retry_after(error.response.headers)
+        status, header = error.status_code, error.response.headers.get("retry-after")
+        wait = retry_after(header, datetime.now(UTC), LONGEST_RETRY_AFTER_SECONDS)
         why = f"HTTP {status}: {_clean(error.message, client)}"
         if status == 429 or (status == 503 and wait is not None):
             raise Unanswered(why, "busy", wait) from error
@@ -150,22 +151,6 @@ def _broken_connection(error: BaseException) -> aiohttp.ClientError | None:
     while cause is not None and not isinstance(cause, aiohttp.ClientError):
         cause = cause.__cause__
     return None if isinstance(cause, TimeoutError) else cause
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait by a Retry-After header, given in seconds or as a date; at most five minutes."""
-    value = headers.get("retry-after", "").strip()
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            moment = email.utils.parsedate_to_datetime(value)
-        except ValueError:
-            return None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=datetime.UTC)
-        seconds = (moment - datetime.datetime.now(datetime.UTC)).total_seconds()
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_SECONDS) if seconds == seconds else None
 
 
 def delay(state: tenacity.RetryCallState) -> float:

@@ -25,7 +25,7 @@ from tasks.collect.config import HttpSource
 from tasks.collect.records import ReaderSettings, Record
 from tasks.collect.sources.addresses import is_public
 from tasks.collect.sources.http import HttpReader
-from tasks.collect.sources.http_client import MAX_REDIRECTS, retry_after
+from tasks.collect.sources.http_client import MAX_REDIRECTS
 from tasks.core.errors import SourceError, SourceUnavailable
 
 JSON, JSONL = "application/json", "application/x-ndjson"
@@ -377,15 +377,6 @@ def test_a_server_that_asks_for_an_hour_is_left_for_the_next_run(site: Site, tmp
     one = Reading(tmp_path, f"{site.url}/rows")
     error = one.refusal()
     assert error.retryable and "3,600 s" in error.what and not one.waits and len(site.asked) == 1
-
-
-def test_retry_after_may_be_a_date() -> None:
-    from datetime import UTC, datetime
-
-    now = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
-    assert retry_after("Mon, 02 Nov 2026 12:00:30 GMT", now) == 30
-    assert retry_after("Mon, 02 Nov 2026 11:00:00 GMT", now) == 0
-    assert retry_after("soon", now) is retry_after("²", now) is None and retry_after(None, now) is None
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])

@@ -16,7 +16,9 @@ from tasks.core import processes
 from tasks.core.home import PROJECT_ROOT
 from tasks.core.processes import running
 
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+)
 
 
 def spawn(child: str, pids: Path) -> str:
@@ -61,10 +63,9 @@ def test_a_child_whose_parent_was_killed_is_found_and_ended(tmp_path: Path) -> N
 
 def test_a_process_that_ignores_the_signal_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "GRACE_SECONDS", 1)
-    with running([sys.executable, "-c", f"print('up', flush=True); {STUBBORN}"], log=tmp_path / "log") as process:
+    with running([sys.executable, "-c", STUBBORN], log=tmp_path / "log") as process:
         while "up" not in (tmp_path / "log").read_text(encoding="utf-8"):
             time.sleep(0.02)
-        time.sleep(0.3)
     assert process.returncode == -signal.SIGKILL
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import datetime
-import email.utils
 import json
 import socket
 import struct
@@ -16,14 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tasks.core.answer_store import Answer, AnswerStore
 from tasks.core.errors import ModelError, ServerError
 from tasks.core.prompts import Sampling
 from tasks.core.vllm import client
-from tasks.core.vllm.client import Unanswered, ask, chat, connect, is_loopback, retry_after
+from tasks.core.vllm.client import Unanswered, ask, chat, connect, is_loopback
 from tasks.core.vllm.likelihoods import log_likelihoods
 from tasks.core.vllm.request import Request, request_body
 from tests import openai_stand_in
@@ -210,26 +206,6 @@ def test_an_array_goes_to_other_servers_as_a_property_of_an_object_with_its_defi
     }
     ours = request_body(dataclasses.replace(requests("a")[0], json_schema=schema), is_vllm=True)
     assert ours["structured_outputs"]["json"].items() >= schema.items()
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"), [("7", 7), ("0.5", 0.5), ("-3", 0), ("1e9", 300), ("nan", None), ("soon", None), ("", None)]
-)
-def test_retry_after_is_read_as_seconds_within_reason(value: str, seconds: float | None) -> None:
-    assert retry_after({"retry-after": value}) == seconds
-    assert retry_after({}) is None
-
-
-def test_retry_after_is_read_as_a_date(monkeypatch: pytest.MonkeyPatch) -> None:
-    soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=60)
-    assert retry_after({"retry-after": email.utils.format_datetime(soon)}) == pytest.approx(60, abs=5)
-    assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
-
-
-@given(st.text())
-def test_no_retry_after_header_can_break_anything(value: str) -> None:
-    seconds = retry_after({"retry-after": value})
-    assert seconds is None or 0 <= seconds <= 300
 
 
 @pytest.mark.parametrize(
