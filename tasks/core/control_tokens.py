@@ -40,7 +40,7 @@ def control_tokens(model: ModelSource) -> tuple[str, ...]:
     """
     found = set[str]()
     for file in _tokenizer_files(model):
-        found.update((_added if file.name == TOKENIZER else _configured)(model_json(file)))
+        found.update(_special_tokens(model_json(file)))
     if found:
         return tuple(sorted(found))
     say(f"the control tokens of {model.path} are unknown: Retune keeps out those of the well-known model families")
@@ -65,18 +65,10 @@ def _tokenizer_files(model: ModelSource) -> Iterator[Path]:
             continue
 
 
-def _added(tokenizer: Mapping[str, Any]) -> Iterator[str]:
-    for token in tokenizer.get("added_tokens") or ():
-        if token.get("special"):
-            yield from _contents(token)
-
-
-def _configured(config: Mapping[str, Any]) -> Iterator[str]:
-    for token in (config.get("added_tokens_decoder") or {}).values():
-        if token.get("special"):
-            yield from _contents(token)
-    for name in NAMED:
-        yield from _contents(config.get(name))
+def _special_tokens(file: Mapping[str, Any]) -> Iterator[str]:
+    added = [*(file.get("added_tokens") or ()), *(file.get("added_tokens_decoder") or {}).values()]
+    for token in [*(token for token in added if token.get("special")), *map(file.get, NAMED)]:
+        yield from _contents(token)
 
 
 def _contents(token: Any) -> Iterator[str]:

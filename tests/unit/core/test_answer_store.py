@@ -33,7 +33,7 @@ def test_more_ids_than_one_query_takes_are_found(tmp_path: Path) -> None:
         assert store.find([]) == {}
 
 
-def test_asking_anew_replaces_the_answer(tmp_path: Path) -> None:
+def test_a_second_answer_replaces_the_first(tmp_path: Path) -> None:
     with AnswerStore.open(tmp_path / "answers.sqlite") as store:
         store.add(answer("a", "old"), "run-1")
         store.add(answer("a", "new"), "run-2")

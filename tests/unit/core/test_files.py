@@ -71,7 +71,9 @@ def test_a_folder_is_digested_by_relative_path_and_content(tmp_path: Path) -> No
     assert digests == folder_digests(tmp_path / "two")
 
 
-def test_too_little_room_is_told_with_numbers_and_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_disk_space_is_reported_with_numbers_and_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10 * 2**20))
     require_free_space(tmp_path, 10 * 2**20, "nothing much")
     with pytest.raises(MachineError, match="for the model: 2,048 MiB needed, 10 MiB free") as caught:

@@ -31,7 +31,7 @@ CALLING: dict[str, Any] = {
 }
 
 
-def test_tool_calls_survive_a_table_and_are_told_as_templates_and_servers_want_them() -> None:
+def test_tool_calls_survive_a_table_and_take_the_forms_of_templates_and_servers() -> None:
     talk: list[dict[str, Any]] = [
         *turns(("user", "a")),
         CALLING,
@@ -53,7 +53,7 @@ def test_a_row_becomes_a_conversation_with_the_tasks_system_turn() -> None:
     assert [turn["role"] for turn in to_messages(ChatTask(), {"input": "a", "output": "b"})] == ["user", "assistant"]
 
 
-def test_the_users_text_is_all_that_the_user_said_and_nothing_else() -> None:
+def test_the_users_text_is_all_user_turns_and_nothing_else() -> None:
     talk = turns(("system", "s"), ("user", "one"), ("assistant", "a"), ("user", "two"), ("assistant", "b"))
     assert user_text(talk) == "one\ntwo"
 
@@ -73,6 +73,6 @@ def test_the_users_text_is_all_that_the_user_said_and_nothing_else() -> None:
         ([*turns(("user", "a")), CALLING], None),
     ],
 )
-def test_what_makes_a_conversation_unfit_is_named(talk: list[dict[str, str]], reason: str | None) -> None:
+def test_the_fault_of_an_invalid_conversation_is_named(talk: list[dict[str, str]], reason: str | None) -> None:
     found = why_invalid(talk)
     assert found is None if reason is None else reason in str(found)

@@ -51,7 +51,7 @@ def test_a_config_that_is_no_json_is_named(folder: Path) -> None:
     assert caught.value.where.endswith("config.json")
 
 
-def test_weights_that_are_missing_or_not_safetensors_are_told(folder: Path) -> None:
+def test_weights_that_are_missing_or_not_safetensors_are_reported(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(ModelError, match="no weights") as caught:
         check_model(source(folder))

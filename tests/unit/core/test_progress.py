@@ -46,5 +46,5 @@ def test_on_a_terminal_the_bar_reaches_its_end(monkeypatch: pytest.MonkeyPatch) 
     ("seconds", "done", "left"),
     [(10, 0, ""), (10, 5, "10 s left"), (60, 1, "9 min left"), (3600, 1, "9.0 h left"), (10, 12, "0 s left")],
 )
-def test_the_time_left_is_told_in_the_unit_that_people_would_use(seconds: float, done: int, left: str) -> None:
+def test_the_time_left_has_a_readable_unit(seconds: float, done: int, left: str) -> None:
     assert time_left(seconds, done, 10) == left

@@ -95,7 +95,7 @@ def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "user:\nhi\n", "---\nname: ask\nuser:\nhi\n"])
-def test_no_front_matter_is_told_at_the_first_line(tmp_path: Path, text: str) -> None:
+def test_no_front_matter_is_reported_at_the_first_line(tmp_path: Path, text: str) -> None:
     path = tmp_path / f"ask{SUFFIX}"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(PromptError, match="no front matter") as caught:
@@ -103,51 +103,51 @@ def test_no_front_matter_is_told_at_the_first_line(tmp_path: Path, text: str) ->
     assert line(caught.value) == 1
 
 
-def test_a_name_other_than_the_files_is_told_with_its_line(tmp_path: Path) -> None:
+def test_a_name_other_than_the_files_is_reported_with_its_line(tmp_path: Path) -> None:
     error = failure(tmp_path, "version: 1\npurpose: x\nname: other\nvariables: [topic]\n")
     assert "'other'" in error.what and "ask.md" in error.what and place(error) == (4, 7)
     assert error.remedy == "name: ask"
 
 
-def test_an_unknown_key_is_told_with_its_line(tmp_path: Path) -> None:
+def test_an_unknown_key_is_reported_with_its_line(tmp_path: Path) -> None:
     error = failure(tmp_path, HEAD + "sampling: {temperature: 0}\nrow_per_document: 3\n")
     assert "row_per_document" in error.what and place(error) == (7, 1)
     nested = failure(tmp_path, HEAD + "sampling:\n  temperature: 0\n  top_q: 1\n")
     assert "sampling.top_q" in nested.what and place(nested) == (8, 3)
 
 
-def test_a_wrong_value_is_told_with_its_line(tmp_path: Path) -> None:
+def test_a_wrong_value_is_reported_with_its_line(tmp_path: Path) -> None:
     error = failure(tmp_path, HEAD + "sampling: {temperature: 3}\n")
     assert "sampling.temperature" in error.what and place(error) == (6, 25)
 
 
-def test_front_matter_that_is_no_yaml_or_no_mapping_is_told(tmp_path: Path) -> None:
+def test_front_matter_that_is_not_a_yaml_mapping_is_reported(tmp_path: Path) -> None:
     error = failure(tmp_path, "name: ask\nversion: [1\n")
     assert "not valid YAML" in error.what and 3 <= line(error) <= 4
     assert "Front matter" in failure(tmp_path, "").what
     assert "Front matter" in failure(tmp_path, "- a\n- b\n").what
 
 
-def test_an_undeclared_variable_is_told_where_it_is_used_and_not_where_the_word_stands(tmp_path: Path) -> None:
+def test_an_undeclared_variable_is_reported_where_it_is_used_and_not_at_the_same_word_elsewhere(tmp_path: Path) -> None:
     body = "system:\nYou ask.\nuser:\nAbout {{ topic }} in the queue:\n\nit is {{ queue }}.\n"
     error = failure(tmp_path, body=body)
     assert "'queue'" in error.what and place(error) == (12, 10)
     assert "topic" in error.remedy
 
 
-def test_a_declared_variable_that_is_not_used_is_told_at_its_declaration(tmp_path: Path) -> None:
+def test_a_declared_variable_that_is_not_used_is_reported_at_its_declaration(tmp_path: Path) -> None:
     error = failure(tmp_path, HEAD.replace("[topic]", "[topic, queue]"))
     assert "'queue'" in error.what and place(error) == (5, 20)
 
 
-def test_a_jinja_syntax_error_is_told_with_its_line(tmp_path: Path) -> None:
+def test_a_jinja_syntax_error_is_reported_with_its_line(tmp_path: Path) -> None:
     error = failure(tmp_path, body="system:\nYou ask.\nuser:\nfirst\nAbout {{ topic }\nlast\n")
     assert "Jinja2" in error.what and place(error) == (11, 16)
     unknown = failure(tmp_path, body="user:\nAbout\n{{ topic | no_such_filter }}\n")
     assert "no_such_filter" in unknown.what and place(unknown) == (9, 12)
 
 
-def test_text_before_the_first_part_and_a_last_part_that_asks_nothing_are_told(tmp_path: Path) -> None:
+def test_text_before_the_first_part_and_a_last_part_that_asks_nothing_are_reported(tmp_path: Path) -> None:
     assert line(failure(tmp_path, body="\nHello\nuser:\n{{ topic }}\n")) == 8
     assert "last part" in failure(tmp_path, body="user:\n{{ topic }}\nassistant:\nyes\n").what
     assert "last part" in failure(tmp_path, body="").what
@@ -187,7 +187,7 @@ SCORED = "{format: json, json_schema: {type: object, properties: {score: {type: 
         ("x: " + "[" * 5000, "not valid YAML"),
     ],
 )
-def test_a_head_that_makes_no_sense_is_told_with_its_line(tmp_path: Path, keys: str, what: str) -> None:
+def test_a_head_that_makes_no_sense_is_reported_with_its_line(tmp_path: Path, keys: str, what: str) -> None:
     error = failure(tmp_path, HEAD + keys + "\n")
     assert what in error.what and line(error) >= (2 if what == "not valid YAML" else 5)
 
@@ -210,7 +210,7 @@ def test_a_head_that_makes_no_sense_is_told_with_its_line(tmp_path: Path, keys: 
         ("{topic: {}, loop: {}}", "has a meaning in Jinja2", 24),
     ],
 )
-def test_a_variable_that_makes_no_sense_is_told_with_its_place(
+def test_a_variable_that_makes_no_sense_is_reported_with_its_place(
     tmp_path: Path, variables: str, what: str, column: int
 ) -> None:
     error = failure(tmp_path, HEAD.replace("[topic]", variables))
@@ -277,7 +277,7 @@ def test_faults_of_the_body_are_found_below_a_head_that_cannot_be_used(tmp_path:
         ("user:\n" + "{% for a in b %}" * 25 + "{% endfor %}" * 25 + "\n", "jinja-syntax", (8, 1)),
     ],
 )
-def test_a_body_that_makes_no_sense_is_told_with_line_and_column(
+def test_a_body_that_makes_no_sense_is_reported_with_line_and_column(
     tmp_path: Path, body: str, code: str, at: tuple[int, int]
 ) -> None:
     assert (code, *at) in codes(tmp_path, body=body)
@@ -372,7 +372,9 @@ def schema_fault(folder: Path, properties: str, rest: str = "") -> Finding:
         "#/x-broken",
     ],
 )
-def test_a_reference_that_leads_to_no_schema_in_the_text_is_told_at_its_place(tmp_path: Path, reference: str) -> None:
+def test_a_reference_that_does_not_lead_to_a_schema_in_the_text_is_reported_at_its_place(
+    tmp_path: Path, reference: str
+) -> None:
     rest = "    required: [a]\n    x-broken: {required: 5}\n"
     finding = schema_fault(tmp_path, f'a: {{$ref: "{reference}"}}', rest)
     assert reference in finding.what and (finding.line, finding.column) == (11, 17)
@@ -386,7 +388,7 @@ def test_a_reference_that_leads_to_no_schema_in_the_text_is_told_at_its_place(tm
         'default: {anyOf: [{type: string}, {not: {$ref: "#/properties/default"}}]}',
     ],
 )
-def test_a_reference_that_never_ends_is_told(tmp_path: Path, properties: str) -> None:
+def test_a_reference_that_never_ends_is_reported(tmp_path: Path, properties: str) -> None:
     finding = schema_fault(tmp_path, properties)
     assert "without end" in finding.what and finding.line == 11
 
@@ -400,7 +402,7 @@ def test_references_that_end_are_fine(tmp_path: Path) -> None:
     assert [finding.code for finding in findings(tmp_path, head.replace("      $ref: {type: string}\n", ""))] == []
 
 
-def test_patterns_that_cannot_be_tried_within_a_time_limit_are_told(tmp_path: Path) -> None:
+def test_patterns_that_cannot_be_tried_within_a_time_limit_are_reported(tmp_path: Path) -> None:
     finding = schema_fault(tmp_path, 'a: {type: object, patternProperties: {"^(a+)+$": {}}}')
     assert "names" in finding.what and (finding.line, finding.column) == (11, 25)
     assert schema_fault(tmp_path, 'a: {type: string, pattern: "(a"}').line == 11
@@ -428,7 +430,7 @@ def test_an_expression_of_any_length_is_read_or_a_finding(tmp_path: Path, count:
     assert (prompt is None) == bool(found)
 
 
-def test_half_a_surrogate_pair_in_the_head_is_told_at_its_place(tmp_path: Path) -> None:
+def test_half_a_surrogate_pair_in_the_head_is_reported_at_its_place(tmp_path: Path) -> None:
     head = HEAD.replace("[topic]", r'{topic: {}, mood: {from: sampler, values: [calm, "\ud800"]}}')
     assert codes(tmp_path, head, "user:\n{{ topic }} {{ mood }}\n") == [("yaml", 5, 61)]
     assert codes(tmp_path, HEAD + 'sampling: {stop: ["\\ud800"]}\n') == [("yaml", 6, 19)]

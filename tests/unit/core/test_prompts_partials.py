@@ -25,7 +25,7 @@ def write(folder: Path, body: str, **partials: str) -> Path:
     return path
 
 
-def said(prompt: Prompt, **values: object) -> str:
+def rendered_text(prompt: Prompt, **values: object) -> str:
     with Renderer() as renderer:
         (rendered,) = renderer.render(prompt, [values])
     assert rendered.messages is not None, rendered.problem
@@ -52,7 +52,7 @@ def test_includes_and_macros_are_rendered_and_belong_to_the_prompt(tmp_path: Pat
     )
     prompt = read_prompt(path)
     assert [name for name, _ in prompt.partials] == ["partials/inner.md", "partials/outer.md", "partials/words.md"]
-    assert said(prompt, topic="cards") == '[about cards] "cards" "x"'
+    assert rendered_text(prompt, topic="cards") == '[about cards] "cards" "x"'
 
 
 def test_the_digest_covers_every_partial_that_is_named_and_no_other(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_variable_that_only_a_partial_uses_is_used(tmp_path: Path) -> None:
     assert check_prompt(write(tmp_path, '{% include "partials/a.md" %}', a="{{ topic }}"))[1] == []
 
 
-def test_an_undeclared_variable_of_a_partial_is_told_in_the_partial(tmp_path: Path) -> None:
+def test_an_undeclared_variable_of_a_partial_is_reported_in_the_partial(tmp_path: Path) -> None:
     finding = fault(write(tmp_path, '{{ topic }}{% include "partials/a.md" %}', a="first\nand {{ topik }}"))
     assert (finding.code, finding.where) == ("undeclared", f"{tmp_path / 'partials' / 'a.md'}:2:8")
 
@@ -76,7 +76,7 @@ def test_an_undeclared_variable_of_a_partial_is_told_in_the_partial(tmp_path: Pa
 def test_what_the_template_sets_is_known_to_what_it_includes(tmp_path: Path) -> None:
     body = '{% set mood = "calm" %}{% for word in topic %}{% include "partials/a.md" %}{% endfor %}'
     prompt = read_prompt(write(tmp_path, body, a="{{ word }}={{ mood }} "))
-    assert said(prompt, topic=["x", "y"]) == "x=calm y=calm"
+    assert rendered_text(prompt, topic=["x", "y"]) == "x=calm y=calm"
 
 
 def test_a_macro_sees_only_its_arguments(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_macro_sees_only_its_arguments(tmp_path: Path) -> None:
     finding = fault(write(tmp_path, '{% from "partials/a.md" import greet %}{{ greet() }}{{ topic }}', a=macro))
     assert finding.code == "undeclared" and "arguments" in finding.what and finding.where.endswith("a.md:1:29")
     shared = write(tmp_path, '{% from "partials/a.md" import greet with context %}{{ greet() }}', a=macro)
-    assert said(read_prompt(shared), topic="cards") == "about cards"
+    assert rendered_text(read_prompt(shared), topic="cards") == "about cards"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_macro_sees_only_its_arguments(tmp_path: Path) -> None:
         ('"partials/broken.md"', "jinja-syntax"),
     ],
 )
-def test_an_include_that_is_no_partial_is_told_and_reads_nothing(tmp_path: Path, name: str, code: str) -> None:
+def test_an_include_that_is_not_a_partial_is_reported_and_reads_nothing(tmp_path: Path, name: str, code: str) -> None:
     folder = tmp_path / "prompts"
     folder.mkdir()
     (tmp_path / "secret.md").write_text("the secret", encoding="utf-8")
@@ -134,7 +134,7 @@ def test_a_text_that_is_no_file_brings_its_own_partials(tmp_path: Path) -> None:
     text = f'{HEAD}{{% include "partials/a.md" %}}\n'
     prompt, findings = parse_prompt(text, tmp_path / "ask.md", old.__getitem__)
     assert prompt is not None and not findings
-    assert said(prompt, topic="cards") == "as it was: cards"
+    assert rendered_text(prompt, topic="cards") == "as it was: cards"
 
 
 def test_the_documentations_worked_example_works(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_the_documentations_worked_example_works(tmp_path: Path) -> None:
     path = tmp_path / "moody_message.md"
     path.write_text(text, encoding="utf-8")
     assert check_prompt(path)[1] == []
-    assert said(read_prompt(path), **json.loads(example)).splitlines() == [
+    assert rendered_text(read_prompt(path), **json.loads(example)).splitlines() == [
         "Other customers wrote:",
         "- where is my card",
         "- my card was stolen",
@@ -169,5 +169,5 @@ def test_partials_may_not_nest_without_end(tmp_path: Path) -> None:
     assert "50 deep" in fault(path).what
 
 
-def test_a_partial_whose_name_is_no_text_is_told(tmp_path: Path) -> None:
+def test_a_partial_whose_name_is_not_text_is_reported(tmp_path: Path) -> None:
     assert fault(write(tmp_path, r'{{ topic }}{% include "partials/\ud800.md" %}')).code == "partial-name"

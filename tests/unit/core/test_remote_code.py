@@ -46,7 +46,7 @@ def test_a_folder_with_code_passes_where_the_recipe_allows_it(folder: Path) -> N
         check_model(ModelSource(path=str(folder), trust_remote_code=True))
 
 
-def test_a_hub_model_with_code_is_told_to_be_pinned() -> None:
+def test_a_hub_model_with_code_must_be_pinned() -> None:
     with pytest.raises(ModelError, match="'baichuan' runs Python code") as caught:
         check_remote_code(ModelSource(path="org/x"), {"model_type": "baichuan", "auto_map": CODE})
     assert "pin its revision" in caught.value.remedy
@@ -79,7 +79,7 @@ def test_a_hub_models_tokenizer_is_read_before_anything_is_loaded(
         load(allowed)
 
 
-def test_a_hub_model_whose_code_lies_beside_it_may_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_model_with_its_own_pinned_code_may_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     beside = {"tokenizer_config.json": {"auto_map": {"AutoTokenizer": ["tokenization_x.XTokenizer", None]}}}
     allowed = in_hub_cache(tmp_path, monkeypatch, UNPINNED | beside, trust_remote_code=True)
     assert require_allowed_code(allowed)["model_type"] == "qwen2" and own_context_length(allowed) == 64
@@ -93,7 +93,7 @@ def test_code_that_is_not_needed_is_not_asked_for() -> None:
 
 
 @pytest.mark.parametrize("trust", [False, True])
-def test_a_family_that_nobody_has_code_for_is_named(trust: bool, tmp_path: Path) -> None:
+def test_a_family_without_any_code_is_named(trust: bool, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no model family 'baichuan', and the model has no code of its own") as caught:
         check_remote_code(ModelSource(path=str(tmp_path), trust_remote_code=trust), {"model_type": "baichuan"})
     assert "another model" in caught.value.remedy

@@ -68,7 +68,7 @@ def test_sampling_and_seed_are_sent_and_structured_output_when_there_is_a_schema
     assert with_schema["structured_outputs"]["json"].items() >= schema.items()
 
 
-def test_tools_are_told_to_the_template_and_calls_come_back_as_text(tmp_path: Path) -> None:
+def test_tools_go_to_the_template_and_calls_come_back_as_text(tmp_path: Path) -> None:
     tools = [{"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}]
     with stand_in(tmp_path, echo) as (server, http):
         with_tools = dataclasses.replace(requests("a")[0], tools=json.dumps(tools))

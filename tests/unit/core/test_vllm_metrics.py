@@ -33,7 +33,7 @@ vllm:e2e_request_latency_seconds_sum{engine="0",model_name="base"} 140.0
 """
 
 
-def test_counters_of_all_engines_are_summed_and_percentiles_lie_within_their_buckets() -> None:
+def test_counters_of_all_engines_are_summed_and_percentiles_are_within_their_buckets() -> None:
     found = read_metrics(TEXT)
     assert found.prefix_cache_hit_rate == 0.75
     assert (found.prompt_tokens, found.generation_tokens) == (1600, 123)
@@ -54,7 +54,7 @@ def test_a_server_that_was_asked_nothing_has_no_rates() -> None:
     assert Histogram({1.0: 0, float("inf"): 0}).quantile(0.5) is None
 
 
-def test_quantiles_agree_with_what_prometheus_own_histogram_was_told() -> None:
+def test_quantiles_agree_with_what_prometheus_own_histogram_observed() -> None:
     registry = CollectorRegistry()
     kept = PrometheusHistogram("x", "x", registry=registry, buckets=[0.1 * step for step in range(1, 11)])
     for step in range(1000):

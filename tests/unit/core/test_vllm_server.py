@@ -141,7 +141,7 @@ def test_a_server_that_is_never_ready_is_ended_and_leaves_nothing(fake_vllm: Pat
     assert not Path(scratch).exists()
 
 
-def test_a_port_that_another_program_took_is_tried_anew_and_then_named(fake_vllm: Path, tmp_path: Path) -> None:
+def test_a_port_that_another_program_took_is_tried_again_and_then_named(fake_vllm: Path, tmp_path: Path) -> None:
     tries = tmp_path / "tries"
     write_script(
         fake_vllm,

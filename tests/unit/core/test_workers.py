@@ -39,7 +39,7 @@ def test_a_worker_gets_its_job_and_its_result_comes_back(tmp_path: Path) -> None
     assert work(tmp_path, "return {'doubled': 2 * job['number']}", {"number": 21}) == {"doubled": 42}
 
 
-def test_of_several_that_work_together_the_error_that_somebody_foresaw_is_told(tmp_path: Path) -> None:
+def test_if_several_ranks_fail_the_typed_error_is_reported(tmp_path: Path) -> None:
     body = (
         "if 'RANK' in os.environ:\n"
         "    raise errors.MemoryShortage('out of memory')\n"
