@@ -1,4 +1,4 @@
-"""What a run collected under a document's id: the document that stands, and rows that collect set aside."""
+"""What a run collected under a document's id: the document itself, and rows that collect set aside."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from retune.quarantine.details import LostRow, turns_of
-from retune.quarantine.lost_rows import FILES, QUARANTINED
+from retune.quarantine.lost_rows import QUARANTINED
 from retune.quarantine.run_files import RunFiles
 from tasks.collect.forms.values import at_path
 from tasks.collect.splits import SAME_ID
 from tasks.core.files import canonical_json
-from tasks.core.tables import HOLDOUT, TRAIN
+from tasks.core.tables import HOLDOUT, QUARANTINE, TRAIN
 
 COLLECT = "collect"
 HELD_OUT, TRAINING_DOCUMENT = "held out", "training document"
 ORIGINS = {HELD_OUT: "(held out)", TRAINING_DOCUMENT: "(collected)"}
-TABLES = {TRAIN: TRAINING_DOCUMENT, HOLDOUT: HELD_OUT}
 BATCH_ROWS = 1_000
 
 
 def first_row(folder: Path | None, table: str, column: str, value: str) -> dict[str, Any] | None:
-    """The first row of a table that has a value in a column; None where there is neither row nor table."""
+    """The first row of a table that has a value in a column; None if there is no such row or no table."""
     if folder is None or not (folder / table).is_file():
         return None
     found: list[dict[str, Any]] = pq.read_table(folder / table, filters=[(column, "==", value)]).to_pylist()
@@ -35,8 +34,8 @@ def first_row(folder: Path | None, table: str, column: str, value: str) -> dict[
 
 
 def stored_document(files: RunFiles, document_id: str) -> tuple[str, Mapping[str, Any]] | None:
-    """A document as collect wrote it, and what it is for: :data:`TRAINING_DOCUMENT` or :data:`HELD_OUT`."""
-    for table, purpose in TABLES.items():
+    """A document as collect wrote it, and its purpose: :data:`TRAINING_DOCUMENT` or :data:`HELD_OUT`."""
+    for table, purpose in ((TRAIN, TRAINING_DOCUMENT), (HOLDOUT, HELD_OUT)):
         found = first_row(files.folders.get(COLLECT), table, "document_id", document_id)
         if found is not None:
             return purpose, found
@@ -44,7 +43,7 @@ def stored_document(files: RunFiles, document_id: str) -> tuple[str, Mapping[str
 
 
 def collected_document(files: RunFiles, document_id: str) -> LostRow | None:
-    """A document as a row of its own; its outcome is what it is for."""
+    """A document in the form of a row; its outcome is its purpose."""
     found = stored_document(files, document_id)
     if found is None:
         return None
@@ -62,23 +61,20 @@ def collected_document(files: RunFiles, document_id: str) -> LostRow | None:
 
 
 def set_aside_under(files: RunFiles, lost: pa.Table, document_id: str) -> pa.Table:
-    """The rows that collect set aside and whose source gives them this id.
+    """The rows of ``lost`` that collect set aside and to which their source gives this id, in their order.
 
-    Covers rows that could be read; of one that is cut off in the quarantine, an id that stands before the cut.
+    Finds rows that could be read; in a row that is cut off in the quarantine, an id before the cut.
 
     Args:
-        files: the run's.
-        lost: :func:`retune.quarantine.lost_rows.read_lost_rows` of it.
+        files: of the run.
+        lost: :func:`retune.quarantine.lost_rows.read_lost_rows` of the run.
         document_id: the id.
-
-    Returns:
-        those of ``lost``, in their order.
     """
     is_of_collect = pc.and_(pc.equal(lost["stage"], COLLECT), pc.equal(lost["outcome"], QUARANTINED))
     rows = lost.filter(is_of_collect)
     if not rows.num_rows or not document_id:
         return rows.slice(0, 0)
-    found = _positions(files.folders[COLLECT] / FILES[QUARANTINED], document_id, _id_columns(files))
+    found = _positions(files.folders[COLLECT] / QUARANTINE, document_id, _id_columns(files))
     return rows.filter(pc.is_in(rows["at"], value_set=pa.array(list(found), pa.int64())))
 
 
@@ -104,9 +100,9 @@ def _has_id(raw: str, columns: Collection[str], document_id: str) -> bool:
 
 
 def _id_columns(files: RunFiles) -> set[str]:
-    """The columns that name a document, of any of the sources."""
+    """The columns that hold a document's id, of all sources."""
     artifact = files.artifact(COLLECT)
     if artifact is None:
         return set()
     config = artifact.manifest()["determinants"]["config"]["collect"]
-    return {one["id_column"] for one in (config, *config["sources"]) if one.get("id_column")}
+    return {section["id_column"] for section in (config, *config["sources"]) if section.get("id_column")}

@@ -1,4 +1,4 @@
-"""One row that a run set aside, with all that its file tells of it."""
+"""One row that a run set aside, with everything that its file stores."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Stored = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a row was set aside, or what else was found about it.
+    """Why a row was set aside, or a warning about it.
 
     Attributes:
         rule: a contract's rule, a rule of collect or generate, an evaluation set, a kind of duplicate.
-        said: the value that broke the rule, or what the rule said of it.
-        severity: critical where the row was set aside for it.
+        said: the value that broke the rule, or the rule's message.
+        severity: critical if the row was set aside for it.
         contract, column: of a contract's rule.
     """
 
@@ -41,13 +41,13 @@ class LostRow:
     """A row that was set aside.
 
     Attributes:
-        stage, outcome: where, and as what.
-        row_id, prompt, source, document_id: who it is; ``prompt`` in brackets where none wrote it.
+        stage, outcome: which stage set it aside, and why.
+        row_id, prompt, source, document_id: where it comes from; ``prompt`` in brackets if no prompt wrote it.
         reasons: every rule that it broke, critical ones first.
-        turns: its conversation as (role, text); empty where it never was one.
+        turns: its conversation as (role, text); empty if it never was a conversation.
         raw: what it was made from: the teacher's answer, a document's conversation, a source's row.
-        fields: the recipe's fields, where the file has them.
-        stored: all that the file holds.
+        fields: the recipe's fields, if the file has them.
+        stored: everything that the file holds.
     """
 
     stage: str
@@ -63,17 +63,12 @@ class LostRow:
     stored: Stored = field(default_factory=dict, repr=False)
 
     def as_json(self) -> dict[str, Any]:
-        """JSON-like, without what the file holds beyond it."""
+        """JSON-like, without ``stored``."""
         return {name: value for name, value in asdict(self).items() if name != "stored"}
 
 
 def read_details(files: RunFiles, lost: pa.Table) -> list[LostRow]:
-    """The whole of some lost rows, in their order.
-
-    Args:
-        files: of their run.
-        lost: rows of :func:`retune.quarantine.lost_rows.read_lost_rows`.
-    """
+    """Read rows of :func:`retune.quarantine.lost_rows.read_lost_rows` whole, in their order."""
     known = lost.to_pylist()
     by_file: dict[tuple[str, str], list[int]] = {}
     for row in known:
@@ -106,8 +101,8 @@ def _rows_at(path: Path, positions: Iterable[int]) -> Iterable[tuple[int, Stored
 
 
 def _details(row: Stored, stored: Stored) -> LostRow:
-    who = {name: row[name] for name in ("stage", "outcome", "row_id", "prompt", "source", "document_id")}
-    return LostRow(**who, reasons=_reasons(row, stored), turns=_turns(stored), raw=stored.get("raw") or "",
+    origin = {name: row[name] for name in ("stage", "outcome", "row_id", "prompt", "source", "document_id")}
+    return LostRow(**origin, reasons=_reasons(row, stored), turns=_turns(stored), raw=stored.get("raw") or "",
                    fields=json.loads(stored.get("fields") or "{}"), stored=stored)  # fmt: skip
 
 
@@ -119,16 +114,20 @@ def _turns(stored: Stored) -> tuple[tuple[str, str], ...]:
 
 def _reasons(row: Stored, stored: Stored) -> tuple[Reason, ...]:
     if row["outcome"] == CONTAMINATED:
-        runs = "; ".join(f"\u201c{span['text']}\u201d" for span in stored["spans"] or [])
-        text = f"{stored['coverage']:.0%} of {stored['evaluation_id']}, \u201c{stored['evaluation_text']}\u201d: {runs}"
+        spans = "; ".join(f"\u201c{span['text']}\u201d" for span in stored["spans"] or [])
+        text = (
+            f"{stored['coverage']:.0%} of {stored['evaluation_id']}, \u201c{stored['evaluation_text']}\u201d: {spans}"
+        )
         return (Reason(stored["set"], text),)
     if row["outcome"] == DUPLICATES:
         original = f", \u201c{stored['original']}\u201d" if stored.get("original") else ""
-        return (Reason(stored["kind"], f"says again what row {stored['duplicate_of']} says{original}"),)
+        return (Reason(stored["kind"], f"repeats row {stored['duplicate_of']}{original}"),)
     if "breaches" in stored:
         return tuple(
-            Reason(one["rule"], one["value"] or "", one["severity"], one["contract"], one["column"] or "")
-            for one in stored["breaches"] or ()
+            Reason(
+                breach["rule"], breach["value"] or "", breach["severity"], breach["contract"], breach["column"] or ""
+            )
+            for breach in stored["breaches"] or ()
         )
-    rule, _, said = (stored["rule"] or "").partition(":")
-    return (Reason(rule, said.strip()),)
+    rule, _, detail = (stored["rule"] or "").partition(":")
+    return (Reason(rule, detail.strip()),)

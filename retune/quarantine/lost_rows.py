@@ -1,4 +1,4 @@
-"""The rows that a run set aside, of all stages and kinds as one table: who they are, and which rules took them."""
+"""The rows that a run set aside, of all stages and outcomes in one table: their ids, and the rules they broke."""
 
 from __future__ import annotations
 
@@ -14,14 +14,8 @@ from retune.quarantine.run_files import RunFiles
 from tasks.core import tables
 
 QUARANTINED, CONTAMINATED, DUPLICATES = "quarantined", "contaminated", "duplicates"
-FILES = {
-    QUARANTINED: tables.QUARANTINE,
-    CONTAMINATED: tables.CONTAMINATED,
-    DUPLICATES: tables.DUPLICATES,
-}
+FILES = {QUARANTINED: tables.QUARANTINE, CONTAMINATED: tables.CONTAMINATED, DUPLICATES: tables.DUPLICATES}
 """By outcome, the table of a stage's artifact that holds its rows."""
-SHOWN_OUTCOMES = {DUPLICATES: "duplicate"}
-"""As people are told of one row, where that is another word."""
 TEXT = pa.large_string()
 COLLECTED = pa.scalar("collected", TEXT)
 UNKNOWN_SOURCE = pa.scalar("(unknown)", TEXT)
@@ -32,8 +26,8 @@ LOST = pa.schema(
         ("at", pa.int64()),
     ]
 )
-"""``rules``: the critical rules that a row broke; of a contaminated one the name of the evaluation set, of a duplicate
-its kind. ``at``: the row's position in its file."""
+"""``rules``: the critical rules that a row broke; for a contaminated row the name of the evaluation set, for a
+duplicate its kind. ``at``: the row's position in its file."""
 
 
 def read_lost_rows(files: RunFiles) -> pa.Table:
@@ -42,12 +36,12 @@ def read_lost_rows(files: RunFiles) -> pa.Table:
 
 
 def shown_outcome(outcome: str) -> str:
-    """An outcome as people are told of one row."""
-    return SHOWN_OUTCOMES.get(outcome, outcome)
+    """The outcome of one row, as people read it."""
+    return "duplicate" if outcome == DUPLICATES else outcome
 
 
 def shown_rule(rule: str, outcome: str) -> str:
-    """What took a row, as people are told: ``near (duplicate)``; a rule that quarantined it by its name alone."""
+    """The reason as people read it: ``near (duplicate)``; a rule that quarantined a row by its name alone."""
     return rule if outcome == QUARANTINED else f"{rule} ({shown_outcome(outcome)})"
 
 
@@ -62,18 +56,16 @@ def _lost(stage: str, outcome: str, path: Path, documents: Path | None) -> pa.Ta
     wanted = ("row_id", "origin", "prompt", "source", "document_id", "line", "rule", "breaches", "set", "kind")
     present = pq.read_schema(path).names
     table = pq.read_table(path, columns=[name for name in wanted if name in present]).combine_chunks()
-    rows = table.num_rows
+    sources = _texts(table, "source") if "source" in present else _sources(table, documents)
     columns = {
-        "stage": pa.repeat(pa.scalar(stage, TEXT), rows),
-        "outcome": pa.repeat(pa.scalar(outcome, TEXT), rows),
+        "stage": pa.repeat(pa.scalar(stage, TEXT), table.num_rows),
+        "outcome": pa.repeat(pa.scalar(outcome, TEXT), table.num_rows),
         "row_id": _texts(table, "row_id") if "row_id" in present else _places(table),
-        "prompt": _named(_texts(table, "prompt"), _origins(table)),
-        "source": _named(
-            _texts(table, "source") if "source" in present else _sources(table, documents), UNKNOWN_SOURCE
-        ),
+        "prompt": _filled(_texts(table, "prompt"), _origins(table)),
+        "source": _filled(sources, UNKNOWN_SOURCE),
         "document_id": _texts(table, "document_id"),
         "rules": _rules(table),
-        "at": pa.array(np.arange(rows)),
+        "at": pa.array(np.arange(table.num_rows)),
     }
     return pa.table(columns).cast(LOST)
 
@@ -98,7 +90,7 @@ def _critical(breaches: pa.ListArray) -> pa.ListArray:
 
 
 def _places(table: pa.Table) -> pa.Array:
-    """What stands for the id of a row that never became a document: ``SOURCE:LINE``."""
+    """``SOURCE:LINE``, the id of a row that never became a document."""
     return pc.binary_join_element_wise(_texts(table, "source"), _texts(table, "line"), pa.scalar(":", TEXT))
 
 
@@ -119,13 +111,13 @@ def _texts(table: pa.Table, name: str) -> pa.Array:
 
 def _origins(table: pa.Table) -> pa.Array:
     """In brackets, for rows that no prompt wrote: ``(collected)``, ``(held out)``."""
-    origins = _named(_texts(table, "origin"), COLLECTED)
+    origins = _filled(_texts(table, "origin"), COLLECTED)
     return pc.binary_join_element_wise(pa.scalar("(", TEXT), origins, pa.scalar(")", TEXT), pa.scalar("", TEXT))
 
 
-def _named(names: pa.Array, otherwise: pa.Array | pa.Scalar) -> pa.Array:
-    names = pc.fill_null(names, "")
-    return pc.if_else(pc.equal(names, ""), otherwise, names)
+def _filled(values: pa.Array, default: pa.Array | pa.Scalar) -> pa.Array:
+    values = pc.fill_null(values, "")
+    return pc.if_else(pc.equal(values, ""), default, values)
 
 
 def _one_array(values: pa.ChunkedArray | pa.Array) -> pa.Array:

@@ -1,4 +1,4 @@
-"""Rows that were set aside, in a terminal. Nothing that a model or a source wrote is markup or a control code."""
+"""Print rows that were set aside. Text of a model or a source is never markup or a control code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from retune.quarantine.collected import HELD_OUT, TRAINING_DOCUMENT
-from retune.quarantine.counts import LostCounts, sources_added_up
+from retune.quarantine.counts import LostCounts, merge_sources
 from retune.quarantine.details import LostRow
 from retune.quarantine.lost_rows import shown_outcome, shown_rule
 from retune.quarantine.replay import Recovered, Replay
@@ -20,22 +20,22 @@ from tasks.core.files import canonical_json
 
 MOST_LINES = 60
 MOST_SAMPLED, MOST_TRACED = 600, 4_000
-"""Characters of one text of a sample, and of a row that is trace."""
-STANDING = {
+"""Characters of one text of a sampled and of a traced row."""
+OUTCOMES = {
     KEPT: "kept in the training set",
     HELD_OUT: "held out for the evaluation, trains nothing",
     TRAINING_DOCUMENT: "a training document",
 }
-"""What became of rows that were not set aside."""
+"""Outcomes of rows that were not set aside."""
 SEVERITY_STYLES = {"critical": "red", "warning": "yellow"}
 
 
 def print_counts(console: Console, counts: LostCounts) -> None:
-    """One line for each rule, prompt and source, below what each stage set aside."""
+    """Print the counts of each stage, then a line for each rule, prompt and source."""
     console.print(plain(f"run {counts.run_id}", "bold"))
     for stage, outcomes in counts.rows.items():
-        said = ", ".join(f"{rows:,} {outcome}" for outcome, rows in outcomes.items()) or "nothing set aside"
-        console.print(plain(f"{stage}: {said}"))
+        listed = ", ".join(f"{rows:,} {outcome}" for outcome, rows in outcomes.items()) or "nothing set aside"
+        console.print(plain(f"{stage}: {listed}"))
     for stage in counts.gone:
         console.print(plain(f"{stage}: its artifact is gone", "yellow"))
     if not counts.lines:
@@ -43,7 +43,7 @@ def print_counts(console: Console, counts: LostCounts) -> None:
     table = Table()
     for name in ("stage", "rule", "prompt", "source", "rows"):
         table.add_column(name, overflow="fold")
-    lines = counts.lines if len(counts.lines) <= MOST_LINES else sources_added_up(counts.lines)
+    lines = counts.lines if len(counts.lines) <= MOST_LINES else merge_sources(counts.lines)
     for line in lines[:MOST_LINES]:
         rule = shown_rule(line.rule, line.outcome)
         table.add_row(*map(plain, (line.stage, rule, line.prompt, line.source)), f"{line.rows:,}")
@@ -54,15 +54,15 @@ def print_counts(console: Console, counts: LostCounts) -> None:
 
 
 def print_sample(console: Console, sample: Sample) -> None:
-    """Each row with what it says and why it was set aside."""
+    """Print each row with its text and why it was set aside."""
     for row in sample.rows:
         _print_row(console, row, MOST_SAMPLED)
     console.print(plain(f"\n{len(sample.rows)} of {sample.of:,} rows of run {sample.run_id}", "bold"))
-    console.print(plain("retune quarantine show ROW_ID follows one back to its prompt and document", "dim"))
+    console.print(plain("retune quarantine show ROW_ID traces a row back to its prompt and document", "dim"))
 
 
 def print_trace(console: Console, trace: RowTrace) -> None:
-    """A row, the rules it broke, what it was asked for with, and its document."""
+    """Print a row, the rules it broke, its request, and its document."""
     _print_row(console, trace.row, MOST_TRACED)
     if trace.written:
         _print_written(console, trace.written)
@@ -76,7 +76,7 @@ def print_trace(console: Console, trace: RowTrace) -> None:
 
 
 def print_replay(console: Console, done: Replay) -> None:
-    """What was recovered, what is newly quarantined, and what the next run makes of it."""
+    """Print the rows that were recovered and newly quarantined, and what the next run does with them."""
     _print_recovered(console, "documents", done.documents)
     if done.rows is None:
         console.print(plain("the run had generated no rows yet: only its documents were checked", "bold"))
@@ -85,24 +85,24 @@ def print_replay(console: Console, done: Replay) -> None:
         was = "there was none" if done.before is None else f"it had {done.before:,}"
         console.print(plain(f"training set: {done.training_set:,} rows ({was} in run {done.run_id})", "bold"))
     if done.was_there:
-        console.print(plain("this very result was there already: neither contracts nor rows have changed"))
-    goes_on = "goes on from here, as long as documents, prompts and teacher stay as they are"
-    asks = "asks the teacher for what is missing to the documents that are left now, and validates anew"
-    then = asks if done.asks_again else goes_on
+        console.print(plain("this result was stored already: neither contracts nor rows have changed"))
+    continues = "continues from here, as long as documents, prompts and teacher stay as they are"
+    asks = "asks the teacher for the rows that are missing for the remaining documents, and validates again"
+    then = asks if done.asks_again else continues
     console.print(plain(f"the next `retune run --recipe {done.recipe}` {then}"), soft_wrap=True)
     console.print(plain(f"in {done.path}", "dim"), soft_wrap=True)
 
 
 def _print_recovered(console: Console, what: str, found: Recovered) -> None:
-    went = ", ".join(f"{place} {rows:,}" for place, rows in found.went_to.items() if rows)
-    for said, rules in (("recovered", found.recovered), ("newly quarantined", found.quarantined)):
+    now_in = ", ".join(f"{place} {rows:,}" for place, rows in found.went_to.items() if rows)
+    for change, rules in (("recovered", found.recovered), ("newly quarantined", found.quarantined)):
         by_rule = ", ".join(f"{rule} {rows:,}" for rule, rows in rules.items())
-        now = f"; now: {went}" if said == "recovered" and went else ""
-        console.print(plain(f"{what} {said}: {sum(rules.values()):,}" + (f" ({by_rule}{now})" if rules else "")))
+        now = f"; now: {now_in}" if change == "recovered" and now_in else ""
+        console.print(plain(f"{what} {change}: {sum(rules.values()):,}" + (f" ({by_rule}{now})" if rules else "")))
 
 
 def _print_row(console: Console, row: LostRow, most: int) -> None:
-    outcome = STANDING.get(row.outcome) or shown_outcome(row.outcome)
+    outcome = OUTCOMES.get(row.outcome) or shown_outcome(row.outcome)
     console.rule(plain(f"row {row.row_id}: {outcome}, {row.stage}", "bold"), align="left")
     document = f", document {row.document_id}" if row.document_id else ""
     console.print(plain(f"prompt {row.prompt}, source {row.source}{document}", "dim"), soft_wrap=True)
@@ -111,12 +111,9 @@ def _print_row(console: Console, row: LostRow, most: int) -> None:
         head = f"{reason.rule} ({reason.severity}, {of_contract})" if of_contract else reason.rule
         console.print(plain(head, SEVERITY_STYLES.get(reason.severity, "")))
         _print_text(console, reason.said, most)
-    for role, text in row.turns:
+    for role, text in (*row.turns, *([("raw", row.raw)] if row.raw else [])):
         console.print(plain(f"{role}:", "cyan"))
         _print_text(console, text, most)
-    if row.raw:
-        console.print(plain("raw:", "cyan"))
-        _print_text(console, row.raw, most)
 
 
 def _print_written(console: Console, written: Written) -> None:
@@ -126,12 +123,11 @@ def _print_written(console: Console, written: Written) -> None:
         _print_text(console, text, MOST_TRACED, inset=4)
     _print_text(console, written.sent.note, MOST_TRACED, style="dim")
     for judgement in written.judgements:
-        verdict = "passed" if judgement["passed"] else "refused"
-        said = _cut(str(judgement.get("problem") or judgement["reasons"]), MOST_TRACED)
-        console.print(
-            plain(f"judge {judgement['judge']}: {verdict}, {said}", "green" if judgement["passed"] else "red")
-        )
-    told = {
+        verdict, style = ("passed", "green") if judgement["passed"] else ("refused", "red")
+        reasons = _cut(str(judgement.get("problem") or judgement["reasons"]), MOST_TRACED)
+        console.print(plain(f"judge {judgement['judge']}: {verdict}, {reasons}", style))
+    console.print(plain("written:", "cyan"))
+    values = {
         "prompt digest": written.prompt_digest,
         "teacher": written.teacher,
         "teacher revision": written.teacher_revision,
@@ -142,12 +138,11 @@ def _print_written(console: Console, written: Written) -> None:
         "request": written.request_id,
         "asked by run": written.run_id,
     }
-    console.print(plain("written:", "cyan"))
-    _print_values(console, told)
+    _print_values(console, values)
 
 
 def _print_values(console: Console, values: Mapping[str, object]) -> None:
-    """One a line, unbroken: ids and digests are there to be copied."""
+    """Print a value a line, unbroken, so that ids and digests can be copied."""
     for name, value in values.items():
         if value not in (None, "", {}):
             console.print(plain(f"  {name}: {_cut(str(value), MOST_TRACED)}"), soft_wrap=True)
@@ -159,6 +154,6 @@ def _print_text(console: Console, text: str, most: int, inset: int = 2, style: s
 
 
 def _cut(text: str, most: int) -> str:
-    """The beginning of a text, with how much is left out and what has it all."""
+    """The beginning of a text, with how many characters are left out."""
     left_out = len(text) - most
     return text if left_out <= 0 else f"{text[:most]} [... {left_out:,} more characters: --json has them]"

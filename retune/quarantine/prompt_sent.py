@@ -1,6 +1,6 @@
-"""The messages that a row was asked for with: rendered again from the same template, document and draws.
+"""The messages of the request for a row: rendered again from the same template, document and draws.
 
-Nobody keeps them, for they follow from what is kept. The id of the request tells whether they are the same.
+They are not stored, because they follow from what is stored. The id of the request tells whether they are the same.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from tasks.generate.request_plan import PlannedRow, Teacher, plan_rows, retry
 from tasks.generate.sampling import ExamplePool
 
 MOST_REVISIONS = 100
-"""Commits of the folder of templates that are searched for the one that was used."""
+"""Commits of the templates' folder that are searched for the template that was used."""
 
 
 @dataclass(frozen=True)
 class Sent:
-    """What a row was asked for with.
+    """The request for a row.
 
     Attributes:
-        messages: as (role, text); empty where they cannot be had.
-        note: how far they can be trusted, and where the template was found.
-        seed, sampling: of the request; None where it cannot be had.
+        messages: as (role, text); empty if they cannot be rendered.
+        note: how reliable they are, and where the template was found.
+        seed, sampling: of the request; None if unknown.
     """
 
     messages: tuple[tuple[str, str], ...]
@@ -51,7 +51,7 @@ def prompt_sent(row: Mapping[str, Any], generated: ArtifactRef, documents: Path,
     Args:
         row: ``row_id``, ``prompt``, ``prompt_digest``, ``request_id``, ``document_id`` and ``attempts``.
         generated: the artifact of the generate stage that the row is from.
-        documents: the training documents that it was generated from.
+        documents: the training documents that the row was generated from.
         record: the run, for its recipe.
     """
     determined = generated.manifest()["determinants"]
@@ -61,23 +61,22 @@ def prompt_sent(row: Mapping[str, Any], generated: ArtifactRef, documents: Path,
             return Sent((), found)
         plan = _planned(row, template, documents, determined)
         if plan is None:
-            return Sent((), f"{found}; the document that it was asked about is no longer among the training documents")
+            return Sent((), f"{found}; its document is no longer among the training documents")
         if plan.request is None:
             return Sent((), f"{found}; it could not be rendered: {plan.problem}")
         plan = retry(plan, row["attempts"] or 1)
         assert plan.request is not None
         messages = tuple((turn["role"], str(turn["content"])) for turn in plan.request.messages)
-        is_same = plan.request.request_id == row["request_id"]
-        sure = "the request's id is the same, so this is what was sent" if is_same else (
-            "but the request's id is another, so this may not be quite what was sent"
-        )  # fmt: skip
-        return Sent(messages, f"{found}; {sure}", plan.request.seed, plan.request.sampling.model_dump())
+        same = "the request's id is the same, so this is what was sent"
+        other = "but the request's id differs, so this may differ from what was sent"
+        note = f"{found}; {same if plan.request.request_id == row['request_id'] else other}"
+        return Sent(messages, note, plan.request.seed, plan.request.sampling.model_dump())
 
 
 @contextlib.contextmanager
 def _template(name: str, digest: str, record: RunRecord) -> Iterator[tuple[Prompt | None, str]]:
-    """The template as it was, and where it was found: the file of today, or one that Git has."""
-    paths = _files_of(name, record)
+    """The template with this digest, and where it was found: in its file, or in a commit."""
+    paths = _template_paths(name, record)
     for path in paths:
         if (prompt := _read(path)) and prompt.digest == digest:
             yield prompt, f"rendered again from {path}"
@@ -93,8 +92,8 @@ def _template(name: str, digest: str, record: RunRecord) -> Iterator[tuple[Promp
     yield None, f"the template of this row (digest {digest[:SHORT]}) {changed}"
 
 
-def _files_of(name: str, record: RunRecord) -> list[Path]:
-    """Where a template of this name may lie: where the recipe says, and in the project's own folder."""
+def _template_paths(name: str, record: RunRecord) -> list[Path]:
+    """Where a template of this name can be: where the recipe has it, or in the project's own folder."""
     named: Sequence[str] = ()
     with contextlib.suppress(RetuneError):
         recipe = read_recipe(record.started_as or record.recipe)
@@ -121,9 +120,5 @@ def _planned(
     teacher = Teacher("", determined["files"]["teacher"], config["engine"])
     with Renderer() as renderer:
         plans = plan_rows(found, [prompt], teacher, config["seed"], renderer, pool)
-    return next((plan for plan in plans if plan.row_id == _request_of(row["row_id"])), None)
-
-
-def _request_of(row_id: str) -> str:
-    """The id of the request that a row came from: a row of several has its number behind it."""
-    return row_id.partition("-")[0]
+    planned_id = row["row_id"].partition("-")[0]  # an answer with several rows numbers them after a dash
+    return next((plan for plan in plans if plan.row_id == planned_id), None)

@@ -1,4 +1,4 @@
-"""The rows of a run validated again by the contracts as they are now, without asking the teacher for anything."""
+"""Validate the rows of a run again by the contracts as they are now, without asking the teacher."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from flows.recipe.read import read_recipe
 from flows.report.artifact_files import evidence_of
 from retune.quarantine.lost_rows import CONTAMINATED, DUPLICATES, FILES, QUARANTINED, read_lost_rows
 from retune.quarantine.run_files import RunFiles
-from tasks.core import tables
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.errors import ContractViolation, RecipeError
 from tasks.core.home import Home
 from tasks.core.lock import alone
 from tasks.core.progress import say
 from tasks.core.stage import run_stage
+from tasks.core.tables import TRAINING_SET
 
 DOCUMENTS, ROWS = "check_documents", "validate"
-"""The stages that hold documents and rows against contracts one by one."""
+"""The stages that check documents and rows one by one."""
 PLACES = {
-    "training set": (tables.TRAINING_SET, "example_id"),
+    "training set": (TRAINING_SET, "example_id"),
     **{name: (FILES[name], "row_id") for name in (DUPLICATES, CONTAMINATED)},
 }
 
@@ -37,9 +37,9 @@ class Recovered:
     """How a stage's quarantine has changed.
 
     Attributes:
-        recovered: rows that were in it and are not any more, by the first rule that had brought them there.
-        quarantined: rows that are in it and were not, by the first rule that brings them there.
-        went_to: where the recovered ones are now: the training set, duplicates, contaminated.
+        recovered: rows that left the quarantine, by the first rule that they had broken.
+        quarantined: rows that are new in the quarantine, by the first rule that they break.
+        went_to: how many recovered rows are now in the training set, duplicates, contaminated.
     """
 
     recovered: Mapping[str, int]
@@ -49,17 +49,17 @@ class Recovered:
 
 @dataclass(frozen=True)
 class Replay:
-    """What became of a run's documents and rows.
+    """The outcome of validating a run's documents and rows again.
 
     Attributes:
         run_id: the run.
-        recipe: whose contracts counted: its name or file.
+        recipe: whose contracts applied: its name or file.
         documents: the quarantine of documents.
-        rows: that of rows; None where the run was stopped before it had any.
-        training_set: rows that may train now; None where there were no rows to validate.
-        before: rows of the run's own training set; None where a stage stopped the run before there was one.
-        was_there: whether this very result was there already.
-        asks_again: whether the next run asks the teacher again before it validates: the documents are others now, or
+        rows: the quarantine of rows; None if the run was stopped before it had any.
+        training_set: rows in the training set now; None if there were no rows to validate.
+        before: rows of the run's own training set; None if the run was stopped before it wrote one.
+        was_there: whether this result was stored already.
+        asks_again: whether the next run asks the teacher again before it validates: the documents have changed, or
             a limit had cut generation short.
         path: the artifact of the last stage that was replayed.
     """
@@ -75,7 +75,6 @@ class Replay:
     path: str
 
     def as_json(self) -> dict[str, Any]:
-        """JSON-like."""
         return asdict(self)
 
 
@@ -83,19 +82,19 @@ def replay(files: RunFiles, home: Home, recipe_name: str | None = None) -> Repla
     """Validate a run's documents and generated rows again.
 
     Args:
-        files: the run's; it may have been stopped by a stage that is replayed.
-        home: where the artifacts go, under the keys by which the next run looks for them.
-        recipe_name: whose contracts count; None: the run's own recipe, as its file is now.
+        files: of the run; a stage that is replayed may have stopped it.
+        home: where the artifacts go, under the keys by which the next run finds them.
+        recipe_name: whose contracts apply; None: the run's own recipe, as its file is now.
 
     Raises:
-        RecipeError: the artifacts that the run collected or generated are gone, or the recipe is.
+        RecipeError: an artifact that the run collected or generated no longer exists, or the recipe does not.
         ContractViolation: the rows still break a contract as a whole, or too little is left.
-        BusyError: a run is under way.
+        BusyError: a run is in progress.
     """
-    named = recipe_name or files.record.started_as or files.record.recipe
-    recipe = read_recipe(named)
+    name = recipe_name or files.record.started_as or files.record.recipe
+    recipe = read_recipe(name)
     run_id = f"{files.record.run_id}-replay"
-    with alone(home), _told_where(home, run_id):
+    with alone(home), _report_evidence(home, run_id):
         collected = _artifact(files, "collect")
         say("check_documents")
         documents = run_stage(recipe.documents_job(collected), home, run_id)
@@ -104,12 +103,13 @@ def replay(files: RunFiles, home: Home, recipe_name: str | None = None) -> Repla
         if has_rows:
             generated = _artifact(files, "generate") if recipe.generate else None
             say("validate")
-            done = run_stage(recipe.validate_job(collected, documents.ref, generated), home, run_id, _say)
+            job = recipe.validate_job(collected, documents.ref, generated)
+            done = run_stage(job, home, run_id, lambda _, note: say(f"  {note}"))
     now = RunFiles(files.record, {DOCUMENTS: documents.ref.folder, **({ROWS: done.ref.folder} if has_rows else {})})
     own = files.artifact(ROWS)
     return Replay(
         run_id=files.record.run_id,
-        recipe=named,
+        recipe=name,
         documents=_compare(files, now, DOCUMENTS),
         rows=_compare(files, now, ROWS) if has_rows else None,
         training_set=done.ref.rows if has_rows else None,
@@ -121,13 +121,13 @@ def replay(files: RunFiles, home: Home, recipe_name: str | None = None) -> Repla
 
 
 @contextlib.contextmanager
-def _told_where(home: Home, run_id: str) -> Iterator[None]:
-    """Say where the evidence of a stage that still stops lies: no report will."""
+def _report_evidence(home: Home, run_id: str) -> Iterator[None]:
+    """Print where the evidence of a stage that stops is: no report will name it."""
     try:
         yield
     except ContractViolation:
         for stage, folder in evidence_of(home, run_id).items():
-            say(f"what {stage} found: {folder}")
+            say(f"findings of stage {stage}: {folder}")
         raise
 
 
@@ -149,7 +149,7 @@ def _asks_again(files: RunFiles, documents: ArtifactRef, generated: ArtifactRef)
 
 
 def _compare(files: RunFiles, now: RunFiles, stage: str) -> Recovered:
-    before, after = (_quarantined(one, stage) for one in (files, now))
+    before, after = (_quarantined(run, stage) for run in (files, now))
     recovered = _only_in(before, after)
     went_to = {
         place: _count_of(now.folders[stage] / name, column, recovered["row_id"])
@@ -160,9 +160,9 @@ def _compare(files: RunFiles, now: RunFiles, stage: str) -> Recovered:
 
 
 def _quarantined(files: RunFiles, stage: str) -> pa.Table:
-    """The rows that a stage quarantined; none where it was not reached or nothing of it is left."""
-    one = RunFiles(files.record, {name: folder for name, folder in files.folders.items() if name == stage})
-    lost = read_lost_rows(one)
+    """The rows that a stage quarantined; none if it did not start or its files are gone."""
+    folders = {name: folder for name, folder in files.folders.items() if name == stage}
+    lost = read_lost_rows(RunFiles(files.record, folders))
     return lost.filter(pc.equal(lost["outcome"], QUARANTINED))
 
 
@@ -173,14 +173,10 @@ def _only_in(these: pa.Table, others: pa.Table) -> pa.Table:
 def _by_rule(rows: pa.Table) -> dict[str, int]:
     """Rows by the first rule that each broke, most first."""
     rules = pc.list_element(rows["rules"], 0)
-    counts = ((one["values"], one["counts"]) for one in pc.value_counts(rules).to_pylist())
+    counts = ((found["values"], found["counts"]) for found in pc.value_counts(rules).to_pylist())
     return dict(sorted(counts, key=lambda item: (-item[1], item[0])))
 
 
 def _count_of(table: Path, column: str, ids: pa.ChunkedArray) -> int:
     found = pq.read_table(table, columns=[column])[column].cast(pa.large_string())
     return int(pc.sum(pc.is_in(found, value_set=ids)).as_py() or 0)
-
-
-def _say(_: float, note: str) -> None:
-    say(f"  {note}")

@@ -1,4 +1,4 @@
-"""One row followed back: the rules it broke, the prompt and the messages it was asked for with, its document."""
+"""Trace one row back: the rules it broke, its prompt and the messages that were sent, its document."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from retune.quarantine.details import LostRow, read_details, turns_of
 from retune.quarantine.lost_rows import DUPLICATES, read_lost_rows
 from retune.quarantine.prompt_sent import Sent, prompt_sent
 from retune.quarantine.run_files import RunFiles
-from tasks.core import tables
 from tasks.core.answer_store import AnswerStore
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.errors import RecipeError
 from tasks.core.home import Home
+from tasks.core.tables import ROWS, TRAINING_SET
 
 KEPT = "kept"
 NEAR = 5
 FEW_IDS = 20_000
-"""Among so many ids a mistyped one is looked for by likeness; among more, by its beginning alone."""
+"""Up to so many ids, a mistyped id is searched by similarity; among more, as a part of an id only."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """How a generated row came to be.
+    """How a teacher wrote a row.
 
     Attributes:
         prompt, prompt_digest: the template.
-        request_id: of the request that it came from.
+        request_id: of the request that the row came from.
         teacher, teacher_revision: the model that answered.
-        sampling, seed, attempts: of the request; None where they cannot be had any more.
-        run_id: the run that asked; a later one reuses the answer.
-        drawn: what was drawn for it, by variable.
-        judgements: what judges said of it.
+        sampling, seed, attempts: of the request; None if unknown.
+        run_id: the run that asked; a later run reuses the answer.
+        drawn: by variable, the value drawn for the row.
+        judgements: of the judges.
         sent: the messages.
     """
 
@@ -63,12 +63,12 @@ class RowTrace:
     """A row with everything that it comes from.
 
     Attributes:
-        run_id: the run that is looked at.
-        row: the row; where it was not set aside its outcome is ``kept``, or what its document is for: ``held out``,
-            ``training document``.
-        written: None of a row that no prompt wrote.
-        document: its document as it was collected, or None where that is not known.
-        same_id: of a document, ``SOURCE:LINE`` of other rows of its id that collect set aside.
+        run_id: the run.
+        row: the row; the outcome of a row that was not set aside is ``kept``, or the purpose of a document:
+            ``held out``, ``training document``.
+        written: None if no prompt wrote the row.
+        document: its document as it was collected, or None if unknown.
+        same_id: for a document, ``SOURCE:LINE`` of other rows with its id that collect set aside.
     """
 
     run_id: str
@@ -78,53 +78,50 @@ class RowTrace:
     same_id: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """JSON-like."""
-        written = asdict(self.written) if self.written else None
         return {
             "run_id": self.run_id,
             "row": self.row.as_json(),
-            "written": written,
+            "written": asdict(self.written) if self.written else None,
             "document": self.document,
             "same_id": list(self.same_id),
         }
 
 
 def trace_row(files: RunFiles, home: Home, row_id: str) -> RowTrace:
-    """Find a row of a run, lost or kept, or a document that it collected, and what it comes from.
+    """Find a row of a run, set aside or kept, or a document that it collected, and trace where it comes from.
 
     Args:
-        files: the run's.
-        home: whose answers are looked up.
-        row_id: a generated row's id, a document's, or ``SOURCE:LINE`` of what never became a document.
+        files: of the run.
+        home: whose answers are searched.
+        row_id: a generated row's id, a document's, or ``SOURCE:LINE`` of a row that never became a document.
 
     Raises:
-        RecipeError: the run has no such row; with ids that are near.
+        RecipeError: the run has no such row; with similar ids.
     """
     lost = read_lost_rows(files)
     under_id = set_aside_under(files, lost, row_id)
     row = (
-        _only(files, lost.filter(pc.equal(lost["row_id"], row_id)))
+        _first(files, lost.filter(pc.equal(lost["row_id"], row_id)))
         or _kept(files, row_id)
         or collected_document(files, row_id)
-        or _only(files, under_id)
+        or _first(files, under_id)
     )
     if row is None:
         raise _unknown(files, lost, row_id)
-    told = _lineage(files, row)
-    whole = replace(row, turns=turns_of(told.get("messages")) or row.turns, raw=row.raw or told.get("raw", ""))
+    stored = _lineage(files, row)
+    whole = replace(row, turns=turns_of(stored.get("messages")) or row.turns, raw=row.raw or stored.get("raw", ""))
     document = _document(files, row) if row.document_id else None
     same_id = tuple(place for place in under_id["row_id"].to_pylist() if place != row.row_id)
-    return RowTrace(files.record.run_id, whole, _written(files, home, row, told), document, same_id)
+    return RowTrace(files.record.run_id, whole, _written(files, home, row, stored), document, same_id)
 
 
-def _only(files: RunFiles, lost: pa.Table) -> LostRow | None:
-    """The first of some lost rows."""
+def _first(files: RunFiles, lost: pa.Table) -> LostRow | None:
     return next(iter(read_details(files, lost.slice(0, 1))), None)
 
 
 def _kept(files: RunFiles, row_id: str) -> LostRow | None:
     """A row of the training set."""
-    found = first_row(files.folders.get("validate"), tables.TRAINING_SET, "example_id", row_id)
+    found = first_row(files.folders.get("validate"), TRAINING_SET, "example_id", row_id)
     if found is None:
         return None
     return LostRow(
@@ -140,7 +137,7 @@ def _kept(files: RunFiles, row_id: str) -> LostRow | None:
 
 
 def _document(files: RunFiles, row: LostRow) -> Mapping[str, Any] | None:
-    """A row's document as collect wrote it: without what is empty, and without the conversation made of it."""
+    """A row's document as collect wrote it, without empty values and without its conversation."""
     found = stored_document(files, row.document_id)
     if found is None:
         return None
@@ -149,42 +146,43 @@ def _document(files: RunFiles, row: LostRow) -> Mapping[str, Any] | None:
 
 def _lineage(files: RunFiles, row: LostRow) -> Mapping[str, Any]:
     """What is stored of a written row: in the generate stage's rows, and in the file that holds it."""
-    accepted = first_row(files.folders.get("generate"), tables.ROWS, "row_id", row.row_id) or {}
+    accepted = first_row(files.folders.get("generate"), ROWS, "row_id", row.row_id) or {}
     return {**accepted, **{name: value for name, value in row.stored.items() if value not in (None, "")}}
 
 
-def _written(files: RunFiles, home: Home, row: LostRow, told: Mapping[str, Any]) -> Written | None:
-    if not told.get("prompt"):
+def _written(files: RunFiles, home: Home, row: LostRow, stored: Mapping[str, Any]) -> Written | None:
+    if not stored.get("prompt"):
         return None
     generated = files.artifact("generate")
     if generated is None or files.documents is None:
-        sent = Sent((), "what the prompt was rendered from is gone with the artifact of the generate stage")
+        sent = Sent((), "the artifact of the generate stage is gone, so the prompt cannot be rendered again")
     else:
-        asked = {name: told.get(name) for name in ("prompt", "prompt_digest", "request_id", "document_id", "attempts")}
-        sent = prompt_sent({**asked, "row_id": row.row_id}, generated, files.documents, files.record)
+        names = ("prompt", "prompt_digest", "request_id", "document_id", "attempts")
+        request = {**{name: stored.get(name) for name in names}, "row_id": row.row_id}
+        sent = prompt_sent(request, generated, files.documents, files.record)
     return Written(
-        prompt=told["prompt"],
-        prompt_digest=told.get("prompt_digest", ""),
-        request_id=told.get("request_id", ""),
-        sampling=json.loads(told["sampling"]) if "sampling" in told else sent.sampling,
-        seed=told.get("seed", sent.seed),
-        attempts=told.get("attempts"),
-        run_id=told.get("run_id") or _asked_by(home, told.get("request_id")),
-        drawn=json.loads(told.get("drawn", "{}")),
-        judgements=tuple(json.loads(told.get("judgements", "[]"))),
+        prompt=stored["prompt"],
+        prompt_digest=stored.get("prompt_digest", ""),
+        request_id=stored.get("request_id", ""),
+        sampling=json.loads(stored["sampling"]) if "sampling" in stored else sent.sampling,
+        seed=stored.get("seed", sent.seed),
+        attempts=stored.get("attempts"),
+        run_id=stored.get("run_id") or _asked_by(home, stored.get("request_id")),
+        drawn=json.loads(stored.get("drawn", "{}")),
+        judgements=tuple(json.loads(stored.get("judgements", "[]"))),
         sent=sent,
-        **_teacher(told, generated),
+        **_teacher(stored, generated),
     )
 
 
-def _teacher(told: Mapping[str, Any], generated: ArtifactRef | None) -> dict[str, str]:
-    """Name and revision: a row that was rejected does not say them, but its artifact does, and its other rows."""
-    if "teacher" in told:
-        return {name: told[name] for name in ("teacher", "teacher_revision")}
+def _teacher(stored: Mapping[str, Any], generated: ArtifactRef | None) -> dict[str, str]:
+    """Name and revision; a rejected row does not store them, but its artifact and its accepted rows do."""
+    if "teacher" in stored:
+        return {name: stored[name] for name in ("teacher", "teacher_revision")}
     if generated is None:
         return {"teacher": "", "teacher_revision": ""}
     revision = generated.manifest()["determinants"]["files"]["teacher"]
-    others = pq.ParquetFile(generated.folder / tables.ROWS).iter_batches(1, columns=["teacher"])
+    others = pq.ParquetFile(generated.folder / ROWS).iter_batches(1, columns=["teacher"])
     return {"teacher": next((batch["teacher"][0].as_py() for batch in others), ""), "teacher_revision": revision}
 
 
@@ -206,6 +204,6 @@ def _unknown(files: RunFiles, lost: pa.Table, row_id: str) -> RecipeError:
     return RecipeError(
         f"Run {files.record.run_id} has no row {row_id!r}, neither set aside nor kept{removed}",
         where=files.record.folder,
-        remedy=(f"near ones are: {', '.join(near)}; " if near else "")
+        remedy=(f"similar ids: {', '.join(near)}; " if near else "")
         + "retune quarantine sample shows rows with their ids; --run names another run",
     )

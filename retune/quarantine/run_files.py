@@ -1,4 +1,4 @@
-"""Where a run's stages left what they wrote, a stage that stopped the run among them."""
+"""Where the stages of a run wrote their files, including a stage that stopped the run."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tasks.core.progress import say
 from tasks.core.tables import TRAIN
 
 STAGES = ("collect", "check_documents", "generate", "validate")
-"""Those that set rows aside, in their order."""
+"""The stages that set rows aside, in their order."""
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What there is of a run.
+    """The files that still exist of a run.
 
     Attributes:
-        record: what the run says of itself.
-        folders: by stage, the artifact's folder or, of a stage that stopped the run, that of its evidence.
-        gone: stages whose folder is there no more.
+        record: the run's record.
+        folders: by stage, the artifact's folder; for a stage that stopped the run, the folder of its evidence.
+        gone: stages whose folder no longer exists.
     """
 
     record: RunRecord
@@ -33,12 +33,12 @@ class RunFiles:
 
     @property
     def documents(self) -> Path | None:
-        """The training documents, those that were set aside not among them."""
+        """The training documents, without those that were set aside."""
         folders = (self.folders.get(stage) for stage in ("check_documents", "collect"))
         return next((folder / TRAIN for folder in folders if folder and (folder / TRAIN).is_file()), None)
 
     def artifact(self, stage: str) -> ArtifactRef | None:
-        """A stage's whole artifact; None of one that stopped the run, was not reached, or is gone."""
+        """A stage's complete artifact; None if it stopped the run, did not start, or no longer exists."""
         folder = self.folders.get(stage)
         if folder is None or not (folder / MANIFEST).is_file():
             return None
@@ -47,30 +47,30 @@ class RunFiles:
 
 
 def find_run(home: Home, run_id: str | None) -> RunFiles:
-    """A run by its id; without one the latest that came so far as to read documents, and why if that is not the latest.
+    """A run by its id; by default the latest that read documents. Reports why, if that is not the latest of all.
 
     Raises:
-        RecipeError: there is no such run, or nothing that it wrote is there any more.
+        RecipeError: there is no such run, or none of its files exists any more.
     """
     if run_id is not None:
         return _files_of(read_record(home, run_id))
     names = sorted((path.parent.name for path in home.runs.glob(f"*/{RECORD}")), reverse=True)
-    passed_over = ""
+    skipped = ""
     for name in names:
         try:
             record = read_record(home, name)
         except RecipeError:
-            passed_over = passed_over or f"the record of the latest, {name}, is damaged"
+            skipped = skipped or f"the record of the latest, {name}, is damaged"
             continue
         if record.stages or record.evidence:
-            if passed_over:
-                say(f"This is run {record.run_id}: {passed_over}")
+            if skipped:
+                say(f"This is run {record.run_id}: {skipped}")
             return _files_of(record)
-        passed_over = passed_over or f"the latest, {name} ({record.status}), has set nothing aside"
+        skipped = skipped or f"the latest, {name} ({record.status}), has set nothing aside"
     raise RecipeError(
         "No run has read documents yet, so nothing was set aside",
         where=str(home.runs),
-        remedy="start one: retune run" if not names else "retune report says why the last one stopped",
+        remedy="start one: retune run" if not names else "retune report shows why the last one stopped",
     )
 
 
@@ -79,7 +79,7 @@ def _files_of(record: RunRecord) -> RunFiles:
     folders = {stage: Path(path) for stage, path in named.items() if path}
     there = {stage: folder for stage, folder in folders.items() if folder.is_dir()}
     if not there:
-        what = "Nothing is left of what it wrote" if folders else "It ended before it read any documents"
+        what = "All files that it wrote were removed" if folders else "It ended before it read any documents"
         raise RecipeError(
             f"Run {record.run_id} has no quarantine: {what}",
             where=record.folder,

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.report.record import RECORD, RunRecord, rows_table
-from retune.quarantine.counts import Line, count_lost_rows, sources_added_up
+from retune.quarantine.counts import Line, count_lost_rows, merge_sources
 from retune.quarantine.lost_rows import FILES, read_lost_rows
 from retune.quarantine.run_files import RunFiles, find_run
 from retune.quarantine.samples import sample_lost_rows
@@ -72,7 +72,7 @@ def test_a_row_counts_once_and_under_each_critical_rule_that_it_broke(tmp_path: 
 def test_many_sources_can_be_added_up() -> None:
     lines = [Line("generate", "quarantined", rule, "write", f"s{n}", n + 1) for rule in ("a", "b") for n in range(3)]
     lines = [*lines[:4], Line("validate", "duplicates", "near", "write", "s0", 9)]
-    assert sources_added_up(lines) == (
+    assert merge_sources(lines) == (
         Line("generate", "quarantined", "a", "write", "(3 sources)", 6),
         Line("generate", "quarantined", "b", "write", "s0", 1),
         Line("validate", "duplicates", "near", "write", "s0", 9),
@@ -122,7 +122,7 @@ def test_what_is_gone_is_said(tmp_path: Path) -> None:
         "r", "mine", "failed", 0.0, str(tmp_path / "runs" / "r"), stages={"collect": gone, "generate": gone}
     )
     record.write()
-    with pytest.raises(RecipeError, match="Nothing is left of what it wrote"):
+    with pytest.raises(RecipeError, match="All files that it wrote were removed"):
         find_run(Home(tmp_path), "r")
     record.evidence = {"validate": str(files.folders["validate"])}
     record.write()
@@ -148,7 +148,7 @@ def test_all_rows_can_be_sampled_each_with_its_reason(files: RunFiles) -> None:
     said = {row.reasons[0].rule: row.reasons[0].said for row in found.rows}
     assert said["empty"] == "the answer has no text" and said["missing"] == "'message' is empty"
     assert said["judge strict"] == "'no, it is bad'"
-    assert said["exact"].startswith("says again what row ") and "another card by post" in said["exact"]
+    assert said["exact"].startswith("repeats row ") and "another card by post" in said["exact"]
     assert said["holdout"].startswith("100% of msg-")
 
 
