@@ -8,6 +8,7 @@ from flows.recipe.checks import check_recipe
 from flows.recipe.read import read_recipe, recipe_path
 from flows.report.page import write_page
 from flows.report.record import RunRecord, read_record
+from retune.environment import log_libraries_to_file
 from retune.prefect_server import prefect_api
 from retune.report import print_report
 from tasks.core.home import Home
@@ -23,6 +24,7 @@ def run_night(recipe: str, home: Home) -> None:
     with prefect_api(home):
         from flows.nightly import nightly_retraining
 
+        log_libraries_to_file(home)
         ended: dict[str, Any] = nightly_retraining(recipe)
     print_report(read_record(home, ended["run_id"]))
 
