@@ -1,4 +1,4 @@
-"""Time the start of Retune's commands: ``.venv/bin/python -m benchmarks.commands``, on a machine that does nothing else.
+"""Time the start of Retune's commands: ``.venv/bin/python -m benchmarks.commands``, on an idle machine.
 
 Each command runs five times as a process, in turn with ``python -c pass``, which is the floor. A home with one small
 night is made first. Goals are medians of wall time, in seconds, on two idle cores.
