@@ -45,7 +45,7 @@ def test_a_model_that_does_not_tell_is_guarded_by_the_well_known_tokens(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert control_tokens(ModelSource(path=str(tmp_path))) == tuple(sorted(WELL_KNOWN))
-    assert "are not known" in capsys.readouterr().err
+    assert "are unknown" in capsys.readouterr().err
 
 
 def test_a_hub_models_tokens_are_read_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
