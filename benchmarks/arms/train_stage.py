@@ -88,7 +88,7 @@ def _on_gpu() -> bool:
 
 def train(one: Round, backend: str) -> None:
     """Train a round."""
-    from tasks.train.stopping import StopRequest
+    from tasks.train.worker import StopRequest
     from tasks.train.worker import train as work
 
     work(job_of(one, backend), StopRequest())

@@ -1,4 +1,4 @@
-"""What PEFT puts on a base: the adapter of a method, its initial weights, and how it is written."""
+"""What PEFT adds to a base: the adapter of a method, its initial weights, and how it is written."""
 
 from __future__ import annotations
 
@@ -9,26 +9,22 @@ from typing import Any
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
 from tasks.train.config import TrainConfig
-from tasks.train.families import target_modules
-from tasks.train.launch import rank
-from tasks.train.loftq import start_by_loftq
+from tasks.train.devices import rank
+from tasks.train.loftq import init_by_loftq
+from tasks.train.target_modules import target_modules
 
 PISSA_START = "pissa_start"
-MUST_AGREE = ("peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "bias", "num_virtual_tokens")
 
 
-def with_adapter(base: Any, config: TrainConfig) -> Any:
-    """The base, frozen, with a new adapter on it.
-
-    PiSSA changes the base: its residual is what is frozen (Meng et al. 2024).
-    """
+def add_adapter(base: Any, config: TrainConfig) -> Any:
+    """The frozen base with a new adapter. PiSSA changes the base to its residual (Meng et al. 2024)."""
     from peft import LoraConfig, PromptTuningConfig, PromptTuningInit, get_peft_model
 
     if config.training_method.adds_virtual_tokens:
         prompt = PromptTuningConfig(
             task_type="CAUSAL_LM",
             num_virtual_tokens=config.virtual_tokens,
-            # Rows of the vocabulary: random vectors are of another size than embeddings (Lester et al. 2021, 3.2).
+            # Rows of the vocabulary: random vectors differ in size from embeddings (Lester et al. 2021, 3.2).
             prompt_tuning_init=PromptTuningInit.SAMPLE_VOCAB,
         )
         return get_peft_model(base, prompt)
@@ -46,38 +42,38 @@ def with_adapter(base: Any, config: TrainConfig) -> Any:
     return get_peft_model(base, lora)
 
 
-def initial_weights(model: Any, config: TrainConfig, source: ModelSource, work: Path) -> None:
-    """Set what the recipe wants an adapter to begin as, where PEFT does not do so itself.
+def init_adapter(model: Any, config: TrainConfig, source: ModelSource, work: Path) -> None:
+    """Set the initial weights that PEFT does not set itself.
 
-    Of PiSSA the start is kept, so that the trained adapter can be written as one for the untouched base.
+    PiSSA's initial adapter is kept, so that the trained one can be written for the original base.
 
     Raises:
         ModelError: LoftQ cannot read the full weights.
     """
     if config.init_weights == "loftq":
-        start_by_loftq(model, source)
+        init_by_loftq(model, source)
     if config.init_weights == "pissa" and rank() == 0 and not (work / PISSA_START / "adapter_config.json").is_file():
         model.peft_config["default"].init_lora_weights = True
         model.save_pretrained(work / PISSA_START)
         model.peft_config["default"].init_lora_weights = "pissa"
 
 
-def start_from(model: Any, adapter: Path) -> None:
+def load_champion(model: Any, adapter: Path, config: TrainConfig) -> None:
     """Give the new adapter the weights of a published one.
 
     Raises:
-        ModelError: it is of another method, rank, scaling or layers than the recipe's.
+        ModelError: its method, rank, scaling or layers differ from the recipe's.
     """
     from peft import load_peft_weights, set_peft_model_state_dict
 
-    recorded = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    published = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     ours = model.peft_config["default"].to_dict()
     differing = [
-        f"{name} is {recorded[name]} there and {ours[name]} here"
-        for name in MUST_AGREE
-        if name in recorded and name in ours and _plain(recorded[name]) != _plain(ours[name])
+        f"{name} is {published[name]} there and {ours[name]} here"
+        for name in ("peft_type", *config.training_method.peft_settings.values())
+        if name in published and name in ours and _plain(published[name]) != _plain(ours[name])
     ]
-    if not differing:  # layers are compared by their weights: names of them may be longer, shorter, or a pattern
+    if not differing:  # layers are compared by their weights, as their names may be shortened or a pattern
         loaded = set_peft_model_state_dict(model, load_peft_weights(str(adapter), device="cpu"))
         differing = [f"it is on other layers, such as {key}" for key in loaded.unexpected_keys[:1]]
         differing += [f"it has no {key}" for key in loaded.missing_keys if "lora_" in key or "prompt" in key][:1]
@@ -85,7 +81,7 @@ def start_from(model: Any, adapter: Path) -> None:
         raise ModelError(
             f"The champion's adapter does not fit the recipe: {'; '.join(differing)}",
             where=str(adapter),
-            remedy="set train.initial_adapter: fresh, or give the recipe the settings that it was trained with",
+            remedy="set train.initial_adapter: fresh, or give the recipe the settings of the champion's training",
         )
 
 
@@ -94,16 +90,16 @@ def _plain(value: Any) -> Any:
 
 
 def save_adapter(model: Any, config: TrainConfig, folder: Path, work: Path, weights: Any = None) -> None:
-    """Write a trained adapter for the untouched base, in safetensors.
+    """Write a trained adapter for the original base, in safetensors.
 
-    PiSSA's becomes a LoRA of twice the rank: what was learned, less what was taken out of the base.
+    A PiSSA adapter becomes a LoRA of twice the rank: what was learned, minus what was taken out of the base.
 
     Args:
         model: PEFT's.
-        config: how the adapter began.
-        folder: where to.
-        work: where its start was kept.
-        weights: the model's state by name, where its own parameters are only parts of it; None: its own.
+        config: how the adapter was initialised.
+        folder: to write.
+        work: folder with the initial adapter of PiSSA.
+        weights: the model's gathered state, if it is sharded.
     """
     start = {"path_initial_model_for_weight_conversion": str(work / PISSA_START)}
     model.save_pretrained(folder, state_dict=weights, **(start if config.init_weights == "pissa" else {}))

@@ -1,4 +1,4 @@
-"""The two ways to load a base ready for training: Unsloth, and plain transformers + PEFT + bitsandbytes."""
+"""The two backends that load a base for training: Unsloth, and plain transformers + PEFT + bitsandbytes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
 from tasks.core.merging.trained import require_own_head
 from tasks.core.processes import emit
-from tasks.train.adapters import initial_weights, start_from, with_adapter
+from tasks.train.adapters import add_adapter, init_adapter, load_champion
 from tasks.train.config import Device, TrainConfig, first_backend
-from tasks.train.families import target_modules
-from tasks.train.guards import is_out_of_memory
+from tasks.train.resource_checks import is_out_of_memory
+from tasks.train.target_modules import target_modules
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,7 @@ class Trainable:
         tokenizer: the base model's, padding on the right.
         dtype: of the computation.
         checkpointing: whether activations are recomputed.
-        backend: the one that really loaded it.
+        backend: that loaded the model.
     """
 
     model: Any
@@ -47,14 +47,12 @@ class Trainable:
 
 
 def current_device() -> Device:
-    """Where the training runs: the GPU if there is one."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def compute_dtype(config: TrainConfig) -> torch.dtype:
-    """The dtype of the computation on this machine."""
     import torch
 
     if config.compute_dtype == "auto":
@@ -66,24 +64,21 @@ def compute_dtype(config: TrainConfig) -> torch.dtype:
 def load_trainable(
     config: TrainConfig, model: ModelSource, seed: int, work: Path, initial: str | None = None
 ) -> Trainable:
-    """The base model with what is trained on it.
-
-    With backend auto, a model that Unsloth does not load is loaded with plain transformers, and that is said.
+    """The base model with its trainable parameters; with backend auto, transformers loads what Unsloth cannot.
 
     Args:
         config: method, backend and options.
         model: the base.
         seed: of the initial weights.
-        work: folder that a killed attempt's next one finds again.
-        initial: PEFT folder of the adapter to go on from.
+        work: folder that later attempts share.
+        initial: PEFT folder of the adapter to continue.
 
     Raises:
         ModelError: the model cannot be loaded, needs code that the recipe does not allow, could not be served with
-            virtual tokens, is not really quantised, or has no layer of a named kind; or the initial adapter does not
-            fit.
+            virtual tokens, has no quantised layer, or lacks a named layer; or the initial adapter does not fit.
     """
     config_of_model, method = require_allowed_code(model), config.training_method
-    if method.adds_virtual_tokens:  # of a hub model, nothing earlier knows the family
+    if method.adds_virtual_tokens:  # for a hub model, this is the first check of the family
         require_own_head(config_of_model.get("model_type"), model.path)
     backend = first_backend(config, current_device())
     try:
@@ -101,7 +96,7 @@ def load_trainable(
             remedy="bitsandbytes needs a hidden size of at least 64; use method lora for smaller models",
         )
     if initial is not None:
-        start_from(trainable.model, Path(initial))
+        load_champion(trainable.model, Path(initial), config)
     return trainable
 
 
@@ -110,7 +105,7 @@ def _load_with_unsloth(config: TrainConfig, source: ModelSource, seed: int, work
     from unsloth import FastLanguageModel
 
     dtype = compute_dtype(config)
-    # 'unsloth' offloads activations to the host's memory; on a CPU they are there already, recomputing only costs time.
+    # 'unsloth' offloads activations to main memory: on a CPU they are there already.
     on_cpu = not torch.cuda.is_available()
     checkpointing = (
         False if on_cpu and config.use_gradient_checkpointing == "unsloth" else config.use_gradient_checkpointing
@@ -160,8 +155,8 @@ def _load_with_transformers(config: TrainConfig, source: ModelSource, seed: int,
     wanted = config.use_gradient_checkpointing
     checkpointing = torch.cuda.is_available() if wanted == "unsloth" else wanted
     # A full fine-tuning keeps its weights in float32 and computes in dtype: bfloat16 cannot hold its small updates.
-    held_in = torch.float32 if method.trains_all_weights else dtype
-    base = load_base(source, held_in, quantisation, to_be_sharded=config.sharding == "fsdp")
+    stored_dtype = torch.float32 if method.trains_all_weights else dtype
+    base = load_base(source, stored_dtype, quantisation, to_be_sharded=config.sharding == "fsdp")
     base.config.use_cache = False
     if config.sharding == "fsdp":
         _prepare_for_shards(base, checkpointing)
@@ -172,15 +167,15 @@ def _load_with_transformers(config: TrainConfig, source: ModelSource, seed: int,
             gradient_checkpointing_kwargs={"use_reentrant": False} if checkpointing else None,
         )
     set_seed(seed)
-    model = base if method.trains_all_weights else with_adapter(base, config)
-    initial_weights(model, config, source, work)
+    model = base if method.trains_all_weights else add_adapter(base, config)
+    init_adapter(model, config, source, work)
     return Trainable(model, load_tokenizer(source), dtype, checkpointing, "transformers")
 
 
 def _prepare_for_shards(base: Any, checkpointing: bool) -> None:
-    """Freeze a base without changing a dtype: FSDP flattens a layer's weights into one, so they must be of one dtype.
+    """Freeze a base and keep its dtypes: FSDP flattens a layer's weights, which must share one.
 
-    PEFT's own preparation would cast norms and biases to float32 beside 4-bit weights that are stored in bfloat16.
+    PEFT's preparation would cast norms and biases to float32, while the 4-bit weights are stored in bfloat16.
     """
     base.requires_grad_(False)
     base.enable_input_require_grads()

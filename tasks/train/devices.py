@@ -1,4 +1,4 @@
-"""The devices of this machine, and how much of their memory is free."""
+"""The devices of this machine and their free memory, and this process's place among those that train together."""
 
 from __future__ import annotations
 
@@ -29,13 +29,39 @@ class MemoryDevice:
 
 
 def devices_present() -> tuple[MemoryDevice, ...]:
-    """The GPUs as nvidia-smi lists them, and the processor last."""
+    """The GPUs in nvidia-smi's order, then the processor."""
     return (*_gpus(), _processor())
 
 
 def training_device(devices: tuple[MemoryDevice, ...]) -> MemoryDevice:
-    """The one that training runs on: the first GPU, or the processor."""
+    """The device that training uses: the first GPU, or the processor."""
     return devices[0]
+
+
+def rank() -> int:
+    """This process's number among those that train together; process 0 writes the results."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def local_rank() -> int:
+    """This process's number on its machine, which is also its GPU's."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def limit_of_the_container(cgroup: Path) -> tuple[int, int]:
+    """The container's memory limit and how much of it is free, in bytes; cached files count as free.
+
+    Source: the kernel's Documentation/admin-guide/cgroup-v2.rst, memory interface files.
+    """
+    unlimited = 2**63
+    try:
+        limit = int((cgroup / "memory.max").read_text(encoding="ascii"))
+        used = int((cgroup / "memory.current").read_text(encoding="ascii"))
+        lines = (cgroup / "memory.stat").read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):  # no cgroup v2, or "max": no limit
+        return unlimited, unlimited
+    cached = sum(int(line.split()[1]) for line in lines if line.split()[0] in ("inactive_file", "active_file"))
+    return limit, limit - used + cached
 
 
 def _gpus() -> Iterator[MemoryDevice]:
@@ -51,22 +77,5 @@ def _gpus() -> Iterator[MemoryDevice]:
 def _processor() -> MemoryDevice:
     memory = psutil.virtual_memory()
     limit, free = limit_of_the_container(CGROUP)
-    return MemoryDevice(
-        f"CPU, {os.cpu_count()} cores", "cpu", min(memory.total, limit), max(0, min(memory.available, free))
-    )
-
-
-def limit_of_the_container(cgroup: Path) -> tuple[int, int]:
-    """What a container may take of the machine's memory, and what of it is left; cached files can be given back.
-
-    Source: the kernel's Documentation/admin-guide/cgroup-v2.rst, memory interface files.
-    """
-    unlimited = 2**63
-    try:
-        limit = int((cgroup / "memory.max").read_text(encoding="ascii"))
-        used = int((cgroup / "memory.current").read_text(encoding="ascii"))
-        lines = (cgroup / "memory.stat").read_text(encoding="ascii").splitlines()
-    except (OSError, ValueError):  # no cgroup v2, or "max": no limit
-        return unlimited, unlimited
-    cached = sum(int(line.split()[1]) for line in lines if line.split()[0] in ("inactive_file", "active_file"))
-    return limit, limit - used + cached
+    total, available = min(memory.total, limit), max(0, min(memory.available, free))
+    return MemoryDevice(f"CPU, {os.cpu_count()} cores", "cpu", total, available)

@@ -1,7 +1,7 @@
-"""LoftQ: an update that begins as what quantisation lost of each weight (Li et al. 2023, arXiv 2310.08659, one step).
+"""LoftQ: an update that starts as the quantisation error of each weight (Li et al. 2023, arXiv 2310.08659, one step).
 
-PEFT's own ``replace_lora_weights_loftq`` quantises anew on a GPU and reads one file only; here the layers' real 4-bit
-weights are dequantised where they are, and weights in several files are read too.
+PEFT's ``replace_lora_weights_loftq`` quantises again on a GPU and reads a single file. Here the layers' own 4-bit
+weights are dequantised in place, and sharded weight files are read too.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ PREFIX = "base_model.model."
 ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
-def start_by_loftq(model: Any, source: ModelSource) -> None:
+def init_by_loftq(model: Any, source: ModelSource) -> None:
     """Set A and B of every adapted 4-bit layer so that scaling B A is the best rank-r part of W - NF4(W).
 
     Raises:
-        ModelError: the full weights are not there, such as those of a model that was quantised before.
+        ModelError: the full weights are missing, for example for a model that is distributed quantised.
     """
     import bitsandbytes.functional as bnb
     import torch
     from peft.tuners.lora import Linear4bit
 
-    read = _reader(source)
+    read = _weight_reader(source)
     for name, layer in model.named_modules():
         if not isinstance(layer, Linear4bit):
             continue
-        held = layer.get_base_layer().weight
-        quantised = bnb.dequantize_4bit(held.data, held.quant_state).float()
+        weight = layer.get_base_layer().weight
+        quantised = bnb.dequantize_4bit(weight.data, weight.quant_state).float()
         exact = read(name.removeprefix(PREFIX) + ".weight").to(quantised.device, torch.float32)
         if exact.shape != quantised.shape:
             raise _no_weights(source, f"{name} has another shape there")
@@ -44,8 +44,7 @@ def start_by_loftq(model: Any, source: ModelSource) -> None:
         layer.lora_B["default"].weight.data = (u[:, :rank] * root).contiguous()
 
 
-def _reader(source: ModelSource) -> Callable[[str], Any]:
-    """Reads one weight at a time, by its name."""
+def _weight_reader(source: ModelSource) -> Callable[[str], Any]:
     from safetensors import safe_open
     from transformers.utils import cached_file
 
@@ -61,7 +60,7 @@ def _reader(source: ModelSource) -> Callable[[str], Any]:
         if path is None:
             raise _no_weights(source, f"there is no {files.get(name, ONE_FILE)}")
         with safe_open(path, framework="pt") as weights:
-            if name not in weights.keys():  # noqa: SIM118  it is no mapping
+            if name not in weights.keys():  # noqa: SIM118  not a mapping
                 raise _no_weights(source, f"there is no {name}")
             return weights.get_tensor(name)
 

@@ -1,4 +1,4 @@
-"""Watches the loss while a model trains, and stops a run that learns nothing or comes apart."""
+"""Watches the loss while a model trains, and stops a run that learns nothing or diverges."""
 
 from __future__ import annotations
 
@@ -11,45 +11,43 @@ from typing import Any
 from tasks.core.errors import TrainingError
 
 RECENT = 10
-"""Logged losses of a median, and how many logged steps in a row a fault must show before it counts."""
+"""Losses per median, and the logged steps in a row that must show a fault."""
 BEGINNING = 3
-"""Logged losses at the start, before a learning rate that is far too high shows."""
+"""Losses at the start, before a much too high learning rate shows."""
 DIVERGED = 2.0
-"""How many times the best median a later one is when the run diverges."""
+"""A run diverges when a later median exceeds the best one by this factor."""
 NO_GRADIENT = 1e-7
 LEARNT = 0.05
-"""Nats: a loss below this has nowhere to fall."""
+"""Nats: a loss below this cannot fall much further."""
 PATIENCE = 100
-"""Steps after warm-up before a loss can be called flat."""
+"""Steps after warm-up before a loss can count as flat."""
 SHORTEST_WINDOW, WINDOW_SHARE = 50, 0.25
 SMALLEST_FALL, NOTICEABLE_FALL = 0.005, 0.03
-"""Shares of the first mean: a fall that is none, and one that would show if there were one."""
+"""Shares of the first mean: a smaller fall counts as none; a larger one would be visible."""
 
 
 class LossWatch:
-    """Stops a training whose loss is no number, diverges, or stays flat.
+    """Stops a training whose loss is not finite, diverges, or stays flat.
 
-    A loss diverges when, for 10 logged steps in a row, the median of the last 10 is above twice the best such median
-    and above the first, and nearly all of them lie above nearly all of the best 10; or above twice the median of the
-    first 3 losses, and nearly all of them above those, where a run comes apart at once. It is flat when, for 20 logged
-    steps in a row, the mean of the latest window (50 steps, or a quarter of a longer run) is not below that of the
-    first by more than half a percent or one standard error, though a fall by 3 % would have shown, nor noticeably
-    below that of the first 3, 5, 10, 20 or 50 steps.
+    Diverging, for 10 logged steps in a row: the median of the last 10 losses exceeds twice the best such median and
+    the first one, and nearly all of these losses exceed nearly all of the best 10; or the same against the first 3.
+    Flat, for 20 logged steps in a row: the mean of the latest window (50 steps, or a quarter of a longer run) is not
+    lower than the first window's by half a percent or one standard error, although a fall by 3 % would have been
+    visible, and not noticeably lower than the mean of the first 3, 5, 10, 20 or 50 steps.
 
-    On synthetic losses the medians alone stopped 78 % of healthy runs whose losses scatter by a factor of 2, as those
-    of a few short answers do, and the windows alone over a quarter of runs that fall from 1.4 to 1.0 within 20 steps
-    of 800. With the further conditions it is 3 % and 0.3 %, and every run that climbs to 2.5 times its loss is still
-    stopped. The price: a short run with a noisy loss is rarely called flat, as it cannot be told from one that learns
-    slowly; the evaluation judges it.
+    On synthetic losses, medians alone stopped 78 % of healthy runs whose losses scatter by a factor of 2, and windows
+    alone over a quarter of runs that fall from 1.4 to 1.0 within 20 of 800 steps. The other conditions make that 3 %
+    and 0.3 %, and still stop every run that climbs to 2.5 times its loss. A short run with a noisy loss is rarely
+    called flat: it looks like one that learns slowly, and the evaluation decides.
 
     Args:
         planned_steps: optimizer steps of the whole run.
-        warmup_steps: steps in which the learning rate rises.
-        goes_on: whether the run goes on from an adapter that was trained before: its loss need not fall.
+        warmup_steps: steps with a rising learning rate.
+        continues: whether the run continues a trained adapter, whose loss need not fall.
     """
 
-    def __init__(self, planned_steps: int, warmup_steps: int, goes_on: bool = False) -> None:
-        self._warmup, self._goes_on = warmup_steps, goes_on
+    def __init__(self, planned_steps: int, warmup_steps: int, continues: bool = False) -> None:
+        self._warmup, self._continues = warmup_steps, continues
         self._window = max(SHORTEST_WINDOW, math.ceil(WINDOW_SHARE * planned_steps))
         self._steps: list[int] = []
         self._losses: list[float] = []
@@ -59,21 +57,21 @@ class LossWatch:
         self._in_a_row = {"no gradient": 0, "diverging": 0, "flat": 0}
 
     def recall(self, history: Iterable[Mapping[str, Any]]) -> None:
-        """Take up the log of a run that is resumed (``log_history`` of a trainer's state) without judging it again."""
+        """Load the log of a resumed run (``log_history`` of a trainer's state) without checking it again."""
         for entry in history:
             if "loss" in entry:
                 self._note(int(entry["step"]), float(entry["loss"]), entry.get("grad_norm"))
 
-    def see(self, step: int, loss: float, grad_norm: float | None) -> None:
-        """Judge a logged step.
+    def check(self, step: int, loss: float, grad_norm: float | None) -> None:
+        """Check a logged step.
 
         Args:
             step: the optimizer step.
-            loss: its mean loss in nats a token.
-            grad_norm: Euclidean norm of the gradient before clipping; None where it was not logged.
+            loss: its mean loss in nats per token.
+            grad_norm: Euclidean norm of the gradient before clipping; None if it was not logged.
 
         Raises:
-            TrainingError: the run is not worth going on with; it says what to change.
+            TrainingError: the run should not continue.
         """
         _require_finite(step, loss, grad_norm)
         self._note(step, loss, grad_norm)
@@ -111,8 +109,8 @@ class LossWatch:
                 f"Nothing is being trained: the gradient was below {NO_GRADIENT:g} for {RECENT} logged steps in a row,"
                 f" with a loss of {loss:.3g}",
                 where=f"step {step}",
-                remedy="look at masking.json: the tokens to train on must be marked there, else change train.train_on"
-                " or train.chat_template; see that train.target_modules names layers that the model uses; or try"
+                remedy="check that masking.json marks the tokens to train on, else change train.train_on or"
+                " train.chat_template; check that train.target_modules names layers that the model uses; or try"
                 " compute_dtype: float32",
             )
 
@@ -123,12 +121,12 @@ class LossWatch:
                 f" {median(self._losses[-RECENT:]):.3g}, after {median(self._best):.3g} at best and"
                 f" {median(self._losses[:BEGINNING]):.3g} at first",
                 where=f"step {step}",
-                remedy="lower train.learning_rate, to a third say, raise train.warmup_steps, or lower train.rank; where"
-                " compute_dtype is bfloat16, try float32",
+                remedy="lower train.learning_rate, for example to a third, raise train.warmup_steps, or lower"
+                " train.rank; with compute_dtype bfloat16, try float32",
             )
 
     def _require_fall(self, step: int) -> None:
-        if self._goes_on or step < self._warmup + PATIENCE:
+        if self._continues or step < self._warmup + PATIENCE:
             return
         first = self._losses[: bisect_right(self._steps, self._steps[0] + self._window - 1)]
         after = bisect_right(self._steps, step - self._window)
@@ -138,38 +136,36 @@ class LossWatch:
                 f"The loss stays flat: {fmean(latest):.4g} on average over the last {self._window} steps, and"
                 f" {fmean(first):.4g} over the first {self._window}",
                 where=f"step {step}",
-                remedy="raise train.learning_rate, three to ten times, or train.rank; see in masking.json that what is"
-                " trained can be learnt from what stands before it, and that train.chat_template is the model's; where"
-                " the base knows the task already, train fewer steps",
+                remedy="raise train.learning_rate, three to ten times, or train.rank; check in masking.json that the"
+                " trained tokens follow from those before them, and that train.chat_template is the model's; if the"
+                " base can do the task already, train fewer steps",
             )
 
 
 def _is_far_above(latest: Sequence[float], before: Sequence[float], highest: float) -> bool:
-    """Whether the median is, and all of the latest losses but one are above the highest that counts of those before."""
     return median(latest) > DIVERGED * median(before) and sorted(latest)[1] > highest
 
 
 def _is_flat(first: Sequence[float], latest: Sequence[float]) -> bool:
-    """Whether losses did not fall, though a noticeable fall would have shown."""
     if min(len(first), len(latest)) < RECENT or fmean(latest) <= LEARNT:
         return False
     mean = fmean(first)
     fall, error = _fall(first, latest)
     if fall + 2 * error >= NOTICEABLE_FALL * mean or fall > max(SMALLEST_FALL * mean, error):
         return False
-    # A run that learns fast falls in its first steps only, which are few in a long window.
+    # A run that learns fast falls in its first steps only, a small part of a long window.
     early = [_fall(first[:count], latest) for count in (3, 5, RECENT, 2 * RECENT, 5 * RECENT)]
     return all(fall <= max(NOTICEABLE_FALL * mean, error) for fall, error in early)
 
 
 def _fall(begin: Sequence[float], latest: Sequence[float]) -> tuple[float, float]:
-    """How much lower the latest losses are on average, and the standard error of that."""
+    """The difference of the means and its standard error."""
     error = math.sqrt(_variance(begin) / len(begin) + _variance(latest) / len(latest))
     return fmean(begin) - fmean(latest), error
 
 
 def _variance(values: Sequence[float]) -> float:
-    """The sample's; statistics.variance is exact, and hundreds of times slower."""
+    """Of the sample; statistics.variance is hundreds of times slower."""
     mean = fmean(values)
     return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
 

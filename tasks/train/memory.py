@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from tasks.train.config import Device, TrainConfig, first_backend
-from tasks.train.shapes import ModelShape
+from tasks.train.model_shape import ModelShape
 
 FLOAT32 = 4
 MOMENTS = 2

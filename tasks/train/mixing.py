@@ -1,7 +1,7 @@
 """Which rows are trained on, and how often: nested subsets, and the mix of collected, generated and replay data.
 
-What is left out and what is repeated is decided by a hash of each row's id and the seed, so that neither the order of
-the rows nor the process matters, and a row that joins the training set moves few others.
+A hash of a row's id and the seed decides whether it is left out or repeated: the order of the rows does not matter, and
+a new row changes little.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 REPLAY = "replay"
 SLACK = 1e-9
-"""What sums of shares are off by for being floating-point numbers."""
+"""Tolerance for floating-point sums of shares."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,9 @@ class Mixed:
     """Rows to train on.
 
     Attributes:
-        positions: of the rows in the frame, int64 (rows to train on,); one that is repeated comes more than once.
+        positions: of the rows in the frame, int64 (rows to train on,), repeated rows several times.
         shares: ``group_of``, the group of every row of the frame; ``groups`` and ``sources``, by name: ``rows_before``,
-            ``rows_after``, ``share_asked`` (of all rows; None where nothing was asked), ``share_reached``, and
-            ``repeats``: how often the row that comes most often does.
+            ``rows_after``, ``share_asked`` (or None), ``share_reached``, and ``repeats`` of the most repeated row.
     """
 
     positions: Counts
@@ -46,14 +45,13 @@ class Mixed:
 def subset(
     example_ids: Sequence[str] | pd.Series, fraction: float, seed: int, strata: Sequence[int] | Counts | None = None
 ) -> Counts:
-    """Positions of a share of the rows, in order: the subset of a smaller fraction lies within that of a larger one.
+    """Sorted positions of a share of the rows; a smaller fraction's subset is part of a larger one's.
 
     Args:
-        example_ids: ids of the rows.
-        fraction: above 0, up to 1; the number of rows is rounded, and is at least one.
-        seed: another seed, another subset.
-        strata: of each row, such as :func:`strata_of` gives; each stratum is cut to the same share by itself, so that
-            all sizes are alike in what they are made of, and none loses a whole source.
+        example_ids: of the rows.
+        fraction: above 0, up to 1; the number of rows is rounded, and at least one.
+        seed: of the choice.
+        strata: of each row (:func:`strata_of`); the fraction holds in each stratum, so all subsets have the same mix.
     """
     import numpy as np
 
@@ -65,21 +63,20 @@ def subset(
 def mix(frame: pd.DataFrame, config: MixConfig, seed: int) -> Mixed:
     """Choose rows so that groups have the shares that the recipe asks for.
 
-    A row's group is replay where its source is, else its origin. Without shares and weights every row comes once.
-    A row whose source has weight w counts as w rows, at most ``max_upsampling``. With shares s_g the total is as many
-    rows as it takes to use all n_g rows of the group that this takes longest for, unless another group would have to
-    be repeated more than allowed: T = min(max n_g / s_g, max_upsampling min n_g / s_g). A source whose rows would be
-    repeated more than allowed is held there, and its group's other sources fill up. Numbers of rows are rounded by
-    largest remainders. Rows of a source are taken whole times over, and some once more; where ``max_upsampling`` is
-    no whole number, it holds for a source's average, and rounded up for each row.
+    Without shares and weights, every row is used once. A row whose source has weight w counts as w rows, at most
+    ``max_upsampling``. With shares s_g of groups with n_g rows, the total is T = min(max n_g / s_g, max_upsampling
+    min n_g / s_g): all rows of every group are used, unless another group would be repeated more than allowed. A
+    source stops at ``max_upsampling``, and the other sources of its group fill up. Row counts are rounded by largest
+    remainders; the remainder of a source goes to rows by hash. A fractional ``max_upsampling`` holds for a source's
+    average, and rounded up for each row.
 
     Args:
-        frame: ``example_id``, ``origin`` (collected or generated) and ``source``, a row a row.
-        config: shares, weights, and how often a row is repeated at most.
-        seed: decides which rows come once more, or not at all.
+        frame: ``example_id``, ``origin`` (collected or generated) and ``source`` of each row.
+        config: shares, weights, and the largest number of repeats.
+        seed: decides which rows are used once more, or left out.
 
     Raises:
-        TrainingError: a group that has a share has no rows, a weight names no source, or nothing is left.
+        TrainingError: a group with a share has no rows, a weight names an unknown source, or no row is left.
     """
     import numpy as np
 
@@ -104,7 +101,7 @@ def mix(frame: pd.DataFrame, config: MixConfig, seed: int) -> Mixed:
 
 
 def groups_of(frame: pd.DataFrame, replay: Collection[str]) -> pd.Series:
-    """Each row's group: replay where its source is, else its origin."""
+    """Each row's group: replay if its source is a replay source, else its origin."""
     sources = frame["source"].fillna("")
     replayed = [name for name in sources.unique() if is_any_of(name, replay)]
     return frame["origin"].astype(object).mask(sources.isin(replayed).to_numpy(), REPLAY)
@@ -119,7 +116,7 @@ def strata_of(frame: pd.DataFrame, replay: Collection[str]) -> Counts:
 
 
 def _parts(frame: pd.DataFrame, group_of: pd.Series, config: MixConfig) -> pd.DataFrame:
-    """Rows and weight of each source in each group, numbered as by :func:`strata_of`."""
+    """Rows and weight of each source in each group, numbered as in :func:`strata_of`."""
     sources = frame["source"].fillna("")
     sizes = sources.groupby([group_of.rename("group"), sources.rename("source")], sort=True).size()
     parts = sizes.rename("rows").reset_index()
@@ -128,7 +125,6 @@ def _parts(frame: pd.DataFrame, group_of: pd.Series, config: MixConfig) -> pd.Da
 
 
 def _weight(source: str, config: MixConfig) -> float:
-    """That of the longest name which the source belongs to."""
     named = [name for name in config.source_weights if belongs(source, name)]
     return config.source_weights[max(named, key=len)] if named else 1.0
 
@@ -163,7 +159,7 @@ def _listed(usable: pd.Series) -> str:
 
 
 def _counts(parts: pd.DataFrame, config: MixConfig) -> tuple[Amounts, Counts]:
-    """What share of all rows is asked of each part, and how many rows it gets."""
+    """The wanted share of all rows, and the number of rows, of each part."""
     import numpy as np
 
     weighted = parts.assign(weighted=parts["rows"] * parts["weight"])[parts["weight"] > 0]
@@ -190,7 +186,7 @@ def _counts(parts: pd.DataFrame, config: MixConfig) -> tuple[Amounts, Counts]:
 
 
 def _filled(amount: Amounts, most: Amounts, total: int) -> Amounts:
-    """``total`` in proportion to ``amount``, none above its ``most``: what is cut there goes to the others."""
+    """``total`` in proportion to ``amount``, each capped at its ``most``; the others take the rest."""
     import numpy as np
 
     result = np.zeros_like(amount)
@@ -206,7 +202,7 @@ def _filled(amount: Amounts, most: Amounts, total: int) -> Amounts:
 
 
 def _rounded(quota: Amounts, total: int) -> Counts:
-    """Whole numbers that sum to ``total``: each quota rounded down, the largest remainders up."""
+    """Integers that sum to ``total``, by largest remainders."""
     import numpy as np
 
     down = np.floor(quota + SLACK).astype(np.int64)
@@ -232,7 +228,7 @@ def _report(rows: pd.DataFrame, parts: pd.DataFrame, by: str) -> dict[str, dict[
 
 
 def _hashes(ids: Sequence[str] | pd.Series, seed: int) -> npt.NDArray[np.uint64]:
-    """SipHash of the ids, with a key made of the seed."""
+    """SipHash of the ids, keyed by the seed."""
     import numpy as np
     import pandas as pd
 
@@ -241,7 +237,7 @@ def _hashes(ids: Sequence[str] | pd.Series, seed: int) -> npt.NDArray[np.uint64]
 
 
 def _rank_within(codes: Counts, hashes: npt.NDArray[np.uint64]) -> Counts:
-    """Each row's place, from 0, among the rows of its code in the order of their hashes."""
+    """Each row's rank, from 0, by hash among the rows of its code."""
     import numpy as np
 
     order = np.lexsort((hashes, codes))

@@ -17,7 +17,7 @@ from tasks.train.memory import (
     trainable_parameters,
     training_memory,
 )
-from tasks.train.shapes import ModelShape, catalogue, model_shape, read_config
+from tasks.train.model_shape import ModelShape, catalogue, model_shape, read_config
 
 GB = 10**9
 GPU_SIZES = (16, 24, 40, 48, 80, 141)

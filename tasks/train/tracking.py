@@ -15,7 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from tasks.core.processes import emit
 from tasks.train.checkpoints import seal
 from tasks.train.loss_watch import LossWatch
-from tasks.train.speed import Pace, mfu, peak_memory_bytes
+from tasks.train.throughput import Pace, mfu, peak_memory_bytes
 
 CURVE = ("loss", "learning_rate", "grad_norm")
 FLUSH_SECONDS = 10.0
@@ -107,7 +107,7 @@ class Recorder(TrainerCallback):
         run: where the curve is logged live.
         tokens: how many non-padding tokens were trained on so far in this process.
         stop_requested: asked after each step; if it says so, a checkpoint is written and the training ends.
-        goes_on: whether the run began with an adapter that was trained before.
+        continues: whether the run continues a trained adapter.
     """
 
     def __init__(
@@ -115,17 +115,17 @@ class Recorder(TrainerCallback):
         run: MlflowRun | UntrackedRun,
         tokens: Callable[[], int],
         stop_requested: Callable[[], bool] = lambda: False,
-        goes_on: bool = False,
+        continues: bool = False,
     ) -> None:
         self._run, self._tokens = run, tokens
-        self._stop_requested, self._goes_on = stop_requested, goes_on
+        self._stop_requested, self._continues = stop_requested, continues
         self._watch: LossWatch | None = None
         self._pace = Pace()
         self._processes = 1
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._processes = args.world_size
-        self._watch = LossWatch(state.max_steps, args.get_warmup_steps(state.max_steps), self._goes_on)
+        self._watch = LossWatch(state.max_steps, args.get_warmup_steps(state.max_steps), self._continues)
         if state.global_step:
             self._watch.recall(state.log_history)
             state.log_history.append({"resumed": state.global_step, "step": state.global_step})
@@ -148,7 +148,7 @@ class Recorder(TrainerCallback):
             return
         metrics = {name: float(logs[name]) for name in CURVE if name in logs}
         if self._watch is not None:
-            self._watch.see(state.global_step, metrics["loss"], metrics.get("grad_norm"))
+            self._watch.check(state.global_step, metrics["loss"], metrics.get("grad_norm"))
         if not state.is_world_process_zero:
             return
         if (speed := self._pace.recent_tokens_per_second) is not None:

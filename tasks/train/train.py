@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,25 +19,25 @@ from tasks.core.processes import run_worker
 from tasks.core.progress import Advance, progress, say
 from tasks.core.stage import StageContext
 from tasks.train.config import TrainConfig
-from tasks.train.guards import out_of_memory_kills, require_quiet_machine
-from tasks.train.launch import launcher
+from tasks.train.resource_checks import out_of_memory_kills, require_quiet_machine
 
 VERSION = 3
 EXPERIMENT = "retune"
 LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate")
 UNSLOTH = ("unsloth", "unsloth_zoo")
+SHARDED = (
+    "--use_fsdp", "--fsdp_version", "1", "--fsdp_sharding_strategy", "FULL_SHARD",
+    "--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP", "--fsdp_backward_prefetch", "BACKWARD_PRE",
+    "--fsdp_state_dict_type", "FULL_STATE_DICT", "--fsdp_use_orig_params", "false",
+    "--fsdp_sync_module_states", "true", "--fsdp_cpu_ram_efficient_loading", "true",
+)  # fmt: skip
+"""PEFT's documented settings for QLoRA with FSDP."""
 NOT_IN_KEY = {"timeout_minutes", "save_steps", "fractions", "initial_adapter"}
 
 
 @dataclass(frozen=True)
 class InitialAdapter:
-    """The published adapter that a training goes on from.
-
-    Attributes:
-        path: its PEFT folder.
-        digest: of its files.
-        version: of the registered model, for people.
-    """
+    """The published adapter that a training continues: its PEFT folder, its files' digest and its version."""
 
     path: str
     digest: str
@@ -46,10 +46,10 @@ class InitialAdapter:
 
 @dataclass(frozen=True)
 class TrainJob:
-    """Trains ``model`` on the training set, or on the nested subset of it that ``fraction`` names.
+    """Trains ``model`` on the training set, or on a nested subset of it, the share ``fraction``.
 
-    The key leaves out what does not shape the result: the timeout, how often a checkpoint is written, and which other
-    fractions are trained on. Of the adapter that it goes on from the digest counts.
+    The key leaves out what does not affect the result: the timeout, how often a checkpoint is written, and the other
+    fractions. Of the adapter that is continued, it takes the digest.
     """
 
     config: TrainConfig
@@ -60,7 +60,6 @@ class TrainJob:
     initial: InitialAdapter | None = None
 
     def key(self) -> StageKey:
-        """What determines the adapter."""
         return StageKey(
             stage="train",
             version=VERSION,
@@ -79,18 +78,16 @@ class TrainJob:
 
     @property
     def rows(self) -> Path:
-        """The table that is trained on."""
         return self.training_set.folder / f"{self.config.rows}.parquet"
 
     def fill(self, folder: Path, context: StageContext) -> Summary:
-        """Train in a child process, and write what it leaves (see ``worker.train``).
+        """Train in a child process (see ``worker.train``).
 
-        A killed attempt's checkpoints are found in the context's work folder and gone on from; they are removed once
-        the result is written. Where memory is too small, the batch is divided and the steps accumulated instead, and
-        the training goes on from its last checkpoint.
+        A later attempt continues from the checkpoints in the context's work folder, which is removed when the result
+        is written. If memory is short, the batch is divided into accumulated steps, and the training continues.
 
         Raises:
-            RecipeError: the recipe wants the control, and the validate stage kept none.
+            RecipeError: the recipe trains on the control, and the validate stage kept none.
             ModelError, TrainingError, MemoryShortage, MachineError, ChildError: see their docstrings.
         """
         check_model(self.model)
@@ -150,10 +147,9 @@ class TrainJob:
                     advance = advance or stack.enter_context(progress("training", event["total"]))
                     note = progress_note(event)
                     advance(event["step"], note)
-                    left = event.get("seconds_left")
-                    rest = "" if left is None else f", {left:.0f} s left"
+                    left = "" if event.get("seconds_left") is None else f", {event['seconds_left']:.0f} s left"
                     context.on_progress(
-                        event["step"] / event["total"], f"step {event['step']} of {event['total']}: {note}{rest}"
+                        event["step"] / event["total"], f"step {event['step']} of {event['total']}: {note}{left}"
                     )
 
             try:
@@ -170,7 +166,7 @@ class TrainJob:
             except ChildError as error:
                 if out_of_memory_kills() > killed_before:
                     raise MemoryShortage(
-                        "The kernel ended the training because the machine was out of memory",
+                        "The kernel killed the training because the machine was out of memory",
                         where=error.where,
                         remedy="lower train.batch_size or train.max_length, or end other programs",
                     ) from error
@@ -178,13 +174,13 @@ class TrainJob:
 
 
 def progress_note(event: Mapping[str, Any]) -> str:
-    """What is said beside the bar: the loss, and how fast tokens are trained once that is known."""
+    """The text next to the progress bar: the loss and, once known, the tokens per second."""
     speed = event.get("tokens_per_second")
     return f"loss {event['loss']:.3f}" + (f", {speed:,.0f} tokens/s" if speed else "")
 
 
 def with_smaller_batches(config: TrainConfig) -> TrainConfig | None:
-    """The same optimizer steps over the same rows with the next smaller batch; None where a batch is one row."""
+    """The same optimizer steps over the same rows with the next smaller batch; None if a batch is one row."""
     smaller = next((n for n in range(config.batch_size // 2, 0, -1) if config.batch_size % n == 0), None)
     if smaller is None:
         return None
@@ -193,10 +189,10 @@ def with_smaller_batches(config: TrainConfig) -> TrainConfig | None:
 
 
 def worker_environment(model: ModelSource, work: Path) -> Mapping[str, str]:
-    """What keeps the libraries off the network, and their left-overs in the work folder.
+    """Variables that keep the libraries off the network, and their files in the work folder.
 
-    OpenMP threads that spin while they wait make a busy CPU many times slower: on two cores that other programs use
-    too, a step of the seedling took 3 to 11 s, and 0.9 s with passive waiting (on idle ones 0.74 s and 0.82 s).
+    OpenMP waits passively: with spinning threads, a step of the seedling on two busy cores took 3 to 11 s instead of
+    0.9 s (on idle cores 0.74 s and 0.82 s).
     """
     environment = {
         "OMP_WAIT_POLICY": "PASSIVE",
@@ -213,8 +209,19 @@ def worker_environment(model: ModelSource, work: Path) -> Mapping[str, str]:
     return {**environment, "HF_HUB_OFFLINE": "1"} if model.is_local else environment
 
 
+def launcher(config: TrainConfig) -> Sequence[str]:
+    """Python's arguments before the worker's module: plain, or ``accelerate launch`` for several processes."""
+    if config.processes == 1:
+        return ("-m",)
+    return (
+        "-m", "accelerate.commands.launch", *(SHARDED if config.sharding == "fsdp" else ("--multi_gpu",)),
+        "--num_processes", str(config.processes), "--num_machines", "1", "--main_process_port", "0",
+        "--mixed_precision", "no", "--dynamo_backend", "no", "--module",
+    )  # fmt: skip
+
+
 def _name_base(config_file: Path, model: ModelSource) -> None:
-    """Name the base in the adapter instead of this machine's path to it: the same adapter, the same digest."""
+    """Replace this machine's path of the base by its name, so that equal adapters have equal digests."""
     config = json.loads(config_file.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = Path(model.path).name if model.is_local else model.path
     write_json(config_file, config)

@@ -78,8 +78,7 @@ class Probes:
         """What the worker returns, with the losses and the peak of what was allocated."""
         import torch
 
-        from tasks.train.stopping import StopRequest
-        from tasks.train.worker import train
+        from tasks.train.worker import StopRequest, train
 
         torch.cuda.reset_peak_memory_stats()
         job = self.job(place, **changes)

@@ -128,7 +128,7 @@ def test_a_checkpoint_has_the_files_that_a_resumption_needs(trial: Trial) -> Non
 
 
 def test_the_trainer_can_take_a_checkpoint_without_training(trial: Trial) -> None:
-    """worker.take_checkpoint: a training that was killed after its last step has nothing left to train."""
+    """worker.restore_checkpoint: a training that was killed after its last step has nothing left to train."""
     from transformers import TrainerState
 
     newest = max(Path(trial.trainer.args.output_dir).glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
@@ -163,7 +163,7 @@ def test_transformers_hands_out_the_optimizer_by_its_arguments(trial: Trial) -> 
 
 
 def test_peft_has_the_settings_that_are_used() -> None:
-    """adapters.with_adapter, adapters.save_adapter, trainer.lora_plus_optimizer."""
+    """adapters.add_adapter, adapters.save_adapter, trainer.lora_plus_optimizer."""
     from peft import LoraConfig, PeftModel, PromptTuningConfig, PromptTuningInit
     from peft.optimizers import create_loraplus_optimizer
 

@@ -31,7 +31,7 @@ def stopped(watch: LossWatch, losses: Iterable[float], first_step: int = 1, grad
     """Where and why a run is stopped."""
     for step, loss in enumerate(losses, first_step):
         try:
-            watch.see(step, loss, gradient)
+            watch.check(step, loss, gradient)
         except TrainingError as error:
             return f"{error}"
     return None
@@ -62,7 +62,7 @@ def test_healthy_losses_never_stop_a_run(curve: Curve, steps: int, seed: int) ->
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_losses_that_only_scatter_do_not_diverge(seed: int) -> None:
-    watch = LossWatch(300, warmup_steps=5, goes_on=True)
+    watch = LossWatch(300, warmup_steps=5, continues=True)
     assert stopped(watch, drawn(scattered(0.3, 0.3, 1, 1.6), 300, seed)) is None
 
 
@@ -118,7 +118,7 @@ def test_a_long_run_is_judged_by_windows_of_a_quarter() -> None:
 
 
 def test_a_flat_loss_is_no_fault_when_going_on_or_when_all_is_learnt_or_the_run_is_short() -> None:
-    assert stopped(LossWatch(300, 5, goes_on=True), [1.0] * 300) is None
+    assert stopped(LossWatch(300, 5, continues=True), [1.0] * 300) is None
     assert stopped(LossWatch(300, 5), [0.04] * 300) is None
     assert stopped(LossWatch(100, 5), [1.0] * 100) is None
 
@@ -134,7 +134,7 @@ def test_ten_steps_without_a_gradient_stop_the_run() -> None:
 def test_a_gradient_now_and_then_is_one_and_none_is_needed_where_all_is_learnt() -> None:
     watch = LossWatch(100, 5)
     for step in range(1, 60):
-        watch.see(step, 1.5 - step / 100, 0.0 if step % 10 else 1.0)
+        watch.check(step, 1.5 - step / 100, 0.0 if step % 10 else 1.0)
     learnt = LossWatch(200, 5)
     assert stopped(learnt, [2.0] * 5) is None
     assert stopped(learnt, [0.0] * 50, first_step=6, gradient=0.0) is None
@@ -149,7 +149,7 @@ def test_a_gradient_that_is_not_logged_is_not_missed() -> None:
 )
 def test_what_is_no_number_stops_at_once(loss: float, gradient: float, named: str) -> None:
     with pytest.raises(TrainingError, match=rf"{named} at step 3(.|\n)*learning_rate(.|\n)*float32"):
-        LossWatch(100, 5).see(3, loss, gradient)
+        LossWatch(100, 5).check(3, loss, gradient)
 
 
 def test_a_resumed_run_is_stopped_where_an_undisturbed_one_is() -> None:

@@ -10,7 +10,7 @@ import pytest
 from tasks.train.config import TrainConfig
 from tasks.train.devices import devices_present, limit_of_the_container
 from tasks.train.memory import inference_memory, layer_activations, trainable_parameters, training_memory
-from tasks.train.shapes import catalogue, model_shape
+from tasks.train.model_shape import catalogue, model_shape
 from tests.unit.train.test_planner import GPT2, LLAMA, QWEN2, real_model, training
 
 MIB = 2**20

@@ -15,8 +15,8 @@ from tasks.core.home import PROJECT_ROOT
 from tasks.train.config import TrainConfig
 from tasks.train.devices import MemoryDevice
 from tasks.train.memory import trainable_parameters
+from tasks.train.model_shape import catalogue, check_target_modules, model_shape, read_config
 from tasks.train.planner import plan_training, planned_steps
-from tasks.train.shapes import catalogue, check_target_modules, model_shape, read_config
 from tests.tiny_families import FAMILIES, tiny_config
 
 QWEN2 = {

@@ -18,7 +18,7 @@ from tasks.core.home import PROJECT_ROOT, Home
 from tasks.core.stage import run_stage
 from tasks.train.config import TrainConfig
 from tasks.train.memory import training_memory
-from tasks.train.shapes import catalogue, model_shape, read_config
+from tasks.train.model_shape import catalogue, model_shape, read_config
 from tasks.train.train import TrainJob
 from tests.tiny_model import tiny_tokenizer
 

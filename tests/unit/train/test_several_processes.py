@@ -11,8 +11,7 @@ from tasks.core.artifacts import ArtifactRef
 from tasks.core.config import ModelSource
 from tasks.core.home import Home
 from tasks.core.stage import StageResult, run_stage
-from tasks.train.launch import launcher
-from tasks.train.train import TrainJob
+from tasks.train.train import TrainJob, launcher
 from tests.unit.train.trial import settings
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ from transformers import Trainer, TrainingArguments
 from tasks.core.errors import TrainingError
 from tasks.core.processes import EVENT_PREFIX
 from tasks.train.checkpoints import newest_intact, step_of
-from tasks.train.speed import TokenCounter
+from tasks.train.throughput import TokenCounter
 from tasks.train.tracking import MlflowRun, Recorder, write_loss_curve
 
 TOKENS_A_ROW = 6

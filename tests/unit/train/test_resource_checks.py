@@ -14,17 +14,17 @@ import pytest
 from tasks.core import processes
 from tasks.core.config import ModelSource
 from tasks.core.errors import MachineError
-from tasks.train import guards
+from tasks.train import resource_checks
 from tasks.train.config import Device
 from tasks.train.devices import MIB, MemoryDevice
-from tasks.train.guards import (
+from tasks.train.model_shape import ModelShape
+from tasks.train.resource_checks import (
     out_of_memory_kills,
     require_memory,
     require_quiet_machine,
     require_room,
-    say_if_batches_may_not_fit,
+    warn_if_batches_may_not_fit,
 )
-from tasks.train.shapes import ModelShape
 from tests.hub_cache import in_hub_cache
 from tests.unit.train.trial import settings
 
@@ -36,27 +36,27 @@ def device(free: int, kind: Device = "cpu") -> MemoryDevice:
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
-    monkeypatch.setattr(guards, "emit", lambda note: found.append(note))
+    monkeypatch.setattr(resource_checks, "emit", lambda note: found.append(note))
     return found
 
 
 def shape(model: Path, **changes: Any) -> ModelShape:
-    found = guards.shape_of(settings(**changes), ModelSource(path=str(model)))
+    found = resource_checks.shape_of(settings(**changes), ModelSource(path=str(model)))
     assert found is not None
     return found
 
 
 def test_too_little_memory_stops_with_the_numbers(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guards, "device_here", lambda: device(100 * MIB, "cuda"))
+    monkeypatch.setattr(resource_checks, "device_here", lambda: device(100 * MIB, "cuda"))
     with pytest.raises(MachineError, match=r"needs at least [\d,]+ MiB of memory, and 100 MiB of 65,536 MiB are free"):
         require_memory(settings(), shape(tiny_model))
 
 
 def test_long_rows_that_may_never_come_stop_nothing(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guards, "device_here", lambda: device(1300 * MIB, "cuda"))
+    monkeypatch.setattr(resource_checks, "device_here", lambda: device(1300 * MIB, "cuda"))
     long = settings(batch_size=4096, max_length=1_000_000)
     require_memory(long, shape(tiny_model))
-    monkeypatch.setattr(guards, "device_here", lambda: device(100 * MIB, "cuda"))
+    monkeypatch.setattr(resource_checks, "device_here", lambda: device(100 * MIB, "cuda"))
     with pytest.raises(MachineError):
         require_memory(long, shape(tiny_model))
 
@@ -64,17 +64,17 @@ def test_long_rows_that_may_never_come_stop_nothing(tiny_model: Path, monkeypatc
 def test_a_batch_that_may_not_fit_is_only_said(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
-    monkeypatch.setattr(guards, "device_here", lambda: device(1300 * MIB, "cuda"))
-    say_if_batches_may_not_fit(settings(), shape(tiny_model), longest=128)
+    monkeypatch.setattr(resource_checks, "device_here", lambda: device(1300 * MIB, "cuda"))
+    warn_if_batches_may_not_fit(settings(), shape(tiny_model), longest=128)
     assert said == []
-    say_if_batches_may_not_fit(settings(batch_size=4096), shape(tiny_model), longest=512)
+    warn_if_batches_may_not_fit(settings(batch_size=4096), shape(tiny_model), longest=512)
     assert len(said) == 1
     assert said[0].startswith("batches of 4096 may need")
 
 
 def test_a_model_without_attention_heads_is_not_held_up(tmp_path: Path, said: list[str]) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "mamba", "num_hidden_layers": 2, "hidden_size": 64}')
-    assert guards.shape_of(settings(), ModelSource(path=str(tmp_path))) is None
+    assert resource_checks.shape_of(settings(), ModelSource(path=str(tmp_path))) is None
     assert said[0].startswith("the memory was not planned: The planner does not know models of this kind")
 
 
@@ -126,7 +126,7 @@ def test_a_full_disk_stops_with_the_numbers(tiny_model: Path, tmp_path: Path, mo
     source = ModelSource(path=str(tiny_model))
     require_room(tmp_path, settings(), source, None)
     needed: list[int] = []
-    monkeypatch.setattr(guards, "require_free_space", lambda folder, size, what: needed.append(size))
+    monkeypatch.setattr(resource_checks, "require_free_space", lambda folder, size, what: needed.append(size))
     require_room(tmp_path, settings(), source, None)
     require_room(tmp_path, settings(method="full"), source, None)
     size = (tiny_model / "model.safetensors").stat().st_size
@@ -136,7 +136,7 @@ def test_a_full_disk_stops_with_the_numbers(tiny_model: Path, tmp_path: Path, mo
 
 def test_a_hub_models_room_follows_from_its_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needed: list[int] = []
-    monkeypatch.setattr(guards, "require_free_space", lambda folder, size, what: needed.append(size))
+    monkeypatch.setattr(resource_checks, "require_free_space", lambda folder, size, what: needed.append(size))
     for parameters in (8_000_000_000, 70_000_000_000):
         require_room(tmp_path, settings(), ModelSource(path="hub/model"), parameters)
     assert needed[1] > 8 * needed[0] > 8 * 100e9
@@ -151,6 +151,6 @@ def test_the_memory_of_a_hub_model_is_planned_without_code_of_another_repository
 ) -> None:
     config = {"model_type": "baichuan", "auto_map": {"AutoConfig": "other/code--configuration_x.XConfig"}}
     model = in_hub_cache(tmp_path, monkeypatch, {"config.json": config}, trust_remote_code=True)
-    assert guards.shape_of(settings(), model) is None
+    assert resource_checks.shape_of(settings(), model) is None
     (note,) = said
     assert "not planned" in note and "another repository" in note

@@ -171,7 +171,7 @@ def check_target_modules(model: ModelSource, train: TrainConfig) -> None:
     Raises:
         ModelError: as :func:`target_modules`.
     """
-    from tasks.train.families import is_known_family, target_modules
+    from tasks.train.target_modules import is_known_family, target_modules
 
     wanted = train.target_modules
     if not train.training_method.is_low_rank or wanted == "all-linear" or model.trust_remote_code:
@@ -187,7 +187,7 @@ def check_target_modules(model: ModelSource, train: TrainConfig) -> None:
 
 
 def _shape_of(config: Config, settings: PreTrainedConfig, model: PreTrainedModel, train: TrainConfig) -> ModelShape:
-    from tasks.train.families import target_modules
+    from tasks.train.target_modules import target_modules
 
     text = settings.get_text_config()
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()

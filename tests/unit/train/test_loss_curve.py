@@ -9,7 +9,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from tasks.train.curves import RATE, RESUMED, TREND, draw_loss_curve, trend
+from tasks.train.loss_curve import RATE, RESUMED, TREND, draw_loss_curve, trend
 
 
 def history(steps: int, resumed: tuple[int, ...] = (), rates: bool = True) -> list[dict[str, Any]]:

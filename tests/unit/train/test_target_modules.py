@@ -13,7 +13,7 @@ from tasks.core.errors import ModelError
 from tasks.core.home import PROJECT_ROOT
 from tasks.train.backends import load_trainable
 from tasks.train.config import TrainConfig
-from tasks.train.families import linear_layers, shortest_names, target_modules
+from tasks.train.target_modules import linear_layers, shortest_names, target_modules
 from tasks.train.train import worker_environment
 from tests.hub_cache import in_hub_cache
 from tests.tiny_families import FAMILIES, QKVO, Family, tiny_config, write_tiny_family

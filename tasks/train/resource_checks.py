@@ -1,4 +1,4 @@
-"""What must hold before a training starts: a machine that is quiet, and room on disk and in memory."""
+"""What is checked before a training starts: no left-over processes, enough room on disk and in memory."""
 
 from __future__ import annotations
 
@@ -17,17 +17,15 @@ from tasks.core.merging.trained import ROOM_FACTOR
 from tasks.core.processes import emit, survivors
 from tasks.train.checkpoints import KEPT
 from tasks.train.config import TrainConfig
-from tasks.train.devices import MemoryDevice, devices_present, training_device
-from tasks.train.launch import local_rank
+from tasks.train.devices import MIB, MemoryDevice, devices_present, local_rank, training_device
 
 if TYPE_CHECKING:
     from tasks.train.memory import MemoryEstimate
-    from tasks.train.shapes import ModelShape
+    from tasks.train.model_shape import ModelShape
 
-ROOM = 300 * 2**20
+ROOM = 300 * MIB
 STORED_BYTES = 2
 """Of a parameter in a 16-bit model's files."""
-MIB = 2**20
 SHORT_ROW = 64
 """Tokens."""
 MEMORY_WORDS = (
@@ -38,34 +36,24 @@ GPU_PROGRAMS = ["nvidia-smi", "--query-compute-apps=pid,process_name,used_memory
 
 
 def require_quiet_machine() -> None:
-    """Stop if a process that an earlier stage of this run started is still alive.
-
-    It would hold memory, a GPU's above all, that the training counts on.
-
-    Raises:
-        MachineError: with the processes.
-    """
+    """Raise a MachineError while processes of an earlier stage are alive: they hold memory that training needs."""
     if alive := survivors():
         named = ", ".join(f"{process.pid} ({process.name()})" for process in alive)
         raise MachineError(
             f"Processes of an earlier stage are still alive: {named}",
             where="before training",
-            remedy="end them by their ids, and run again; what is done is kept",
+            remedy="end them by their ids and run again; finished stages are kept",
         )
 
 
 def require_room(work: Path, config: TrainConfig, model: ModelSource, parameters: int | None) -> None:
-    """Stop if the disk cannot hold checkpoints and the merged model that follows.
-
-    A checkpoint of an adapter with its optimizer state is far below half of the model; one of a full fine-tuning holds
-    weights and two moments in float32, six times the 16-bit weights. The newest, the one before and the one being
-    written are there at once.
+    """Check that the disk can hold three checkpoints (two kept, one being written) and the merged model.
 
     Args:
         work: folder of the checkpoints.
-        config: says what a checkpoint holds.
+        config: its method bounds the size of a checkpoint.
         model: the base.
-        parameters: of the base, where its files are not here to be measured.
+        parameters: of the base, used where its files are not local.
 
     Raises:
         MachineError: with the numbers.
@@ -79,8 +67,8 @@ def require_room(work: Path, config: TrainConfig, model: ModelSource, parameters
 
 
 def shape_of(config: TrainConfig, model: ModelSource) -> ModelShape | None:
-    """The model's shape, without loading it; None, and said, where its config tells too little."""
-    from tasks.train.shapes import model_shape
+    """The model's shape from its config; None, with a note, if the config is not enough."""
+    from tasks.train.model_shape import model_shape
 
     try:
         return model_shape(_config_of(model), config)
@@ -90,27 +78,27 @@ def shape_of(config: TrainConfig, model: ModelSource) -> ModelShape | None:
 
 
 def require_memory(config: TrainConfig, shape: ModelShape) -> None:
-    """Stop, before weights are loaded, if the device's free memory cannot hold the model and a short row.
+    """Check, before weights are loaded, that the device's free memory can hold the model and a short row.
 
     Raises:
-        MachineError: with the numbers and, on a GPU, with the programs that hold its memory.
+        MachineError: with the numbers and, on a GPU, the programs that hold its memory.
     """
     device = device_here()
     planned = _planned(config, shape, device, tokens=SHORT_ROW, rows=1)
-    least = planned.needed - planned.allocator - _held(device)
+    least = planned.needed - planned.allocator - _already_used(device)
     if least > device.free:
         raise MachineError(
             f"Training needs at least {_mib(least)} of memory, and {_mib(device.free)} of {_mib(device.total)}"
             " are free",
             where=device.name,
-            remedy=f"{_holders(device)}use a smaller model, or method qlora; retune plan shows what takes how much",
+            remedy=f"{_gpu_programs(device)}use a smaller model, or method qlora; retune plan shows the parts",
         )
 
 
-def say_if_batches_may_not_fit(config: TrainConfig, shape: ModelShape, longest: int) -> None:
-    """Say that the recipe's batch of rows of ``longest`` tokens may not fit: it is divided if it does not."""
+def warn_if_batches_may_not_fit(config: TrainConfig, shape: ModelShape, longest: int) -> None:
+    """Note that a batch of rows of ``longest`` tokens may not fit; the training divides it if necessary."""
     device = device_here()
-    needed = _planned(config, shape, device, tokens=longest, rows=None).needed - _held(device)
+    needed = _planned(config, shape, device, tokens=longest, rows=None).needed - _already_used(device)
     if needed > device.free:
         emit(
             note=f"batches of {config.batch_size} may need {_mib(needed)} of memory, and {_mib(device.free)} are free:"
@@ -128,6 +116,23 @@ def device_here() -> MemoryDevice:
     return MemoryDevice(torch.cuda.get_device_name(local_rank()), "cuda", total, free)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether one of the libraries' many errors means that memory ran out."""
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in MEMORY_WORDS)
+
+
+def out_of_memory_kills() -> int:
+    """How many processes the kernel killed for lack of memory since it started; 0 if unknown.
+
+    Source: ``oom_kill`` in /proc/vmstat, Linux 4.13 and later.
+    """
+    try:
+        counters = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in counters if line.startswith("oom_kill ")), 0)
+
+
 def _planned(
     config: TrainConfig, shape: ModelShape, device: MemoryDevice, tokens: int, rows: int | None
 ) -> MemoryEstimate:
@@ -136,21 +141,15 @@ def _planned(
     return training_memory(shape, config.model_copy(update={"max_length": tokens}), device.kind, rows)
 
 
-def _held(device: MemoryDevice) -> int:
-    """Of the plan, what this process holds already: on a CPU its libraries, without which the rest is free."""
+def _already_used(device: MemoryDevice) -> int:
+    """The part of the plan that this process holds already: on a CPU its libraries."""
     return int(psutil.Process().memory_info().rss) if device.kind == "cpu" else 0
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether one of the libraries' many errors says that there is no more memory."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or any(words in text for words in MEMORY_WORDS)
 
 
 def _config_of(model: ModelSource) -> dict[str, object]:
     from transformers import AutoConfig
 
-    from tasks.train.shapes import read_config
+    from tasks.train.model_shape import read_config
 
     if model.is_local:
         return dict(read_config(model))
@@ -164,8 +163,7 @@ def _config_of(model: ModelSource) -> dict[str, object]:
     return {name: value for name, value in settings.items() if name != "architectures"}
 
 
-def _holders(device: MemoryDevice) -> str:
-    """The programs that hold the GPU's memory, as nvidia-smi lists them."""
+def _gpu_programs(device: MemoryDevice) -> str:
     if device.kind == "cpu" or not shutil.which(GPU_PROGRAMS[0]):
         return ""
     listed = subprocess.run(GPU_PROGRAMS, capture_output=True, text=True, check=False).stdout.splitlines()
@@ -174,15 +172,3 @@ def _holders(device: MemoryDevice) -> str:
 
 def _mib(size: int) -> str:
     return f"{size // MIB:,} MiB"
-
-
-def out_of_memory_kills() -> int:
-    """How many processes the kernel has ended for want of memory since it started; 0 where it does not say.
-
-    Source: ``oom_kill`` in /proc/vmstat, Linux 4.13 and later.
-    """
-    try:
-        counters = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in counters if line.startswith("oom_kill ")), 0)

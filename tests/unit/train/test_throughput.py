@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from tasks.train.speed import Pace, TokenCounter, mfu, peak_flops, peak_memory_bytes, peak_resident_bytes
+from tasks.train.throughput import Pace, TokenCounter, mfu, peak_flops, peak_memory_bytes, peak_resident_bytes
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_utilisation_counts_six_flops_a_parameter_and_token_or_four_where_the_ba
 
 def test_the_peak_of_memory_grows_with_what_is_held_and_does_not_shrink() -> None:
     code = (
-        "from tasks.train.speed import peak_resident_bytes as peak\n"
+        "from tasks.train.throughput import peak_resident_bytes as peak\n"
         "before = peak(); held = bytearray(200 * 2**20); held[::4096] = b'x' * len(held[::4096])\n"
         "during = peak(); del held\n"
         "print(during - before, peak() - during)"
