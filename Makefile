@@ -3,7 +3,7 @@ BIN := .venv/bin
 PYTHON ?= python3.11
 export PYTHON
 
-.PHONY: help setup demo test test-quick check format pins bench-setup clean
+.PHONY: help setup demo test test-quick families faults check format pins bench-setup clean
 
 help:  ## show this help
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
@@ -19,6 +19,12 @@ test: setup  ## set up and run all tests, a file at a time on each of two cores
 
 test-quick: setup  ## the tests that take no model and no minute
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not e2e and not gpu"
+
+families: setup  ## train a tiny model of every family, as CI does when pins change
+	@$(BIN)/python -m pytest -m "families" tests/unit/train
+
+faults: setup  ## kill a training at 20 random moments
+	@$(BIN)/python -m pytest -m "faults" tests/unit/train
 
 check: setup  ## format, lint, types, import rules, layout
 	@$(BIN)/ruff format --check .

@@ -92,14 +92,8 @@ def _plain(value: Any) -> Any:
 def save_adapter(model: Any, config: TrainConfig, folder: Path, work: Path, weights: Any = None) -> None:
     """Write a trained adapter for the original base, in safetensors.
 
-    A PiSSA adapter becomes a LoRA of twice the rank: what was learned, minus what was taken out of the base.
-
-    Args:
-        model: PEFT's.
-        config: how the adapter was initialised.
-        folder: to write.
-        work: folder with the initial adapter of PiSSA.
-        weights: the model's gathered state, if it is sharded.
+    A PiSSA adapter becomes a LoRA of twice the rank: what was learned, minus the initial adapter in ``work``.
+    ``weights`` is the gathered state of a sharded model.
     """
     start = {"path_initial_model_for_weight_conversion": str(work / PISSA_START)}
     model.save_pretrained(folder, state_dict=weights, **(start if config.init_weights == "pissa" else {}))

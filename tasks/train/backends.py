@@ -29,15 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trainable:
-    """A model ready for training.
-
-    Attributes:
-        model: a PEFT model, or with method full a plain one.
-        tokenizer: the base model's, padding on the right.
-        dtype: of the computation.
-        checkpointing: whether activations are recomputed.
-        backend: that loaded the model.
-    """
+    """A PEFT model (with method full, a plain model) ready for training, and how it was loaded."""
 
     model: Any
     tokenizer: Any
@@ -66,12 +58,7 @@ def load_trainable(
 ) -> Trainable:
     """The base model with its trainable parameters; with backend auto, transformers loads what Unsloth cannot.
 
-    Args:
-        config: method, backend and options.
-        model: the base.
-        seed: of the initial weights.
-        work: folder that later attempts share.
-        initial: PEFT folder of the adapter to continue.
+    ``work`` is shared with later attempts; ``initial`` is the PEFT folder of the adapter to continue.
 
     Raises:
         ModelError: the model cannot be loaded, needs code that the recipe does not allow, could not be served with

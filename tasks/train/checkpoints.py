@@ -1,6 +1,6 @@
-"""Checkpoints that can be trusted: each has a manifest, written last, with the SHA-256 of its files.
+"""Checkpoints with a manifest of their files' SHA-256, written last.
 
-transformers neither notices a flipped bit in a checkpoint nor falls back to an older one when the newest is truncated.
+transformers does not detect a flipped bit, and does not fall back to an older checkpoint when the newest is truncated.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ KEPT = 2
 
 
 def seal(checkpoint: Path) -> None:
-    """Write a finished checkpoint's manifest."""
     write_json(checkpoint / MANIFEST, {"files": folder_digests(checkpoint, skip=[MANIFEST])})
 
 
 def damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint: it was never finished, or a file is missing, changed or strange; else None."""
+    """What is wrong with a checkpoint: unfinished, or a file is missing, changed or extra; None if intact."""
     files = _sealed_files(checkpoint)
     if files is None:
         return f"has a damaged {MANIFEST}" if (checkpoint / MANIFEST).exists() else "was not finished"
@@ -38,10 +37,10 @@ def damage(checkpoint: Path) -> str | None:
 
 
 def newest_intact(folder: Path, say: Callable[[str], None] = lambda text: None) -> Path | None:
-    """The newest checkpoint below a folder that verifies; newer ones that do not are deleted, and that is said.
+    """The newest intact checkpoint in a folder; newer damaged ones are reported and deleted.
 
-    So are older ones that a killed training was just pruning: they have a new time of change, by which transformers
-    would keep them and prune a good one in their stead.
+    Older ones that a killed training was pruning are deleted too: their new modification time would make transformers
+    keep them and prune a good one.
     """
     checkpoints = sorted(_checkpoints(folder), key=step_of, reverse=True)
     for number, checkpoint in enumerate(checkpoints):
@@ -57,7 +56,6 @@ def newest_intact(folder: Path, say: Callable[[str], None] = lambda text: None) 
 
 
 def step_of(checkpoint: Path) -> int:
-    """The optimizer step that a checkpoint was written after."""
     found = NAME.match(checkpoint.name)
     if found is None:
         raise ValueError(f"not a checkpoint: {checkpoint}")
@@ -69,7 +67,6 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _sealed_files(checkpoint: Path) -> dict[str, str] | None:
-    """What the manifest says of a checkpoint's files; None where there is none that can be read."""
     try:
         files = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -58,8 +58,7 @@ class TrainConfig(Section):
     )
 
     method: Method = Field(
-        "qlora",
-        description="; ".join(f"{name}: {method.summary}" for name, method in METHODS.items()),
+        "qlora", description="; ".join(f"{name}: {method.summary}" for name, method in METHODS.items())
     )
     backend: Backend = Field("auto", description="auto: unsloth where it supports the configuration")
     chat_template: Literal["model", "chatml", "llama3", "alpaca"] = Field(
@@ -89,8 +88,7 @@ class TrainConfig(Section):
     )
     lora_plus_ratio: float | None = Field(None, ge=1, description="LoRA+: learning rate of B over that of A")
     target_modules: tuple[str, ...] | Literal["all-linear", "family"] = Field(
-        "family",
-        description="names of linear layers; all-linear: all but the head; family: the family's usual layers",
+        "family", description="names of linear layers; all-linear: all but the head; family: the family's usual layers"
     )
     virtual_tokens: int = Field(16, ge=1, le=1024, description="trained by prompt_tuning")
 

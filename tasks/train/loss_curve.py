@@ -1,7 +1,4 @@
-"""The loss curve as a picture: the loss of every step and its trend, and below it the learning rate.
-
-Matplotlib is imported when a picture is drawn, and draws without a screen (Agg).
-"""
+"""The loss curve as a picture: the loss of every step, its trend, and the learning rate below."""
 
 from __future__ import annotations
 
@@ -19,21 +16,15 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 11.0, 5.6
 """Inches."""
 TREND_SHARE, SHORTEST_TREND, LONGEST_TREND = 0.03, 2.0, 40.0
-"""Standard deviation of the trend's window: a share of the steps, at least and at most so many."""
+"""Standard deviation of the trend's window: a share of the steps, with a minimum and a maximum."""
 RAW, TREND, RATE, RESUMED = "#BBBBBB", "#0072B2", "#E69F00", "#D55E00"
-"""Of Okabe and Ito's palette, which the colour-blind can tell apart; the steps themselves are grey."""
+"""From Okabe and Ito's palette for the colour-blind; the steps themselves are grey."""
 HIGHEST_QUANTILE, HEADROOM = 0.99, 1.5
-"""A loss above so many times this quantile is cut off: it would flatten all else."""
+"""A loss above this multiple of the quantile is cut off, as it would flatten the rest."""
 
 
 def draw_loss_curve(history: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw a PNG of a trainer's log.
-
-    Args:
-        history: entries with ``step``, ``loss`` and ``learning_rate``; ones with ``resumed`` mark where a run was
-            resumed after that step; others are passed over.
-        path: of the picture; its folder is made.
-    """
+    """Draw a PNG of a trainer's log: its entries with ``loss``; those with ``resumed`` mark where a run resumed."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -55,7 +46,7 @@ def draw_loss_curve(history: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def trend(values: Values) -> Values:
-    """A centred moving average with Gaussian weights; at the ends over what there is."""
+    """A centred moving average with Gaussian weights, truncated at the ends."""
     import numpy as np
 
     deviation = min(max(SHORTEST_TREND, TREND_SHARE * len(values)), LONGEST_TREND)
@@ -76,14 +67,14 @@ def _draw_loss(axes: Axes, logged: Sequence[Mapping[str, Any]]) -> None:
     axes.plot(steps, losses, color=RAW, linewidth=1.0, marker=marker, label="each logged step")
     axes.plot(steps, smooth, color=TREND, linewidth=2.2, label="trend")
     axes.annotate(
-        _said(smooth[-1]), (steps[-1], smooth[-1]), (6, 0), textcoords="offset points", va="center", color=TREND
+        _format_loss(smooth[-1]), (steps[-1], smooth[-1]), (6, 0), textcoords="offset points", va="center", color=TREND
     )
     usual = max(float(np.quantile(losses, HIGHEST_QUANTILE)), float(smooth.max()))
     highest = max(min(HEADROOM * usual, float(losses.max()) * 1.05), 1e-6)
     lowest = float(losses.min())
     axes.set_ylim(0 if lowest < highest / 2 else lowest * 0.95, highest)
     axes.set_ylabel("loss (nats a token)")
-    span = f"{_said(smooth[0])} \u2192 {_said(smooth[-1])}"
+    span = f"{_format_loss(smooth[0])} \u2192 {_format_loss(smooth[-1])}"
     axes.set_title(f"Loss, its trend: {span} in {steps[-1]:,.0f} steps", loc="left", fontweight="bold")
     axes.legend(loc="upper right", frameon=False)
     _bare(axes)
@@ -114,7 +105,7 @@ def _mark_resumed(upper: Axes, lower: Axes, steps: Sequence[int]) -> None:
         )  # fmt: skip
 
 
-def _said(loss: float) -> str:
+def _format_loss(loss: float) -> str:
     return f"{loss:.3g}" if loss >= 0.001 else "<0.001"
 
 

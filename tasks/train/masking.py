@@ -1,8 +1,7 @@
-"""Which tokens are learned, the assistant's by default, and the proof that the trainer sees just these.
+"""Which tokens are learned, by default the assistant's, and the proof that the trainer sees exactly these.
 
-The chat template itself says where a turn begins and ends: a turn of the assistant is what the template adds when the
-conversation up to and including it is rendered, after the conversation before it with the generation prompt, which is
-exactly what a server renders before it lets the model speak.
+A turn of the assistant is what the chat template adds when the conversation up to and including the turn is rendered,
+compared with the conversation before it with the generation prompt, which is what a server renders.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ TrainOn = Literal["assistant", "last_turn", "completion", "everything"]
 
 IGNORED = -100
 CHANGED_TURN = "template_changes_turns"
-"""The template renders a turn differently once others follow it, so that no server would have been asked like this."""
+"""The template renders a turn differently when others follow it: a server would never see it so."""
 CHECKED_ROWS = 256
 CHECKED_AT_ONCE = 16
 REPORT = "try packing: false or the other backend, and report this with the recipe and masking.json"
@@ -33,9 +32,9 @@ class TokenisedRow:
 
     Attributes:
         input_ids: the whole conversation, (tokens,).
-        labels: the same, with IGNORED where nothing is learned, (tokens,).
-        problem: why the row cannot be trained on (a quarantine rule), or empty.
-        detail: what the rule was broken by: the template's own words, or how many tokens there are.
+        labels: the same, with IGNORED for tokens that are not learned, (tokens,).
+        problem: the quarantine rule that the row breaks, or empty.
+        detail: the template's error, or the number of tokens.
     """
 
     input_ids: MutableSequence[int]
@@ -45,31 +44,33 @@ class TokenisedRow:
 
     @property
     def trained(self) -> int:
-        """How many tokens are learned."""
+        """The number of learned tokens."""
         return sum(label != IGNORED for label in self.labels)
 
 
-class _Refused(Exception):
-    """The template does not render a conversation."""
+class _TemplateRefusal(Exception):
+    pass
 
 
 class RowTokeniser(Protocol):
-    """Tokenises conversations, as chat templates take them, with the tools that they may call."""
+    """Tokenises conversations in the chat template's form, with the tools that they may call."""
 
     def __call__(self, messages: Sequence[Mapping[str, Any]], tools: Any = None) -> TokenisedRow: ...
 
 
 def row_tokeniser(tokenizer: Any, max_length: int, train_on: TrainOn = "assistant") -> RowTokeniser:
-    """A function from ``messages`` and the tools they may call (or None) to a :class:`TokenisedRow`.
+    """A function from messages and their tools (or None) to a :class:`TokenisedRow`.
 
-    Rows of at most ``max_length`` tokens fit. A conversation that the template refuses, or whose tool calls it leaves
-    out, has a problem; a template that cannot be masked at all is a TrainingError.
+    A row has a problem if it exceeds ``max_length`` tokens, or if the template refuses it or leaves out its tool calls.
 
     Args:
         tokenizer: with a chat template.
-        max_length: tokens.
-        train_on: ``assistant``: every turn of the assistant with its end of turn; ``last_turn``: only the last of them;
-            ``completion``: everything behind the prompt of the last turn; ``everything``: every token.
+        max_length: in tokens.
+        train_on: ``assistant``: every turn of the assistant with its end of turn; ``last_turn``: only the last one;
+            ``completion``: everything after the prompt of the last turn; ``everything``: every token.
+
+    Raises:
+        TrainingError: when called, if the template cannot be masked.
     """
     special = set(tokenizer.all_special_ids)
     special |= {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -79,18 +80,17 @@ def row_tokeniser(tokenizer: Any, max_length: int, train_on: TrainOn = "assistan
             text: str = tokenizer.apply_chat_template(
                 list(messages), tools=tools, tokenize=False, add_generation_prompt=generate
             )
-        except Exception as error:  # jinja2 and whatever a template raises itself
-            raise _Refused(str(error) or type(error).__name__) from error
+        except Exception as error:  # of jinja2, or raised by the template
+            raise _TemplateRefusal(str(error) or type(error).__name__) from error
         return text
 
-    def shows_calls(messages: Sequence[Mapping[str, Any]], tools: Any, text: str) -> bool:
-        """Whether every turn's tool calls leave a mark on the text."""
+    def renders_calls(messages: Sequence[Mapping[str, Any]], tools: Any, text: str) -> bool:
         for index, message in enumerate(messages):
             if message.get("tool_calls"):
-                silent = {key: value for key, value in message.items() if key != "tool_calls"}
-                # A template that refuses the turn without its calls has looked at them.
-                with suppress(_Refused):
-                    if render([*messages[:index], silent, *messages[index + 1 :]], tools, generate=False) == text:
+                without = {key: value for key, value in message.items() if key != "tool_calls"}
+                # A template that refuses the turn without its calls has read them.
+                with suppress(_TemplateRefusal):
+                    if render([*messages[:index], without, *messages[index + 1 :]], tools, generate=False) == text:
                         return False
         return True
 
@@ -101,7 +101,7 @@ def row_tokeniser(tokenizer: Any, max_length: int, train_on: TrainOn = "assistan
     def tokenise(messages: Sequence[Mapping[str, Any]], tools: Any = None) -> TokenisedRow:
         try:
             return masked(messages, tools)
-        except _Refused as refusal:
+        except _TemplateRefusal as refusal:
             return TokenisedRow([], [], "template_refuses", str(refusal))
 
     def masked(messages: Sequence[Mapping[str, Any]], tools: Any) -> TokenisedRow:
@@ -109,7 +109,7 @@ def row_tokeniser(tokenizer: Any, max_length: int, train_on: TrainOn = "assistan
         ids = encode(text)
         labels = [IGNORED] * len(ids)
         size = str(len(ids))
-        if not shows_calls(messages, tools, text):
+        if not renders_calls(messages, tools, text):
             return TokenisedRow(ids, labels, "template_without_tool_calls", size)
         turns = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
         if train_on == "everything":
@@ -124,9 +124,17 @@ def row_tokeniser(tokenizer: Any, max_length: int, train_on: TrainOn = "assistan
             start, end = encode(before), encode(after)
             if ids[: len(start)] != start or ids[: len(end)] != end:
                 return TokenisedRow(ids, labels, "token_boundary", size)
-            stop = _after_last(special, ids, len(start), len(end))
+            # What the template prints after the last special token is layout.
+            stop = next((at + 1 for at in range(len(end) - 1, len(start) - 1, -1) if ids[at] in special), None)
             if stop is None:
-                raise _template_error(tokenizer, "ends the assistant's turn with no special token", messages)
+                roles = ", ".join(message["role"] for message in messages)
+                raise TrainingError(
+                    f"The chat template of {tokenizer.name_or_path or 'the model'} ends the assistant's turn with no"
+                    " special token",
+                    where=f"a conversation of {roles}",
+                    remedy=f"set train.chat_template: {CHOICES}; or change the conversations to what the template"
+                    " supports",
+                )
             stop = len(ids) if train_on == "completion" else stop
             labels[len(start) : stop] = ids[len(start) : stop]
         return TokenisedRow(ids, labels, "too_long" if len(ids) > max_length else "", size)
@@ -134,22 +142,8 @@ def row_tokeniser(tokenizer: Any, max_length: int, train_on: TrainOn = "assistan
     return tokenise
 
 
-def _after_last(wanted: set[int], ids: Sequence[int], start: int, end: int) -> int | None:
-    """The position after the last wanted id in ``ids[start:end]``: what a template prints after it is layout."""
-    return next((position + 1 for position in range(end - 1, start - 1, -1) if ids[position] in wanted), None)
-
-
-def _template_error(tokenizer: Any, what: str, messages: Sequence[Mapping[str, Any]]) -> TrainingError:
-    roles = ", ".join(message["role"] for message in messages)
-    return TrainingError(
-        f"The chat template of {tokenizer.name_or_path or 'the model'} {what}",
-        where=f"a conversation of {roles}",
-        remedy=f"set train.chat_template: {CHOICES}; or change the conversations to what the template supports",
-    )
-
-
 def trained_token_share(rows: Iterable[Mapping[str, Sequence[int]]], train_on: TrainOn = "assistant") -> float:
-    """The share of tokens that are learned; none, or all unasked, is an error of the mask: a TrainingError."""
+    """The share of learned tokens; a TrainingError if none are, or all are although not all should be."""
     tokens = trained = 0
     for row in rows:
         tokens += len(row["labels"])
@@ -163,7 +157,7 @@ def trained_token_share(rows: Iterable[Mapping[str, Sequence[int]]], train_on: T
 
 
 def mark_trained(ids: Sequence[int], labels: Sequence[int], tokenizer: Any) -> str:
-    """The decoded row with every trained run of tokens in double square brackets."""
+    """The decoded row with every run of trained tokens in double square brackets."""
     runs: list[tuple[bool, list[int]]] = []
     for token, label in zip(ids, labels, strict=True):
         trained = label != IGNORED
@@ -175,27 +169,21 @@ def mark_trained(ids: Sequence[int], labels: Sequence[int], tokenizer: Any) -> s
 
 
 def masking_proof(trainer: Any, expected: Any, tokenizer: Any, train_on: TrainOn = "assistant") -> dict[str, Any]:
-    """What the trainer's own dataset and collator feed to the model, checked against the tokenised rows.
-
-    Args:
-        trainer: a TRL ``SFTTrainer`` that is ready to train.
-        expected: the rows that were handed to it, with ``input_ids`` and ``labels``.
-        tokenizer: decodes the example.
-        train_on: what was asked to be trained.
+    """Check what an ``SFTTrainer``'s dataset and collator feed to the model against the tokenised rows.
 
     Returns:
-        ``trained_token_share`` over the whole set, ``rows``, ``rows_checked``, and ``example``: one decoded row of a
-        collated batch with its trained part in ``[[...]]``.
+        ``trained_token_share`` over all rows, ``rows``, ``rows_checked``, and ``example``: a decoded row of a collated
+        batch with its trained part in ``[[...]]``.
 
     Raises:
-        TrainingError: the collated labels are not the expected ones, none or all tokens are trained, or packing lost
-            tokens or the places where rows begin.
+        TrainingError: the collated labels differ, none or all tokens are trained, or packing lost tokens or the
+            beginnings of rows.
     """
     share = trained_token_share(expected, train_on)
     prepared = trainer.train_dataset
-    # Packing joins rows in another order: then the trained tokens are compared over the whole set.
+    # Packing changes the order of rows: the trained tokens are then compared over all rows.
     checked = len(expected) if trainer.args.packing else min(len(expected), CHECKED_ROWS)
-    # A row's first token has nothing before it to be foretold from, and packing takes its label away.
+    # Nothing predicts a row's first token, and packing removes its label.
     skipped = 1 if trainer.args.packing else 0
     learned = (row["labels"][skipped:] for row in islice(expected, checked))
     wanted = Counter(label for labels in learned for label in labels if label != IGNORED)
@@ -216,25 +204,21 @@ def masking_proof(trainer: Any, expected: Any, tokenizer: Any, train_on: TrainOn
         example = example or _first_row(batch, tokenizer)
     if found != wanted:
         raise TrainingError(
-            f"The trainer would learn {found.total()} tokens where {wanted.total()} are the assistant's", remedy=REPORT
+            f"The trainer would learn {found.total()} tokens instead of the assistant's {wanted.total()}", remedy=REPORT
         )
     if trainer.args.packing:
-        _check_packing(expected, tokens, beginnings)
+        # Attention stays within a row because its positions restart, so each row needs its own beginning.
+        total = sum(len(row["input_ids"]) for row in expected)
+        if (tokens, beginnings) != (total, len(expected)):
+            raise TrainingError(
+                f"Packing made {beginnings} rows of {tokens} tokens from {len(expected)} rows of {total} tokens",
+                remedy="set packing: false, and report this with the recipe",
+            )
     return {"trained_token_share": round(share, 6), "rows": len(expected), "rows_checked": checked, "example": example}
 
 
-def _check_packing(expected: Any, tokens: int, beginnings: int) -> None:
-    """Attention is kept within a row by where its positions begin anew, so each row must have its own beginning."""
-    wanted = sum(len(row["input_ids"]) for row in expected)
-    if (tokens, beginnings) != (wanted, len(expected)):
-        raise TrainingError(
-            f"Packing made {beginnings} rows of {tokens} tokens of {len(expected)} rows of {wanted} tokens",
-            remedy="set packing: false, and report this with the recipe",
-        )
-
-
 def _first_row(batch: Mapping[str, Any], tokenizer: Any) -> str:
-    """The first conversation of a collated batch, decoded and marked, without padding or what is packed behind it."""
+    """The first conversation of a collated batch, marked, without padding and rows packed after it."""
     ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
     end = len(ids)
     if "attention_mask" in batch:

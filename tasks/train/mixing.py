@@ -45,13 +45,9 @@ class Mixed:
 def subset(
     example_ids: Sequence[str] | pd.Series, fraction: float, seed: int, strata: Sequence[int] | Counts | None = None
 ) -> Counts:
-    """Sorted positions of a share of the rows; a smaller fraction's subset is part of a larger one's.
+    """Sorted positions of a share of the rows, rounded and at least one; smaller subsets are part of larger ones.
 
-    Args:
-        example_ids: of the rows.
-        fraction: above 0, up to 1; the number of rows is rounded, and at least one.
-        seed: of the choice.
-        strata: of each row (:func:`strata_of`); the fraction holds in each stratum, so all subsets have the same mix.
+    With ``strata`` of the rows (:func:`strata_of`), the fraction holds in each stratum, so all subsets have one mix.
     """
     import numpy as np
 
@@ -70,10 +66,7 @@ def mix(frame: pd.DataFrame, config: MixConfig, seed: int) -> Mixed:
     remainders; the remainder of a source goes to rows by hash. A fractional ``max_upsampling`` holds for a source's
     average, and rounded up for each row.
 
-    Args:
-        frame: ``example_id``, ``origin`` (collected or generated) and ``source`` of each row.
-        config: shares, weights, and the largest number of repeats.
-        seed: decides which rows are used once more, or left out.
+    The frame has ``example_id``, ``origin`` (collected or generated) and ``source``.
 
     Raises:
         TrainingError: a group with a share has no rows, a weight names an unknown source, or no row is left.

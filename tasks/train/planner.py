@@ -1,4 +1,4 @@
-"""Does a model fit: parameters and memory of a training against devices, before anything is loaded."""
+"""Whether a model fits: the parameters and memory of a training, compared with devices before anything is loaded."""
 
 from __future__ import annotations
 
@@ -11,27 +11,15 @@ from typing import Any
 from tasks.core.config import ModelSource, ServerSettings
 from tasks.train.config import TrainConfig, first_backend
 from tasks.train.devices import MemoryDevice, training_device
-from tasks.train.memory import (
-    MemoryEstimate,
-    inference_memory,
-    trainable_parameters,
-    training_memory,
-)
+from tasks.train.memory import MemoryEstimate, inference_memory, trainable_parameters, training_memory
 from tasks.train.model_shape import ModelShape, catalogue, model_shape, read_config
 
 GB = 10**9
 GPU_SIZES = (16, 24, 40, 48, 80, 141)
 TABLE_ROWS = (
-    "Qwen/Qwen2.5-0.5B",
-    "meta-llama/Llama-3.2-1B",
-    "Qwen/Qwen2.5-1.5B",
-    "meta-llama/Llama-3.2-3B",
-    "Qwen/Qwen2.5-7B",
-    "meta-llama/Llama-3.1-8B",
-    "Qwen/Qwen2.5-14B",
-    "Qwen/Qwen2.5-32B",
-    "meta-llama/Llama-3.1-70B",
-)
+    "Qwen/Qwen2.5-0.5B", "meta-llama/Llama-3.2-1B", "Qwen/Qwen2.5-1.5B", "meta-llama/Llama-3.2-3B", "Qwen/Qwen2.5-7B",
+    "meta-llama/Llama-3.1-8B", "Qwen/Qwen2.5-14B", "Qwen/Qwen2.5-32B", "meta-llama/Llama-3.1-70B",
+)  # fmt: skip
 TABLE_METHODS = {
     "full": TrainConfig(method="full", max_steps=60, batch_size=2, max_length=1024, use_gradient_checkpointing=True),
     "LoRA": TrainConfig(method="lora", max_steps=60, batch_size=2, max_length=1024, target_modules="all-linear"),
@@ -42,16 +30,7 @@ TABLE_CACHE = 2 * 1024
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What a recipe's model takes, and where it fits.
-
-    Attributes:
-        shape: of the model.
-        method, backend: that train; of ``auto`` the one that is tried first.
-        trainable_parameters: what training changes.
-        training, inference: memory of a process at the peak.
-        processes: that train together, one a GPU, or all of them on the processor.
-        devices: of this machine, the one that trains first.
-    """
+    """What a recipe's model needs (``training`` and ``inference`` per process), and whether it fits."""
 
     shape: ModelShape
     method: str
@@ -79,11 +58,10 @@ class TrainingPlan:
 
     @property
     def fits(self) -> bool:
-        """Whether the devices' free memory is enough for both; they never run at the same time."""
+        """Whether free memory is enough for both, which never run at the same time."""
         return self.fits_training and self.fits_inference
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data; bytes."""
         return {
             "family": self.shape.family,
             "method": self.method,
@@ -107,42 +85,31 @@ def plan_training(
     devices: tuple[MemoryDevice, ...],
     config_file: Path | None = None,
 ) -> TrainingPlan:
-    """Plan without weights and without a network.
-
-    Args:
-        model: what the recipe names.
-        config: the recipe's training.
-        server: that serves the trained model: its type, context length and, on a CPU, cache.
-        devices: of :func:`devices_present`.
-        config_file: the model's ``config.json``, where neither its folder nor the catalogue has it.
+    """Plan a recipe's training without weights and network.
 
     Raises:
-        ModelError: the config is not at hand, or the model has no layer of a wanted name.
+        ModelError: the model's config is not available, or the model lacks a named layer.
     """
     settings = read_config(model, config_file)
     shape = model_shape(settings, config)
     kind = training_device(devices).kind
     longest = server.max_model_len or int(settings.get("max_position_embeddings", config.max_length))
+    served_bytes = {"auto": shape.stored_bytes, "float32": 4}.get(server.dtype, 2)
+    cache = int(server.cpu_kv_cache_gib * 2**30) if kind == "cpu" else None
     return TrainingPlan(
         shape=shape,
         method=config.method,
         backend=first_backend(config, kind),
         trainable_parameters=trainable_parameters(shape, config),
         training=training_memory(shape, config, kind),
-        inference=inference_memory(
-            shape,
-            {"auto": shape.stored_bytes, "float32": 4}.get(server.dtype, 2),
-            kind,
-            longest,
-            int(server.cpu_kv_cache_gib * 2**30) if kind == "cpu" else None,
-        ),
+        inference=inference_memory(shape, served_bytes, kind, longest, cache),
         processes=config.processes,
         devices=devices,
     )
 
 
 def planned_steps(config: TrainConfig, rows: int) -> int:
-    """Optimizer steps of a training over ``rows`` rows; packing, which needs fewer, is not foreseen."""
+    """Optimizer steps of a training over ``rows`` rows; an upper bound with packing."""
     if config.max_steps is not None:
         return config.max_steps
     per_epoch = math.ceil(math.ceil(rows / (config.batch_size * config.processes)) / config.accumulation_steps)
@@ -150,7 +117,7 @@ def planned_steps(config: TrainConfig, rows: int) -> int:
 
 
 def size_table() -> str:
-    """The tables of docs/planning.md: model sizes against GPU sizes, in Markdown."""
+    """The tables of docs/planning.md, in Markdown: model sizes against GPU sizes."""
     figures = {model: _figures(model) for model in TABLE_ROWS}
     kinds = list(next(iter(figures.values()))[1])
     peaks = [
@@ -158,17 +125,12 @@ def size_table() -> str:
         for model, ((total, trained), found) in figures.items()
     ]
     fitting = [[model, *(_fitting(found, size) for size in GPU_SIZES)] for model, (_, found) in figures.items()]
-    return "\n".join(
-        [
-            *_markdown(["model", "parameters", "trained by (Q)LoRA", *(f"{kind}, GB" for kind in kinds)], peaks),
-            "",
-            *_markdown(["model", *(f"{size} GB" for size in GPU_SIZES)], fitting),
-        ]
-    )
+    first = _markdown(["model", "parameters", "trained by (Q)LoRA", *(f"{kind}, GB" for kind in kinds)], peaks)
+    return "\n".join([*first, "", *_markdown(["model", *(f"{size} GB" for size in GPU_SIZES)], fitting)])
 
 
 def _figures(model: str) -> tuple[tuple[int, int], dict[str, int]]:
-    """Parameters, those that QLoRA trains, and the peaks by what is done, the largest first."""
+    """Total parameters, those that QLoRA trains, and peak bytes by method, the largest first."""
     peaks = {}
     for name, config in TABLE_METHODS.items():
         shape = model_shape(catalogue()[model], config)

@@ -47,16 +47,16 @@ def require_quiet_machine() -> None:
 
 
 def require_room(work: Path, config: TrainConfig, model: ModelSource, parameters: int | None) -> None:
-    """Check that the disk can hold three checkpoints (two kept, one being written) and the merged model.
+    """Check that the disk can hold the checkpoints (two kept, one being written) and the merged model.
 
     Args:
         work: folder of the checkpoints.
         config: its method bounds the size of a checkpoint.
-        model: the base.
-        parameters: of the base, used where its files are not local.
+        model: the base, whose files are measured if they are local.
+        parameters: of the base otherwise.
 
     Raises:
-        MachineError: with the numbers.
+        DiskError: with the numbers.
     """
     size = (parameters or 0) * STORED_BYTES
     if model.is_local:

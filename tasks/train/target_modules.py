@@ -1,8 +1,7 @@
-"""Which layers of a model get an adapter: by the model's family, all linear ones, or those that a recipe names.
+"""Which layers of a model get an adapter: the usual ones of its family, all linear ones, or those a recipe names.
 
-The families' defaults are the attention projections that their adapters are usually made of; all linear layers are the
-better choice of today (Dettmers et al. 2023, arXiv 2305.14314, section 4) and can be asked for. Names are PEFT's: a
-layer has one if it is the layer's whole name or its last parts.
+A family's defaults are the attention projections that its adapters usually have; all-linear is often better (Dettmers
+et al. 2023, arXiv 2305.14314, section 4). As in PEFT, a name is a layer's whole name or its last parts.
 """
 
 from __future__ import annotations
@@ -32,31 +31,27 @@ NAMED_LAYOUTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "mixformer-sequential": (("Wqkv",),),
     "qwen": (("c_attn",),),
 }
-"""By ``model_type``: the layouts that a family has had, of which the first that a model really has is taken."""
+"""By ``model_type``: the layouts of a family; the first that a model has is used."""
 ATTENTION_FAMILIES = frozenset({
     "apertus", "cohere", "cohere2", "deepseek_v3", "ernie4_5", "exaone4", "gemma", "gemma2", "gemma3", "gemma3_text",
     "glm", "glm4", "glm4_moe", "gpt2", "gpt_neox", "gpt_oss", "granite", "lfm2", "llama", "ministral3",
     "nemotron", "olmo", "olmo2", "olmo3", "phi3", "phimoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe",
     "qwen3_next", "seed_oss", "smollm3", "stablelm", "starcoder2",
 })  # fmt: skip
-"""By ``model_type``: every linear layer of the attention, under whatever names a model has them."""
+"""By ``model_type``: families that get an adapter on every linear layer of the attention."""
 EARLY_LLAMA_VOCABULARIES = (32_000, 64_000)
 ADDED_TOKENS = 128
-"""LLaMA and LLaMA-2 have 32,000 tokens, Yi 64,000, their descendants a few more. Llama 3, SmolLM and others that share
-the ``model_type`` llama have other vocabularies."""
+"""LLaMA and LLaMA-2 have 32,000 tokens, Yi 64,000, their descendants a few more; other models of the ``model_type``
+llama, such as Llama 3 and SmolLM, have other vocabularies."""
 _ATTENTION = re.compile(r"(^|\.)\w*(attn|attention)\w*\.")
 _TOWER = re.compile(r"(^|\.)\w*(vision|visual|audio|image|speech)\w*\.")
 
 
 def target_modules(model: Any, config: TrainConfig) -> tuple[str, ...]:
-    """Names of the layers that get an adapter, as PEFT takes them.
-
-    Args:
-        model: a causal language model of transformers, quantised or not, on whatever device.
-        config: its ``target_modules`` is ``family``, ``all-linear``, or names.
+    """Names, for PEFT, of the layers of a causal language model that get an adapter.
 
     Raises:
-        ModelError: no default is known for the model's family, or the model has no linear layer of a wanted name.
+        ModelError: the model's family has no default, or the model has no linear layer with a given name.
     """
     wanted, layers = config.target_modules, linear_layers(model)
     if isinstance(wanted, str):
@@ -72,15 +67,15 @@ def target_modules(model: Any, config: TrainConfig) -> tuple[str, ...]:
 
 
 def is_known_family(family: str) -> bool:
-    """Whether the models of a ``model_type`` have default layers, under the names that they usually have."""
+    """Whether a ``model_type`` has default layers."""
     return family in NAMED_LAYOUTS or family in ATTENTION_FAMILIES
 
 
 def linear_layers(model: Any) -> tuple[str, ...]:
-    """Whole names of a model's linear layers, without its head and without towers for pictures and sound.
+    """Whole names of a model's linear layers, without the head and without towers for pictures and sound.
 
-    bitsandbytes' 4-bit layers are linear ones to PyTorch already; GPT-2's Conv1D is a linear layer with its weight
-    transposed. A head that the model does not point out is known by its width, that of the vocabulary.
+    bitsandbytes' 4-bit layers are PyTorch linear layers; GPT-2's Conv1D is one with a transposed weight. If the model
+    does not report its head, a layer as wide as the vocabulary is taken for it.
     """
     head = model.get_output_embeddings()
     vocabulary = model.config.get_text_config().vocab_size
@@ -93,7 +88,7 @@ def linear_layers(model: Any) -> tuple[str, ...]:
 
 
 def shortest_names(chosen: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
-    """The shortest last parts of the chosen layers' names that no other layer has, in the projections' usual order."""
+    """The shortest last parts of the chosen layers' names that no other layer shares, in the usual order."""
     taken = {tail for name in others for tail in _tails(name)}
     names = {next((tail for tail in _tails(name) if tail not in taken), name) for name in chosen}
     order = {name: number for number, name in enumerate(PROJECTIONS)}
@@ -131,7 +126,7 @@ def _has_name(layer: str, name: str) -> bool:
 
 
 def _tails(name: str) -> list[str]:
-    """The last parts of a name, shortest first: ``q_proj``, ``self_attn.q_proj``, ..."""
+    """``q_proj``, ``self_attn.q_proj``, ..."""
     parts = name.split(".")
     return [".".join(parts[-count:]) for count in range(1, len(parts) + 1)]
 

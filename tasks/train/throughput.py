@@ -1,4 +1,4 @@
-"""How fast a training is and how much memory it takes: tokens a second, peak memory, model FLOPs utilisation."""
+"""Speed and memory of a training: tokens per second, model FLOPs utilisation, peak memory."""
 
 from __future__ import annotations
 
@@ -24,45 +24,39 @@ PEAK_FLOPS = (
     (r"RTX 4090", 165e12),
     (r"RTX 5090", 209e12),
 )
-"""Dense bfloat16 FLOP/s with float32 accumulation, by the name that torch gives a card, brands left out.
+"""Dense bfloat16 FLOP/s with float32 accumulation, by torch's name of a card without brands.
 
-Source: NVIDIA's data sheets of each card, and the white papers of the GA102, AD102 and GB202 chips for the RTX cards.
-Where a sheet states the rate with sparsity alone, half of it.
+Source: NVIDIA's data sheets, and the white papers of the GA102, AD102 and GB202 chips for the RTX cards; half of a
+rate that is stated with sparsity only.
 """
 BRANDS = re.compile(r"^(NVIDIA |Tesla |GeForce )+")
 
 
 def peak_flops(device_name: str) -> float | None:
-    """The peak of a card in FLOP/s; None where it is not in the table, is a slice of one (MIG), or is no GPU."""
+    """The peak of a card in FLOP/s; None for unknown cards, slices of a card (MIG) and CPUs."""
     name = BRANDS.sub("", device_name)
     return next((peak for pattern, peak in PEAK_FLOPS if re.fullmatch(pattern, name) and "MIG" not in name), None)
 
 
 def mfu(tokens_per_second: float, parameters: int, device_name: str, trains_all: bool) -> float | None:
-    """Model FLOPs utilisation: the arithmetic that the model needs, over what the card can do (0 to 1).
+    """Model FLOPs utilisation, 0 to 1: the arithmetic that the model needs over the card's peak; None if unknown.
 
-    After Chowdhery et al. 2022 (PaLM, arXiv 2204.02311), appendix B, without attention over the sequence: 6 N FLOPs a
-    token, 2 N each forward, for the gradients of the activations and for those of the weights. Frozen weights need no
-    gradients: 4 N. What is computed again to save memory does not count.
+    After Chowdhery et al. 2022 (PaLM, arXiv 2204.02311), appendix B, without attention over the sequence: 6 N FLOPs per
+    token (2 N each for the forward pass, the gradients of activations and those of weights), 4 N with frozen weights.
+    Recomputed activations do not count.
 
     Args:
-        tokens_per_second: non-padding tokens.
-        parameters: N, all of the model.
-        device_name: as torch gives it.
+        tokens_per_second: without padding.
+        parameters: N, of the whole model.
+        device_name: from torch.
         trains_all: whether every weight is trained.
-
-    Returns:
-        None where the card's peak is not known.
     """
     peak = peak_flops(device_name)
     return None if peak is None else (6 if trains_all else 4) * parameters * tokens_per_second / peak
 
 
 def peak_memory_bytes() -> int:
-    """The most memory of this process so far: reserved on the GPU where there is one, else resident (VmHWM).
-
-    Source of VmHWM: the kernel's Documentation/filesystems/proc.rst; other systems' getrusage says the same.
-    """
+    """This process's peak memory: reserved on the GPU if there is one, else resident."""
     import torch
 
     if torch.cuda.is_available():
@@ -71,7 +65,7 @@ def peak_memory_bytes() -> int:
 
 
 def peak_resident_bytes() -> int:
-    """The most main memory that this process has held."""
+    """This process's peak resident memory: VmHWM in Linux (Documentation/filesystems/proc.rst), else getrusage."""
     status = Path("/proc/self/status")
     if status.is_file():
         lines = status.read_text(encoding="ascii", errors="replace").splitlines()
@@ -84,22 +78,20 @@ def peak_resident_bytes() -> int:
 
 
 class TokenCounter:
-    """Counts the tokens that a model is given in training, padding left out.
+    """Counts the non-padding tokens of training batches by a hook on the model.
 
-    A hook on the model sees every batch, whichever trainer is around it. The sums stay on the device until they are
-    asked for, so that no step waits for them.
+    The sum stays on the device until it is read, so that no step waits for it.
     """
 
     def __init__(self, model: Any) -> None:
         self._sum: Any = 0
-        model.register_forward_pre_hook(self._see, with_kwargs=True)
+        model.register_forward_pre_hook(self._count, with_kwargs=True)
 
     @property
     def total(self) -> int:
-        """Tokens of this process so far."""
         return int(self._sum)
 
-    def _see(self, model: Any, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def _count(self, model: Any, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
         if not model.training:
             return
         mask = named.get("attention_mask")
@@ -107,25 +99,19 @@ class TokenCounter:
             self._sum = self._sum + mask.detach().sum()
             return
         ids = named.get("input_ids", positional[0] if positional else None)
-        if ids is not None:  # packed without padding: every token is one
+        if ids is not None:  # packed without padding
             self._sum = self._sum + ids.numel()
 
 
 class Pace:
-    """Tokens a second and seconds a step, without the first step, in which kernels are compiled and data skipped."""
+    """Speed without the first step, which compiles kernels and skips data."""
 
     def __init__(self) -> None:
         self._begun: tuple[float, int, int] | None = None
         self._recent: deque[tuple[float, int, int]] = deque(maxlen=RECENT_STEPS + 1)
 
     def note(self, step: int, tokens: int, now: float | None = None) -> None:
-        """Note the end of a step.
-
-        Args:
-            step: the optimizer step.
-            tokens: of all steps so far.
-            now: seconds of a monotonic clock.
-        """
+        """Note the end of a step, with the tokens of all steps so far and a monotonic clock's seconds."""
         at = (time.monotonic() if now is None else now, step, tokens)
         self._begun = self._begun or at
         self._recent.append(at)
@@ -141,7 +127,7 @@ class Pace:
         return _tokens_per_second(self._recent[0], self._recent[-1]) if self._recent else None
 
     def seconds_left(self, total_steps: int) -> float | None:
-        """How long the rest takes if it goes on as in the last steps; None before the second."""
+        """Seconds that the rest takes at the speed of the last steps; None before the second."""
         if not self._recent:
             return None
         (began, first, _), (now, last, _) = self._recent[0], self._recent[-1]

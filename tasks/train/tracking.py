@@ -1,4 +1,4 @@
-"""What is written down while a model trains: progress events, the MLflow run, sealed checkpoints."""
+"""What a training records: progress events, its MLflow run, sealed checkpoints and the loss curve."""
 
 from __future__ import annotations
 
@@ -22,14 +22,7 @@ FLUSH_SECONDS = 10.0
 
 
 class MlflowRun:
-    """One MLflow run, found again by the run that resumes a killed one.
-
-    Args:
-        uri: the tracking store.
-        experiment: name of the experiment; made if it is missing.
-        name: name of the run.
-        id_file: where the run's id is kept between attempts.
-    """
+    """An MLflow run, which a resumed training continues; ``id_file`` keeps its id between attempts."""
 
     def __init__(self, uri: str, experiment: str, name: str, id_file: Path) -> None:
         from mlflow import MlflowClient
@@ -49,7 +42,7 @@ class MlflowRun:
             self._client.update_run(self.id, status="RUNNING")
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
-        """Store parameters; those of an earlier attempt stay, as MLflow demands."""
+        """Store parameters that no earlier attempt stored: MLflow does not change them."""
         from mlflow.entities import Param
 
         known = self._client.get_run(self.id).data.params
@@ -57,17 +50,16 @@ class MlflowRun:
         self._client.log_batch(self.id, params=new)
 
     def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Queue a step's metrics; they are written every few seconds."""
+        """Queue a step's metrics, which are written every few seconds."""
         self._waiting.append((step, dict(metrics)))
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             try:
                 self.flush()
-            except Exception as error:  # the training goes on, whatever the tracking store says; it is tried again
+            except Exception as error:  # a tracking store must not stop a training; the next flush tries again
                 self._flushed = time.monotonic()
-                emit(note=f"the curve could not be logged just now: {type(error).__name__}: {error}")
+                emit(note=f"MLflow could not log the curve: {type(error).__name__}: {error}")
 
     def flush(self) -> None:
-        """Write what is queued."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -77,42 +69,41 @@ class MlflowRun:
         self._waiting, self._flushed = [], time.monotonic()
 
     def end(self, status: str) -> None:
-        """Close the run as FINISHED or FAILED."""
         self.flush()
         self._client.set_terminated(self.id, status=status)
 
 
-class UntrackedRun:
-    """The run of a process that trains with another one, which does the logging."""
+@dataclass(frozen=True)
+class Cost:
+    """What a training took.
 
-    id = ""
+    Attributes:
+        peak_memory_bytes: of the process, or reserved on the GPU.
+        tokens_per_second: non-padding tokens of all processes, without the first step; None for a single step.
+        mfu: model FLOPs utilisation, 0 to 1; None on devices whose peak is not known.
+    """
 
-    def log_parameters(self, parameters: Mapping[str, Any]) -> None:
-        """Nothing is logged twice."""
-
-    def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Nothing is logged twice."""
-
-    def end(self, status: str) -> None:
-        """There is no run to close."""
+    peak_memory_bytes: int
+    tokens_per_second: float | None
+    mfu: float | None
 
 
 class Recorder(TrainerCallback):
-    """Sends progress, logs the curve, seals checkpoints, and stops a run that learns nothing or is asked to stop.
+    """Reports progress, logs the curve, seals checkpoints, and stops a run on request or on a bad loss.
 
-    Where a run is resumed, an entry ``{"resumed": step}`` joins the trainer's log: it is kept in the checkpoints.
-    Of several processes that train together each judges the loss, which they share, and the first one tells of it.
+    A resumed run adds ``{"resumed": step}`` to the trainer's log, which checkpoints keep. Several processes share the
+    loss and all check it; process 0 reports.
 
     Args:
-        run: where the curve is logged live.
-        tokens: how many non-padding tokens were trained on so far in this process.
-        stop_requested: asked after each step; if it says so, a checkpoint is written and the training ends.
+        run: receives the curve live; None in other processes than process 0.
+        tokens: counts the non-padding tokens of this process so far.
+        stop_requested: checked after each step; if true, a checkpoint is written and the training ends.
         continues: whether the run continues a trained adapter.
     """
 
     def __init__(
         self,
-        run: MlflowRun | UntrackedRun,
+        run: MlflowRun | None,
         tokens: Callable[[], int],
         stop_requested: Callable[[], bool] = lambda: False,
         continues: bool = False,
@@ -152,40 +143,34 @@ class Recorder(TrainerCallback):
         if not state.is_world_process_zero:
             return
         if (speed := self._pace.recent_tokens_per_second) is not None:
-            metrics["tokens_per_second"] = speed * self._processes  # their batches are of about one size
+            metrics["tokens_per_second"] = speed * self._processes  # their batches are about equal
         emit(
             step=state.global_step,
             total=state.max_steps,
             seconds_left=self._pace.seconds_left(state.max_steps),
             **{name: value for name, value in metrics.items() if name != "grad_norm"},
         )
-        self._run.log_metrics(state.global_step, metrics)
+        if self._run is not None:
+            self._run.log_metrics(state.global_step, metrics)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        PartialState().wait_for_everyone()  # each process has files of its own in the checkpoint
+        PartialState().wait_for_everyone()  # each process writes files of the checkpoint
         if state.is_world_process_zero:
             seal(Path(args.output_dir or "") / f"checkpoint-{state.global_step}")
 
     def finish(self, step: int, parameters: int, device: str, trains_all: bool, trained_token_share: float) -> Cost:
-        """What the training took, logged as the run's last metrics.
-
-        Args:
-            step: the last one.
-            parameters: all of the model.
-            device: its name, as torch gives it.
-            trains_all: whether every weight was trained.
-            trained_token_share: of all tokens, those with a label.
-        """
+        """What the training took, logged with the last step; ``parameters`` and ``device`` as for :func:`mfu`."""
         speed = self._pace.tokens_per_second
         used = None if speed is None else mfu(speed, parameters, device, trains_all)
         cost = Cost(peak_memory_bytes(), None if speed is None else speed * self._processes, used)
         found = {**asdict(cost), "trained_token_share": trained_token_share}
-        self._run.log_metrics(step, {name: float(value) for name, value in found.items() if value is not None})
+        if self._run is not None:
+            self._run.log_metrics(step, {name: float(value) for name, value in found.items() if value is not None})
         return cost
 
 
 def _any_process(wanted: bool) -> bool:
-    """Whether one of the processes that train together wants something: all must do so after the same step."""
+    """True in all processes if it is true in one: they must stop after the same step."""
     state = PartialState()
     if state.num_processes == 1:
         return wanted
@@ -196,23 +181,8 @@ def _any_process(wanted: bool) -> bool:
     return bool(flag.item())
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a training took.
-
-    Attributes:
-        peak_memory_bytes: of the process, or of what it reserved on the GPU.
-        tokens_per_second: non-padding tokens of all processes, without the first step; None where there is no other.
-        mfu: model FLOPs utilisation, 0 to 1; None on devices whose peak is not known.
-    """
-
-    peak_memory_bytes: int
-    tokens_per_second: float | None
-    mfu: float | None
-
-
 def write_loss_curve(path: Path, history: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Write ``step, loss, learning_rate`` of every logged step, and return the losses."""
+    """Write ``step, loss, learning_rate`` of every logged step; return the losses."""
     rows = [entry for entry in history if "loss" in entry]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)

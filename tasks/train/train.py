@@ -69,10 +69,7 @@ class TrainJob:
                 "fraction": self.fraction,
             },
             inputs=[self.training_set],
-            files={
-                "model": model_digest(self.model),
-                "initial_adapter": self.initial.digest if self.initial else "",
-            },
+            files={"model": model_digest(self.model), "initial_adapter": self.initial.digest if self.initial else ""},
             libraries=LIBRARIES + (() if self.config.backend == "transformers" else UNSLOTH),
         )
 

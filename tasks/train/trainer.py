@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer over tokenised rows, set up as a recipe says."""
+"""TRL's SFTTrainer over tokenised rows, configured by a recipe."""
 
 from __future__ import annotations
 
@@ -17,16 +17,7 @@ ON_GPU = "adamw_8bit"
 
 
 def new_trainer(config: TrainConfig, loaded: Trainable, tokenizer: Any, rows: Any, work: Path, seed: int) -> Any:
-    """A trainer that takes the rows' ``labels`` as they are.
-
-    Args:
-        config: batches, schedule, optimizer and what else shapes the training.
-        loaded: model and dtype.
-        tokenizer: pads.
-        rows: a ``datasets.Dataset`` with ``input_ids`` and ``labels``.
-        work: folder of the checkpoints.
-        seed: of data order, dropout and noise.
-    """
+    """A trainer for rows (a ``datasets.Dataset``) with ``input_ids`` and ``labels``; checkpoints go to ``work``."""
     import torch
     from trl import SFTConfig, SFTTrainer
 
@@ -76,14 +67,14 @@ def new_trainer(config: TrainConfig, loaded: Trainable, tokenizer: Any, rows: An
 
 
 class PackedSequences:
-    """Collates packed sequences as the rows of a batch, (sequences, tokens), each padded to the longest.
+    """Collates packed sequences as the rows of a batch, (sequences, tokens), padded to the longest.
 
-    TRL lays them end to end, which suits kernels for rows of any length. Where there are none, as on a CPU, attention
-    goes through a mask over all of it: (sequences x tokens) squared, instead of sequences x tokens squared. Padding
-    goes on counting positions, so that it belongs to the last row and begins none.
+    TRL concatenates them for kernels that take rows of any length. A CPU has none, and the attention mask over the
+    concatenation would cost (sequences x tokens) squared instead of sequences x tokens squared. Padding continues the
+    positions of the last row, so that it does not begin a new one.
 
     Attributes:
-        padding: tokens of it so far.
+        padding: tokens of padding so far.
     """
 
     def __init__(self, collate: Callable[[Any], Any], pad_token_id: int) -> None:
@@ -115,8 +106,8 @@ class PackedSequences:
 def kept_in_float32(model: Any) -> Iterator[None]:
     """Undo TRL's cast of a QLoRA adapter to bfloat16.
 
-    bfloat16 cannot hold the small updates of late training, and PEFT restores a checkpoint's adapter in float32, so
-    that a resumed run would be another than an undisturbed one. Unsloth trains in float32 on a GPU as well.
+    bfloat16 cannot represent the small updates of late training, and PEFT restores a checkpoint's adapter in float32:
+    a resumed run would differ. Unsloth trains in float32 on a GPU as well.
     """
     before = [(parameter, parameter.data) for parameter in model.parameters() if parameter.requires_grad]
     yield
@@ -130,10 +121,7 @@ def lora_plus_optimizer(trainer: Any, ratio: float) -> Any:
     from transformers import Trainer
 
     kind, settings = Trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)
+    decay = trainer.args.weight_decay
     return create_loraplus_optimizer(
-        trainer.model,
-        kind,
-        loraplus_lr_ratio=ratio,
-        loraplus_weight_decay=trainer.args.weight_decay,
-        **settings,
+        trainer.model, kind, loraplus_lr_ratio=ratio, loraplus_weight_decay=decay, **settings
     )

@@ -1,4 +1,4 @@
-"""The rows that are trained on: drawn from the training set, mixed, tokenised, and cut to length as the recipe says."""
+"""The rows to train on: drawn from the training set, mixed, tokenised and cut to length."""
 
 from __future__ import annotations
 
@@ -27,14 +27,7 @@ SAMPLES = 3
 
 @dataclass
 class OverLength:
-    """What became of rows over the maximum length.
-
-    Attributes:
-        dropped, truncated, split: rows.
-        pieces: training rows that the split ones became.
-        tokens_cut: tokens that truncated rows lost.
-        exchanges_dropped: exchanges of split rows that alone are too long.
-    """
+    """Rows over the maximum length; ``pieces`` are made of split rows, ``exchanges_dropped`` do not fit in one."""
 
     dropped: int = 0
     truncated: int = 0
@@ -46,15 +39,15 @@ class OverLength:
 
 @dataclass(frozen=True)
 class PreparedRows:
-    """What the trainer is given, and what is said about it.
+    """The trainer's rows and a report on them.
 
     Attributes:
         rows: a ``datasets.Dataset`` with ``input_ids`` and ``labels``.
         counts: ``rows_in``, ``accepted``, ``quarantined``: rows of the training set.
-        over_length: what became of rows over the maximum length.
-        mix: the exact shares by group and source, with the tokens of each.
+        over_length: the treatment of rows over the maximum length.
+        mix: rows, shares and tokens by group and source.
         longest: tokens of the longest row.
-        samples: some conversations with their text and token ids in the template that is trained with.
+        samples: some conversations with their text and token ids in the chat template.
     """
 
     rows: Any
@@ -67,14 +60,14 @@ class PreparedRows:
 
 @dataclass
 class Tokenised:
-    """A row of the training set as training rows, usually one; none where ``problem`` says why."""
+    """A row of the training set as training rows, usually one; none if it has a ``problem``."""
 
     pieces: list[TokenisedRow] = field(default_factory=list)
     problem: str = ""
     detail: str = ""
 
     def compact(self) -> Tokenised:
-        """The same in a tenth of the memory: lists of Python's numbers take some 40 bytes a token and label."""
+        """The same in a tenth of the memory: a list takes some 40 bytes per token and label."""
         pieces = [TokenisedRow(array("i", piece.input_ids), array("i", piece.labels)) for piece in self.pieces]
         return Tokenised(pieces, self.problem, self.detail)
 
@@ -82,18 +75,12 @@ class Tokenised:
 def prepare_rows(
     training_set: Path, config: TrainConfig, tokenizer: Any, seed: int, fraction: float, out: Path
 ) -> PreparedRows:
-    """Draw, mix and tokenise; rows that cannot be trained on go to ``quarantine.parquet``.
+    """Draw a fraction of a training set (a Parquet file), mix and tokenise it.
 
-    Args:
-        training_set: a Parquet file.
-        config: what is mixed, masked and cut, and how.
-        tokenizer: with the chat template that is trained with.
-        seed: of the nested subsets and of what is repeated or left out.
-        fraction: share of the training set.
-        out: folder of ``quarantine.parquet`` and ``mix.json``.
+    Rows that cannot be trained on go to ``quarantine.parquet`` in the folder ``out``.
 
     Raises:
-        TrainingError: no row is left, or the mix asks for rows that do not exist.
+        TrainingError: no row is left, or the mix needs rows that do not exist.
     """
     import numpy as np
     import pandas as pd
@@ -135,8 +122,6 @@ def prepare_rows(
 
 
 class _Tokeniser:
-    """Tokenises rows, and does with those over the length what the recipe says."""
-
     def __init__(self, config: TrainConfig, tokenizer: Any, over: OverLength) -> None:
         self._config, self._over = config, over
         self._tokenise = row_tokeniser(tokenizer, config.max_length, config.train_on)
@@ -164,7 +149,7 @@ class _Tokeniser:
         return Tokenised([cut])
 
     def _split(self, messages: Sequence[Message], tools: Any, size: str) -> Tokenised:
-        """Pieces of whole exchanges, each as many as fit behind the system turn."""
+        """Pieces of as many whole exchanges as fit after the system turns."""
         head, exchanges = exchanges_of(messages)
         pieces: list[TokenisedRow] = []
         current: list[Message] = []
@@ -175,9 +160,9 @@ class _Tokeniser:
                 current, fitting = [*current, *exchange], longer
                 continue
             pieces += [fitting] if fitting else []
-            alone = self._tokenise([*head, *exchange], tools)
-            current, fitting = ([], None) if alone.problem else (list(exchange), alone)
-            self._over.exchanges_dropped += bool(alone.problem)
+            single = self._tokenise([*head, *exchange], tools)
+            current, fitting = ([], None) if single.problem else (list(exchange), single)
+            self._over.exchanges_dropped += bool(single.problem)
         pieces += [fitting] if fitting else []
         pieces = [piece for piece in pieces if piece.trained]
         if not pieces:
@@ -189,7 +174,7 @@ class _Tokeniser:
 
 
 def exchanges_of(messages: Sequence[Message]) -> tuple[list[Message], list[list[Message]]]:
-    """The system turns, and the exchanges: each from a turn of the user up to the next one of the user."""
+    """The system turns, and the exchanges, each of which begins with a turn of the user."""
     head = [turn for turn in messages if turn["role"] == "system"]
     exchanges: list[list[Message]] = []
     for turn in messages:
@@ -219,20 +204,18 @@ def _write_quarantine(refused: pd.DataFrame, problems: Sequence[Tokenised], path
 
 
 def _with_tokens(shares: dict[str, Any], frame: pd.DataFrame, positions: Any, tokens: dict[int, int]) -> dict[str, Any]:
-    """The report of the mix with the tokens that each group and each source really gives."""
-    by_group, by_source = Counter[str](), Counter[str]()
-    groups, sources = shares["group_of"], frame["source"].fillna("").tolist()
-    for position in positions.tolist():
-        by_group[groups[position]] += tokens[position]
-        by_source[sources[position]] += tokens[position]
-    return {
-        "groups": {name: {**row, "tokens": by_group[name]} for name, row in shares["groups"].items()},
-        "sources": {name: {**row, "tokens": by_source[name]} for name, row in shares["sources"].items()},
-    }
+    """The report of the mix with the tokens of each group and source."""
+    report = {}
+    for by, names in (("groups", shares["group_of"]), ("sources", frame["source"].fillna("").tolist())):
+        counted = Counter[str]()
+        for position in positions.tolist():
+            counted[names[position]] += tokens[position]
+        report[by] = {name: {**row, "tokens": counted[name]} for name, row in shares[by].items()}
+    return report
 
 
 def _sample(frame: pd.DataFrame, position: int, tokenizer: Any) -> dict[str, Any]:
-    """A conversation in the template that is trained with: what a server must make of the same messages."""
+    """A conversation in the chat template, which a server must render to the same text."""
     messages, tools = for_template(frame["messages"][position]), frame["tools"][position]
     offered = json.loads(tools) if tools else None
 
@@ -254,13 +237,13 @@ def _sample(frame: pd.DataFrame, position: int, tokenizer: Any) -> dict[str, Any
 
 
 def _nothing_left(rows: Sequence[Tokenised], max_length: int, where: str) -> TrainingError:
-    """Names the problem that most rows have; a template's own words are shown once."""
+    """Names the most frequent problem, with an example of a template's own error."""
     (problem, count), *_ = Counter(row.problem for row in rows).most_common(1) or [("no rows", 0)]
     shown = next((f": {row.detail}" for row in rows if row.problem == "template_refuses" == problem), "")
     remedies = {
         TOO_LONG: f"raise train.max_length (now {max_length} tokens)",
         NOTHING_TRAINED: f"raise train.max_length (now {max_length} tokens)",
-        CHANGED_TURN: "set train.train_on: last_turn, or a chat template that renders earlier turns as they were said",
+        CHANGED_TURN: "set train.train_on: last_turn, or a chat template that does not change earlier turns",
     }
     return TrainingError(
         f"None of the {len(rows)} training rows can be used, most often for {problem} ({count} rows{shown})",

@@ -163,7 +163,7 @@ def run(
 
     from tasks.train.loss_curve import draw_loss_curve
     from tasks.train.throughput import TokenCounter
-    from tasks.train.tracking import MlflowRun, Recorder, UntrackedRun, write_loss_curve
+    from tasks.train.tracking import MlflowRun, Recorder, write_loss_curve
 
     optimizer = str(getattr(trainer.args.optim, "value", trainer.args.optim))
     if config.optimizer not in ("auto", optimizer):
@@ -172,8 +172,9 @@ def run(
         checkpoint = newest_intact(work, say=lambda text: emit(note=text))
     if checkpoint is not None:
         emit(note=f"resuming from step {step_of(checkpoint)}", resumed_from=step_of(checkpoint))
-    tracked = UntrackedRun() if rank() else MlflowRun(**job["mlflow"], id_file=work / "mlflow_run_id")
-    tracked.log_parameters({"model": job["model"]["path"], "seed": job["seed"], **config.model_dump(mode="json")})
+    tracked = None if rank() else MlflowRun(**job["mlflow"], id_file=work / "mlflow_run_id")
+    if tracked:
+        tracked.log_parameters({"model": job["model"]["path"], "seed": job["seed"], **config.model_dump(mode="json")})
     parameters, counter = count_parameters(trainer.model)[1], TokenCounter(trainer.model)
     padded_before = getattr(trainer.data_collator, "padding", 0)
 
@@ -204,7 +205,8 @@ def run(
         cost = recorder.finish(trainer.state.global_step, parameters, device_name(), trains_all, token_share)
         status = "FINISHED"
     finally:
-        tracked.end(status)
+        if tracked:
+            tracked.end(status)
     losses = write_loss_curve(out / "loss.csv", trainer.state.log_history)
     draw_loss_curve(trainer.state.log_history, out / "report" / "loss.png")
     return {
@@ -217,7 +219,7 @@ def run(
         "resumed_from": step_of(checkpoint) if checkpoint else None,
         **asdict(cost),
         "seconds": round(time.monotonic() - started, 3),
-        "mlflow_run_id": tracked.id,
+        "mlflow_run_id": tracked.id if tracked else "",
     }
 
 

@@ -90,7 +90,7 @@ def test_a_model_that_is_not_at_hand_is_refused_with_what_to_pass(tmp_path: Path
     path = write_recipe(lambda recipe: recipe["model"].update(path="somebody/unknown"))
     refused = retune(tmp_path, "plan", "--recipe", path)
     assert refused.returncode == 1
-    assert "nothing is fetched" in refused.stderr and "--model-config FILE" in refused.stderr
+    assert "is not available offline" in refused.stderr and "--model-config FILE" in refused.stderr
     config = str(PROJECT_ROOT / "seedling" / "model" / "config.json")
     given = retune(tmp_path, "plan", "--recipe", path, "--model-config", config, "--json")
     assert json.loads(given.stdout)["trainable_parameters"] == 368_640

@@ -1,1 +1,1 @@
-"""Whole models made of what was trained: one folder in Hugging Face layout that anything can serve."""
+"""Writes the result of a training as a whole model in Hugging Face layout, which any server can load."""

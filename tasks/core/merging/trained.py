@@ -1,10 +1,10 @@
-"""What a training left, by its files, and how it becomes a model that can be served."""
+"""The files of a training, and how they become a whole model."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,24 +18,17 @@ from tasks.core.progress import say
 
 ADAPTER, MODEL, MERGED = "adapter", "model", "merged"
 ROOM_FACTOR = 5
-"""Bytes of disk wanted, over those of the base: the merged model may have twice the bytes a weight, and shards."""
+"""Disk space needed, as a multiple of the base: a merged weight may take twice the bytes, and shards are copied."""
 HEAD_IS_EMBEDDING = frozenset(
     {"cohere", "cohere2", "cohere2_moe", "gemma2", "gemma3n", "gemma3n_text", "lfm2", "lfm2_moe", "zamba2"}
 )
-"""By ``model_type``: vLLM 0.32 takes their input embeddings for the output head whatever the config says, so that a
-model with virtual tokens could write them."""
+"""By ``model_type``: vLLM 0.32 uses their input embeddings as output head whatever the config says, so that the model
+could generate virtual tokens."""
 
 
 @dataclass(frozen=True)
 class MergeSettings:
-    """How whole models are made in a recipe.
-
-    Attributes:
-        method: of the training: qlora, lora, full or prompt_tuning.
-        quant_type: of a 4-bit base: nf4 or fp4.
-        double_quantisation: of a 4-bit base.
-        dtype: of the weights that are written: float32, bfloat16 or float16.
-    """
+    """A recipe's training method, the quantisation of a 4-bit base (nf4 or fp4), and the dtype of written weights."""
 
     method: str
     quant_type: str
@@ -45,19 +38,14 @@ class MergeSettings:
 
 @dataclass(frozen=True)
 class Trained:
-    """What lies in the folder of a train artifact, or of a published version.
-
-    Attributes:
-        folder: of the adapter (PEFT), or of the model.
-        form: a low-rank update, virtual tokens before the prompt, or every weight.
-    """
+    """What a train artifact or a published version contains: an adapter (PEFT) or a model, and its folder."""
 
     folder: Path
     form: Form
 
     @property
     def is_served_beside_base(self) -> bool:
-        """Whether vLLM can serve it as a LoRA module on the base; it refuses DoRA and biases."""
+        """Whether vLLM can serve it as a LoRA module on the base, which excludes DoRA and biases."""
         if self.form != "lora":
             return False
         config = _config_of(self.folder)
@@ -65,10 +53,10 @@ class Trained:
 
 
 def trained_in(folder: Path) -> Trained:
-    """What the folder of an artifact holds.
+    """What the folder of an artifact contains.
 
     Raises:
-        ModelError: neither an adapter nor a model, or the adapter's config cannot be read.
+        ModelError: neither a model nor an adapter with a readable config.
     """
     if (folder / MODEL / "config.json").is_file():
         return Trained(folder / MODEL, "model")
@@ -86,7 +74,7 @@ def _config_of(adapter: Path) -> dict[str, Any]:
 
 
 def require_own_head(family: str | None, where: str) -> None:
-    """Raise a ModelError for a family (``model_type``) that cannot be served with virtual tokens."""
+    """Raise a ModelError if a family (``model_type``) cannot be served with virtual tokens."""
     if family in HEAD_IS_EMBEDDING:
         raise ModelError(
             f"A {family} model with virtual tokens cannot be served: its embeddings are its head",
@@ -106,15 +94,9 @@ def merged(
     log: Path,
     timeout_s: float,
 ) -> dict[str, Any]:
-    """Make a whole model of what was trained, in a process of its own; see ``worker.merge`` for what it returns.
-
-    Args:
-        conversations: messages on which the model is compared with what was trained.
-        out: the folder to write, which is emptied.
-        work: a folder for the process, which is removed.
+    """Write a whole model to ``out`` in a process of its own; see ``worker.merge`` for the result and errors.
 
     Raises:
-        ModelError, MachineError: see ``worker.merge``.
         DiskError: the disk is too full.
     """
     weights = trained.folder if trained.form == "model" else Path(base.path)
@@ -130,7 +112,6 @@ def merged(
         "out": str(out),
         "conversations": list(conversations),
     }
-    environment: Mapping[str, str] = {"HF_HUB_OFFLINE": "1"} if base.is_local else {}
     try:
         return run_worker(
             "tasks.core.merging.worker",
@@ -139,7 +120,7 @@ def merged(
             log=log,
             timeout_s=timeout_s,
             on_event=lambda event: say(f"  {event['note']}"),
-            environment={"OMP_WAIT_POLICY": "PASSIVE", **environment},
+            environment={"OMP_WAIT_POLICY": "PASSIVE", **({"HF_HUB_OFFLINE": "1"} if base.is_local else {})},
         )
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -1,12 +1,12 @@
-"""A prompt-tuned model as an ordinary one: its virtual tokens become real ones of a larger vocabulary.
+"""Turns a prompt-tuned model into an ordinary one: its virtual tokens become real tokens of a larger vocabulary.
 
 PEFT puts the learned vectors before the embeddings of the prompt (prompt tuning: Lester et al. 2021, arXiv 2104.08691).
-Here they are rows of the embedding table, under names that the chat template writes before everything else: the same
-function, and nothing that serves the model has to know of it.
+Here they become rows of the embedding table, and the chat template begins with their names, so that any server computes
+the same.
 
-The head must not write them. Its rows for them are the mean of all its other rows: their logit is then the mean of all
-logits, so it is never the largest, and a softmax gives each of them less than one in the number of tokens (Jensen).
-Where the head has a bias, or generation settings are read, they are ruled out altogether.
+The model must not generate them. Their rows in the head are the mean of its other rows: their logit is the mean of all
+logits, never the largest, and a softmax gives each less than 1 / number of tokens (Jensen). A bias of the head, or
+generation settings, exclude them completely.
 """
 
 from __future__ import annotations
@@ -19,27 +19,26 @@ if TYPE_CHECKING:
     import torch
 
 NEVER = -1e4
-"""A logit that no softmax notices, and that float16 can hold."""
+"""A logit without effect on a softmax, within the range of float16."""
 
 
 def token_names(count: int) -> list[str]:
-    """What the virtual tokens are called in the vocabulary."""
     return [f"<|virtual_{number}|>" for number in range(count)]
 
 
 def extend_tokenizer(tokenizer: Any, count: int) -> list[int]:
-    """Add the virtual tokens to a tokenizer, and to the beginning of its chat template; returns their ids.
+    """Add the virtual tokens to a tokenizer and its chat template; return their ids.
 
     Raises:
-        ModelError: it has no chat template, or tokens of these names.
+        ModelError: there is no chat template, or tokens with these names exist.
     """
     if not tokenizer.chat_template:
-        raise ModelError("The tokenizer has no chat template to begin with the virtual tokens", where="tokenizer")
+        raise ModelError("The tokenizer has no chat template to add the virtual tokens to", where="tokenizer")
     names, taken = token_names(count), set(tokenizer.get_vocab().values())
     tokenizer.add_tokens(names, special_tokens=True)
-    ids = [int(one) for one in tokenizer.convert_tokens_to_ids(names)]
+    ids = [int(index) for index in tokenizer.convert_tokens_to_ids(names)]
     if len(set(ids) - taken) != count:
-        raise ModelError("The vocabulary has tokens with the names of virtual tokens already", where=names[0])
+        raise ModelError("The vocabulary already has tokens with the names of virtual tokens", where=names[0])
     start, template = "".join(names), tokenizer.chat_template
     tokenizer.chat_template = (
         {name: start + text for name, text in template.items()} if isinstance(template, dict) else start + template
@@ -48,13 +47,7 @@ def extend_tokenizer(tokenizer: Any, count: int) -> list[int]:
 
 
 def extend_model(model: Any, vectors: torch.Tensor, ids: list[int]) -> None:
-    """Give a model the learned vectors as embeddings of the ids, and a head of its own that does not write them.
-
-    Args:
-        model: a causal language model in float32; changed in place.
-        vectors: (virtual tokens, width), as PEFT learned them.
-        ids: of the virtual tokens, from the tokenizer.
-    """
+    """Give a float32 model, in place, the vectors (tokens, width) as embeddings, and a head that avoids them."""
     import torch
 
     rows = model.get_input_embeddings().num_embeddings
@@ -62,7 +55,7 @@ def extend_model(model: Any, vectors: torch.Tensor, ids: list[int]) -> None:
         model.resize_token_embeddings(max(ids) + 1, mean_resizing=False)
     _untie(model)
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    scale = getattr(embedding, "embed_scale", 1.0)  # Gemma 3 scales inside of its table, which PEFT's vectors pass by
+    scale = getattr(embedding, "embed_scale", 1.0)  # Gemma 3 scales inside its table; PEFT's vectors bypass it
     is_real = torch.ones(head.weight.shape[0], dtype=torch.bool)
     is_real[ids] = False
     is_real[rows:] = False
@@ -75,11 +68,10 @@ def extend_model(model: Any, vectors: torch.Tensor, ids: list[int]) -> None:
 
 
 def _untie(model: Any) -> None:
-    """Part the head from the embeddings."""
     import torch
 
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     if head.weight.data_ptr() == embedding.weight.data_ptr():
         head.weight = torch.nn.Parameter(embedding.weight.detach().clone(), requires_grad=False)
-    for config in {id(one): one for one in (model.config, model.config.get_text_config())}.values():
+    for config in {id(config): config for config in (model.config, model.config.get_text_config())}.values():
         config.tie_word_embeddings = False

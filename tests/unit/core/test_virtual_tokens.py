@@ -175,7 +175,7 @@ def test_a_tokenizer_that_marks_the_beginning_of_a_text_is_refused(tmp_path: Pat
     tokenizer = tiny_tokenizer(template="{% for turn in messages %}{{ turn.role }}: {{ turn.content }}\n{% endfor %}")
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="Ġ", prepend_scheme="first")
     job = written("tied", tmp_path, tokenizer)
-    with pytest.raises(ModelError, match="otherwise behind virtual tokens than alone") as caught:
+    with pytest.raises(ModelError, match="encodes a conversation differently after virtual tokens") as caught:
         merge(job)
     assert "lora" in caught.value.remedy
 

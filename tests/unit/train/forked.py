@@ -30,8 +30,7 @@ def work_on(job: dict[str, Any], log: str) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    from tasks.train.stopping import StopRequest
-    from tasks.train.worker import train
+    from tasks.train.worker import StopRequest, train
 
     result = train(job, StopRequest.on_sigterm())
     Path(job["work"], "result.json").write_text(json.dumps(result), encoding="utf-8")

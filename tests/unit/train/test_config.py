@@ -72,10 +72,7 @@ UNSLOTH: dict[str, Any] = {"max_steps": 10, "backend": "unsloth"}
         ),
         ({"max_steps": 10, "method": "full", "target_modules": ["q_proj"]}, "target_modules is an option"),
         ({"max_steps": 10, "method": "prompt_tuning", "use_dora": True}, "use_dora is an option"),
-        (
-            {"max_steps": 10, "method": "lora", "quant_type": "fp4"},
-            "option of method qlora, not .*use method qlora",
-        ),
+        ({"max_steps": 10, "method": "lora", "quant_type": "fp4"}, "option of method qlora, not .*use method qlora"),
         (
             {"max_steps": 10, "method": "full", "double_quantisation": False},
             "option of method qlora, not .*use method qlora",
@@ -89,15 +86,9 @@ UNSLOTH: dict[str, Any] = {"max_steps": 10, "backend": "unsloth"}
         ({**UNSLOTH, "processes": 2}, "one process only: use backend transformers"),
         ({"max_steps": 10, "sharding": "fsdp"}, "use processes 2 or more"),
         ({"max_steps": 10, "sharding": "fsdp", "processes": 2, "method": "full"}, "use sharding none"),
-        (
-            {"max_steps": 10, "sharding": "fsdp", "processes": 2, "lora_plus_ratio": 16},
-            "lora_plus_ratio cannot",
-        ),
+        ({"max_steps": 10, "sharding": "fsdp", "processes": 2, "lora_plus_ratio": 16}, "lora_plus_ratio cannot"),
         ({"max_steps": 10, "sharding": "fsdp", "processes": 2, "bias": "all"}, "bias all cannot be used"),
-        (
-            {"max_steps": 10, "sharding": "fsdp", "processes": 2, "init_weights": "loftq"},
-            "init_weights loftq cannot",
-        ),
+        ({"max_steps": 10, "sharding": "fsdp", "processes": 2, "init_weights": "loftq"}, "init_weights loftq cannot"),
         (
             {"max_steps": 10, "method": "lora", "init_weights": "pissa", "use_dora": True},
             "use use_dora false, bias none",

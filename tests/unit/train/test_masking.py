@@ -8,12 +8,7 @@ from hypothesis import strategies as st
 
 from tasks.core.errors import TrainingError
 from tasks.train.chat_templates import CHATML
-from tasks.train.masking import (
-    IGNORED,
-    mark_trained,
-    row_tokeniser,
-    trained_token_share,
-)
+from tasks.train.masking import IGNORED, mark_trained, row_tokeniser, trained_token_share
 from tests.tiny_model import tiny_tokenizer
 
 TURNS = [

@@ -134,7 +134,7 @@ def test_every_shipped_recipe_s_model_is_known_without_a_network(recipe: Path) -
 
 def test_an_unknown_model_is_planned_from_its_config_and_never_fetched(tmp_path: Path) -> None:
     unknown = ModelSource(path="somebody/model")
-    with pytest.raises(ModelError, match="nothing is fetched") as refused:
+    with pytest.raises(ModelError, match="is not available offline") as refused:
         read_config(unknown)
     assert "--model-config" in refused.value.remedy
     file = tmp_path / "config.json"

@@ -19,9 +19,15 @@ from tests.unit.train.trial import settings
 pytestmark = pytest.mark.slow
 
 STEPS, SAVED_EVERY = 12, 3
-killed: list[bool] = []
-"""Of each moment, whether the training had not ended before."""
-MOMENTS = forked.moments(seed=3407, count=20, steps=STEPS, longest=0.3)
+killed: dict[str, list[bool]] = {"chosen": [], "random": []}
+"""For each moment, whether the training was still running."""
+CHOSEN = ((3, 0.0), (3, 0.02), (6, 0.01), (9, 0.0), (9, 0.03), (12, 0.01))
+"""Around the writes of checkpoints, which follow the log of a step, and from step 9 on around a prune."""
+RANDOM = forked.moments(seed=3407, count=20, steps=STEPS, longest=0.3)
+MOMENTS = [
+    *(("chosen", number, moment) for number, moment in enumerate(CHOSEN)),
+    *(pytest.param("random", number, moment, marks=pytest.mark.faults) for number, moment in enumerate(RANDOM)),
+]
 
 
 def new_job(folder: Path, model: Path, training_set: ArtifactRef, store: Path, packing: bool) -> dict[str, Any]:
@@ -70,8 +76,9 @@ def undisturbed(
     return found
 
 
-@pytest.mark.parametrize(("number", "moment"), list(enumerate(MOMENTS)))
+@pytest.mark.parametrize(("kind", "number", "moment"), MOMENTS)
 def test_a_training_killed_at_any_moment_ends_with_the_same_adapter(
+    kind: str,
     number: int,
     moment: tuple[int, float],
     undisturbed: dict[bool, dict[str, str]],
@@ -85,7 +92,7 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_adapter(
     step, delay = moment
     code = forked.run_and_signal(job, tmp_path / "killed.log", step, delay)
     assert code in (-signal.SIGKILL, 0)
-    killed.append(code != 0)
+    killed[kind].append(code != 0)
     reached = forked.steps_in(tmp_path / "killed.log")
     result = forked.run(job, tmp_path / "log")
     assert adapter(job) == undisturbed[packing]
@@ -110,8 +117,9 @@ def test_a_training_killed_behind_its_last_step_trains_no_step_more(
     assert forked.steps_in(tmp_path / "log") == 0
 
 
-def test_most_of_the_moments_were_before_the_end() -> None:
-    assert sum(killed) >= 0.8 * len(killed)
+@pytest.mark.parametrize("kind", ["chosen", pytest.param("random", marks=pytest.mark.faults)])
+def test_most_of_the_moments_were_before_the_end(kind: str) -> None:
+    assert sum(killed[kind]) >= 0.8 * len(killed[kind])
 
 
 def test_a_flipped_bit_in_the_newest_checkpoint_falls_back_to_the_one_before(

@@ -75,7 +75,7 @@ def test_a_batch_that_may_not_fit_is_only_said(
 def test_a_model_without_attention_heads_is_not_held_up(tmp_path: Path, said: list[str]) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "mamba", "num_hidden_layers": 2, "hidden_size": 64}')
     assert resource_checks.shape_of(settings(), ModelSource(path=str(tmp_path))) is None
-    assert said[0].startswith("the memory was not planned: The planner does not know models of this kind")
+    assert said[0].startswith("the memory was not planned: The planner does not support models of this kind")
 
 
 @pytest.fixture

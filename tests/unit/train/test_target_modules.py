@@ -19,9 +19,18 @@ from tests.hub_cache import in_hub_cache
 from tests.tiny_families import FAMILIES, QKVO, Family, tiny_config, write_tiny_family
 from tests.unit.train.two_steps import layers_named, train_two_steps
 
+ONE_OF_EACH_KIND = (
+    "llama 3", "llama", "bloom", "falcon", "mixtral", "phi 3 and 4", "gemma 3 that sees", "gpt 2", "qwen 3 next",
+    "deepseek 3",
+)  # fmt: skip
+"""Usual projections, query and value only, fused ones, a linear class of its own, experts, fused under other names, a
+tower, Conv1D, linear attention, low-rank attention. All families train by ``make families``."""
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name", [name if name in ONE_OF_EACH_KIND else pytest.param(name, marks=pytest.mark.families) for name in FAMILIES]
+)
 def test_two_steps_of_qlora_change_the_familys_layers_and_nothing_else(name: str, tmp_path: Path) -> None:
     family = FAMILIES[name]
     folder = write_tiny_family(family, tmp_path / "model")
@@ -33,7 +42,6 @@ def test_two_steps_of_qlora_change_the_familys_layers_and_nothing_else(name: str
 
 
 BY_UNSLOTH = ("llama 3", "bloom", "falcon", "mixtral", "phi 3 and 4", "gemma 3 that sees", "gpt 2")
-"""One family of each kind: usual projections, fused ones, layers of its own class, experts, a tower, Conv1D."""
 TRAIN_BY_UNSLOTH = """
 import sys
 from pathlib import Path
@@ -80,6 +88,18 @@ def on_meta(family: Family) -> Any:
 
 def chosen(model: Any, modules: Any) -> tuple[str, ...]:
     return target_modules(model, TrainConfig(max_steps=10, target_modules=modules))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_each_family_has_its_usual_layers(name: str) -> None:
+    model, modules = on_meta(FAMILIES[name]), FAMILIES[name].modules
+    layers = {
+        layer
+        for layer in linear_layers(model)
+        if any(layer.endswith(f".{module}") for module in chosen(model, "family"))
+    }
+    assert layers == {layer for layer in linear_layers(model) if any(layer.endswith(f".{name}") for name in modules)}
+    assert {layer.rpartition(".")[2] for layer in layers} == {module.rpartition(".")[2] for module in modules}
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def new_job(model: Path, training_set: ArtifactRef, **changes: Any) -> TrainJob:
 def train_here(job: TrainJob, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Do the worker's job in this process, where the libraries are imported already."""
     from tasks.train import worker
-    from tasks.train.stopping import StopRequest
+    from tasks.train.worker import StopRequest
 
     work, out = folder / "work", folder / "out"
     work.mkdir()

@@ -67,12 +67,7 @@ def settings(**changes: Any) -> TrainConfig:
 
 
 def new_trial(
-    model: Path,
-    training_set: ArtifactRef,
-    folder: Path,
-    initial: str | None = None,
-    seed: int = SEED,
-    **changes: Any,
+    model: Path, training_set: ArtifactRef, folder: Path, initial: str | None = None, seed: int = SEED, **changes: Any
 ) -> Trial:
     """Load, tokenise and set up, as the worker does."""
     from tasks.train.backends import load_trainable
