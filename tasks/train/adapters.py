@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
 from tasks.train.config import TrainConfig
 from tasks.train.devices import rank
-from tasks.train.loftq import init_by_loftq
 from tasks.train.target_modules import target_modules
 
 PISSA_START = "pissa_start"
+PREFIX = "base_model.model."
+ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 def add_adapter(base: Any, config: TrainConfig) -> Any:
@@ -48,10 +50,10 @@ def init_adapter(model: Any, config: TrainConfig, source: ModelSource, work: Pat
     PiSSA's initial adapter is kept, so that the trained one can be written for the original base.
 
     Raises:
-        ModelError: LoftQ cannot read the full weights.
+        ModelError: LoftQ cannot read the full weights, for example of a model that is distributed quantised.
     """
     if config.init_weights == "loftq":
-        init_by_loftq(model, source)
+        _init_by_loftq(model, source)
     if config.init_weights == "pissa" and rank() == 0 and not (work / PISSA_START / "adapter_config.json").is_file():
         model.peft_config["default"].init_lora_weights = True
         model.save_pretrained(work / PISSA_START)
@@ -98,3 +100,60 @@ def save_adapter(model: Any, config: TrainConfig, folder: Path, work: Path, weig
     start = {"path_initial_model_for_weight_conversion": str(work / PISSA_START)}
     model.save_pretrained(folder, state_dict=weights, **(start if config.init_weights == "pissa" else {}))
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card; publish writes a real one
+
+
+def _init_by_loftq(model: Any, source: ModelSource) -> None:
+    """Set A and B of every adapted 4-bit layer so that scaling B A is the best rank-r part of W - NF4(W).
+
+    LoftQ: Li et al. 2023, arXiv 2310.08659, one step. PEFT's ``replace_lora_weights_loftq`` quantises again on a GPU,
+    and reads a single file; this dequantises the layers' own 4-bit weights, and reads sharded files too.
+    """
+    import bitsandbytes.functional as bnb
+    import torch
+    from peft.tuners.lora import Linear4bit
+
+    read = _weight_reader(source)
+    for name, layer in model.named_modules():
+        if not isinstance(layer, Linear4bit):
+            continue
+        weight = layer.get_base_layer().weight
+        quantised = bnb.dequantize_4bit(weight.data, weight.quant_state).float()
+        exact = read(name.removeprefix(PREFIX) + ".weight").to(quantised.device, torch.float32)
+        if exact.shape != quantised.shape:
+            raise _no_weights(source, f"{name} has another shape there")
+        rank, scaling = layer.r["default"], layer.scaling["default"]
+        u, s, v = torch.linalg.svd(exact - quantised, full_matrices=False)
+        root = (s[:rank] / scaling).sqrt()
+        layer.lora_A["default"].weight.data = (root[:, None] * v[:rank]).contiguous()
+        layer.lora_B["default"].weight.data = (u[:, :rank] * root).contiguous()
+
+
+def _weight_reader(source: ModelSource) -> Callable[[str], Any]:
+    from safetensors import safe_open
+    from transformers.utils import cached_file
+
+    def find(name: str) -> Path | None:
+        found = cached_file(source.path, name, revision=source.revision, _raise_exceptions_for_missing_entries=False)
+        return Path(found) if found else None
+
+    index = find(INDEX)
+    files = json.loads(index.read_text(encoding="utf-8"))["weight_map"] if index else {}
+
+    def read(name: str) -> Any:
+        path = find(files.get(name, ONE_FILE))
+        if path is None:
+            raise _no_weights(source, f"there is no {files.get(name, ONE_FILE)}")
+        with safe_open(path, framework="pt") as weights:
+            if name not in weights.keys():  # noqa: SIM118  not a mapping
+                raise _no_weights(source, f"there is no {name}")
+            return weights.get_tensor(name)
+
+    return read
+
+
+def _no_weights(source: ModelSource, why: str) -> ModelError:
+    return ModelError(
+        f"LoftQ needs the base's full weights: {why}",
+        where=source.path,
+        remedy="name the 16-bit original of the model, or use init_weights default",
+    )

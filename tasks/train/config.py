@@ -213,10 +213,8 @@ def _method_refusals(config: TrainConfig) -> Iterator[str]:
     for name, field in type(config).model_fields.items():
         users = [other for other, known in METHODS.items() if name in known.options]
         if users and config.method not in users and getattr(config, name) != field.default:
-            yield (
-                f"{name} is an option of method {' or '.join(users)}, not of method {config.method}:"
-                f" remove it, or use method {users[-1]}"
-            )
+            what = f"{name} is an option of method {' or '.join(users)}, not of method {config.method}"
+            yield f"{what}: remove it, or use method {users[-1]}"
     if config.init_weights == "loftq" and not method.quantises_base:
         yield "loftq compensates the quantisation error, but the base is not quantised: use method qlora, or pissa"
     if config.init_weights == "pissa" and method.quantises_base:

@@ -68,7 +68,7 @@ class LossWatch:
         Args:
             step: the optimizer step.
             loss: its mean loss in nats per token.
-            grad_norm: Euclidean norm of the gradient before clipping; None if it was not logged.
+            grad_norm: Euclidean norm of the gradient before clipping, if it was logged.
 
         Raises:
             TrainingError: the run should not continue.

@@ -30,8 +30,7 @@ FLOAT32 = 4
 MOMENTS = 2
 QUANTISATION_BLOCK, CONSTANTS_BLOCK = 64, 256
 CODE_BOOK = 256 * FLOAT32
-OPTIMIZER_BLOCK = 256
-LOSS_CHUNK = 256
+OPTIMIZER_BLOCK = LOSS_CHUNK = 256
 LOGIT_COPIES = 5
 """Logits, log-softmax, its exponential, and the gradients of the loss and the logits."""
 MIB = 2**20
@@ -88,13 +87,9 @@ def trainable_parameters(shape: ModelShape, config: TrainConfig) -> int:
     if config.training_method.adds_virtual_tokens:
         return config.virtual_tokens * shape.embedding_width
     added = sum(config.rank * (layer.inputs + layer.outputs) for layer in shape.adapted)
-    if config.use_dora:
-        added += sum(layer.outputs for layer in shape.adapted)
-    if config.bias == "all":
-        return added + shape.biases
-    if config.bias == "lora_only":
-        return added + sum(layer.outputs for layer in shape.adapted if layer.has_bias)
-    return added
+    magnitudes = sum(layer.outputs for layer in shape.adapted) if config.use_dora else 0
+    adapted_biases = sum(layer.outputs for layer in shape.adapted if layer.has_bias)
+    return added + magnitudes + {"none": 0, "all": shape.biases, "lora_only": adapted_biases}[config.bias]
 
 
 def training_memory(
@@ -181,12 +176,10 @@ def _training_weights(shape: ModelShape, config: TrainConfig, compute: int, back
 
 def _constants(shape: ModelShape, double: bool) -> int:
     """Bytes of the quantisation scales: a float32 per block; if doubly quantised, a byte, and a float32 per 256."""
-    total = 0
-    for layer in shape.linear:
-        blocks = math.ceil(layer.weights / QUANTISATION_BLOCK)
-        nested = blocks + FLOAT32 * math.ceil(blocks / CONSTANTS_BLOCK) + CODE_BOOK
-        total += nested if double else blocks * FLOAT32
-    return total
+    counts = [math.ceil(layer.weights / QUANTISATION_BLOCK) for layer in shape.linear]
+    if not double:
+        return sum(counts) * FLOAT32
+    return sum(blocks + FLOAT32 * math.ceil(blocks / CONSTANTS_BLOCK) + CODE_BOOK for blocks in counts)
 
 
 def _optimizer_bytes(trained: int, config: TrainConfig, device: Device, backend: str) -> int:

@@ -227,16 +227,16 @@ def _without_warnings() -> Iterator[None]:
 
 def _linear_layers(model: PreTrainedModel) -> list[Linear]:
     """The linear layers except the head; transformers' Conv1D (GPT-2) has a transposed weight."""
-    import torch
     from transformers.pytorch_utils import Conv1D
 
+    from tasks.train.target_modules import linear_modules
+
     found = []
-    for name, module in model.named_modules():
-        if module is model.get_output_embeddings() or not isinstance(module, torch.nn.Linear | Conv1D):
-            continue
-        first, second = module.weight.shape
-        outputs, inputs = (second, first) if isinstance(module, Conv1D) else (first, second)
-        found.append(Linear(name, inputs, outputs, module.bias is not None))
+    for name, module in linear_modules(model):
+        if module is not model.get_output_embeddings():
+            first, second = module.weight.shape
+            outputs, inputs = (second, first) if isinstance(module, Conv1D) else (first, second)
+            found.append(Linear(name, inputs, outputs, module.bias is not None))
     return found
 
 

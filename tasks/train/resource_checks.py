@@ -56,7 +56,7 @@ def require_room(work: Path, config: TrainConfig, model: ModelSource, parameters
         parameters: of the base otherwise.
 
     Raises:
-        DiskError: with the numbers.
+        MachineError: with the numbers.
     """
     size = (parameters or 0) * STORED_BYTES
     if model.is_local:

@@ -15,17 +15,10 @@ from tasks.train.config import TrainConfig
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _QUERY_AND_VALUE = ("q_proj", "v_proj")
-_FUSED = ("query_key_value",)
 NAMED_LAYOUTS: dict[str, tuple[tuple[str, ...], ...]] = {
+    **dict.fromkeys(("bloom", "chatglm", "falcon"), (("query_key_value",),)),
+    **dict.fromkeys(("internlm", "mistral", "mixtral", "xverse", "Yi"), (_QUERY_AND_VALUE,)),
     "baichuan": (("W_pack",),),
-    "bloom": (_FUSED,),
-    "chatglm": (_FUSED,),
-    "falcon": (_FUSED,),
-    "internlm": (_QUERY_AND_VALUE,),
-    "mistral": (_QUERY_AND_VALUE,),
-    "mixtral": (_QUERY_AND_VALUE,),
-    "xverse": (_QUERY_AND_VALUE,),
-    "Yi": (_QUERY_AND_VALUE,),
     "phi": (_QUERY_AND_VALUE, ("Wqkv",)),
     "phi-msft": (("Wqkv",), _QUERY_AND_VALUE),
     "mixformer-sequential": (("Wqkv",),),
@@ -56,7 +49,7 @@ def target_modules(model: Any, config: TrainConfig) -> tuple[str, ...]:
     wanted, layers = config.target_modules, linear_layers(model)
     if isinstance(wanted, str):
         chosen = set(layers if wanted == "all-linear" else _of_family(model, layers))
-        return shortest_names(chosen, (name for name, _ in _linear_modules(model) if name not in chosen))
+        return shortest_names(chosen, (name for name, _ in linear_modules(model) if name not in chosen))
     if missing := [name for name in wanted if not any(_has_name(layer, name) for layer in layers)]:
         raise ModelError(
             f"The model has no linear layer named {', '.join(missing)}",
@@ -81,7 +74,7 @@ def linear_layers(model: Any) -> tuple[str, ...]:
     vocabulary = model.config.get_text_config().vocab_size
     return tuple(
         name
-        for name, module in _linear_modules(model)
+        for name, module in linear_modules(model)
         if not _TOWER.search(name)
         and (module is not head if head is not None else getattr(module, "out_features", None) != vocabulary)
     )
@@ -114,7 +107,8 @@ def _of_family(model: Any, layers: Sequence[str]) -> list[str]:
     )
 
 
-def _linear_modules(model: Any) -> Iterable[tuple[str, Any]]:
+def linear_modules(model: Any) -> Iterable[tuple[str, Any]]:
+    """Names and modules of a model's linear layers, GPT-2's Conv1D included."""
     import torch
     from transformers.pytorch_utils import Conv1D
 

@@ -94,11 +94,7 @@ def merged(
     log: Path,
     timeout_s: float,
 ) -> dict[str, Any]:
-    """Write a whole model to ``out`` in a process of its own; see ``worker.merge`` for the result and errors.
-
-    Raises:
-        DiskError: the disk is too full.
-    """
+    """Write a whole model to ``out`` in a process of its own; see ``worker.merge`` for the result and errors."""
     weights = trained.folder if trained.form == "model" else Path(base.path)
     size = sum(path.stat().st_size for path in weights.glob("*.safetensors"))
     require_free_space(out.parent, ROOM_FACTOR * size, "the merged model")
