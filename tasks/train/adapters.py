@@ -47,10 +47,8 @@ def add_adapter(base: Any, config: TrainConfig) -> Any:
 def init_adapter(model: Any, config: TrainConfig, source: ModelSource, work: Path) -> None:
     """Set the initial weights that PEFT does not set itself.
 
-    PiSSA's initial adapter is kept, so that the trained one can be written for the original base.
-
-    Raises:
-        ModelError: LoftQ cannot read the full weights, for example of a model that is distributed quantised.
+    PiSSA's initial adapter is kept, so that the trained one can be written for the original base. LoftQ raises a
+    ModelError if it cannot read the full weights, for example of a model that is distributed quantised.
     """
     if config.init_weights == "loftq":
         _init_by_loftq(model, source)

@@ -92,11 +92,9 @@ def _load_with_unsloth(config: TrainConfig, source: ModelSource, seed: int, work
     from unsloth import FastLanguageModel
 
     dtype = compute_dtype(config)
-    # 'unsloth' offloads activations to main memory: on a CPU they are there already.
-    on_cpu = not torch.cuda.is_available()
-    checkpointing = (
-        False if on_cpu and config.use_gradient_checkpointing == "unsloth" else config.use_gradient_checkpointing
-    )
+    checkpointing = config.use_gradient_checkpointing
+    if checkpointing == "unsloth" and not torch.cuda.is_available():
+        checkpointing = False  # it offloads activations to main memory, where they are already
     give_falcon_plain_layers()
     try:
         base, tokenizer = FastLanguageModel.from_pretrained(

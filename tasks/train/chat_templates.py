@@ -35,28 +35,19 @@ def template_marks(name: str) -> tuple[str, ...]:
     return _MARKS.get(name, ())
 
 
-def require_chat_template(tokenizer: Any, where: str) -> None:
-    """Raise a ModelError if the tokenizer cannot render conversations."""
-    if not tokenizer.chat_template:
-        raise ModelError(
-            "The model's tokenizer has no chat template",
-            where=where,
-            remedy=f"set train.chat_template: {CHOICES}; or name an instruction-tuned model",
-        )
-
-
 def with_chat_template(tokenizer: Any, name: str) -> Any:
-    """The tokenizer with a chat template, and the template's end of turn as its end-of-sequence token.
-
-    Args:
-        tokenizer: of the base model; it may be changed or replaced.
-        name: ``model`` (the tokenizer's own), ``chatml``, ``llama3`` or ``alpaca``.
+    """The tokenizer, changed or replaced, with a chat template and its end of turn as end-of-sequence token.
 
     Raises:
         ModelError: the tokenizer has no template of its own, or does not support the named one.
     """
     if name == "model":
-        require_chat_template(tokenizer, tokenizer.name_or_path)
+        if not tokenizer.chat_template:
+            raise ModelError(
+                "The model's tokenizer has no chat template",
+                where=tokenizer.name_or_path,
+                remedy=f"set train.chat_template: {CHOICES}; or name an instruction-tuned model",
+            )
         return tokenizer
     if name == "chatml":
         tokenizer = _with_end_of_turn(tokenizer)

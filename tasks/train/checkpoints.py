@@ -42,12 +42,13 @@ def newest_intact(folder: Path, say: Callable[[str], None] = lambda text: None) 
     Older ones that a killed training was pruning are deleted too: their new modification time would make transformers
     keep them and prune a good one.
     """
-    checkpoints = sorted(_checkpoints(folder), key=step_of, reverse=True)
+    found = [path for path in folder.iterdir() if NAME.match(path.name)] if folder.is_dir() else []
+    checkpoints = sorted(found, key=step_of, reverse=True)
     for number, checkpoint in enumerate(checkpoints):
         fault = damage(checkpoint)
         if fault is None:
             for older in checkpoints[number + 1 :]:
-                if not _has_all_files(older):
+                if not all((older / name).is_file() for name in _sealed_files(older) or [MANIFEST]):
                     shutil.rmtree(older)
             return checkpoint
         say(f"the checkpoint of step {step_of(checkpoint)} {fault}; it is not used")
@@ -62,17 +63,9 @@ def step_of(checkpoint: Path) -> int:
     return int(found[1])
 
 
-def _checkpoints(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if NAME.match(path.name)] if folder.is_dir() else []
-
-
 def _sealed_files(checkpoint: Path) -> dict[str, str] | None:
     try:
         files = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return files if isinstance(files, dict) and files else None
-
-
-def _has_all_files(checkpoint: Path) -> bool:
-    return all((checkpoint / name).is_file() for name in _sealed_files(checkpoint) or [MANIFEST])

@@ -131,7 +131,6 @@ class TrainConfig(Section):
 
     @property
     def training_method(self) -> TrainingMethod:
-        """What the stages need to know about ``method``."""
         return METHODS[self.method]
 
     @model_validator(mode="after")
@@ -233,16 +232,9 @@ def _method_refusals(config: TrainConfig) -> Iterator[str]:
             yield "fsdp shards a model across processes, but there is one: use processes 2 or more, or sharding none"
         if not method.supports_sharding:
             yield f"method {config.method} cannot be sharded: use sharding none, or method lora or qlora"
-        if option := _unshardable_option(config):
-            yield f"{option} cannot be used with a sharded model: use its default, or sharding none"
+        # These need whole weights, or different parameters in layers of one kind.
+        for name in ("lora_plus_ratio", "bias", "init_weights"):
+            if (value := getattr(config, name)) != type(config).model_fields[name].default:
+                yield f"{name} {value} cannot be used with a sharded model: use its default, or sharding none"
     if config.packing and not method.supports_packing:
         yield f"virtual tokens stand once before a sequence, so method {config.method} cannot pack: use packing false"
-
-
-def _unshardable_option(config: TrainConfig) -> str | None:
-    """An option that needs whole weights, or different parameters in layers of one kind."""
-    if config.lora_plus_ratio is not None:
-        return "lora_plus_ratio"
-    if config.bias != "none":
-        return f"bias {config.bias}"
-    return None if config.init_weights == "default" else f"init_weights {config.init_weights}"

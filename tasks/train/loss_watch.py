@@ -38,12 +38,8 @@ class LossWatch:
     On synthetic losses, medians alone stopped 78 % of healthy runs whose losses scatter by a factor of 2, and windows
     alone over a quarter of runs that fall from 1.4 to 1.0 within 20 of 800 steps. The other conditions make that 3 %
     and 0.3 %, and still stop every run that climbs to 2.5 times its loss. A short run with a noisy loss is rarely
-    called flat: it looks like one that learns slowly, and the evaluation decides.
-
-    Args:
-        planned_steps: optimizer steps of the whole run.
-        warmup_steps: steps with a rising learning rate.
-        continues: whether the run continues a trained adapter, whose loss need not fall.
+    called flat: it looks like one that learns slowly, and the evaluation decides. The loss of a run that ``continues``
+    a trained adapter need not fall.
     """
 
     def __init__(self, planned_steps: int, warmup_steps: int, continues: bool = False) -> None:
@@ -63,15 +59,9 @@ class LossWatch:
                 self._note(int(entry["step"]), float(entry["loss"]), entry.get("grad_norm"))
 
     def check(self, step: int, loss: float, grad_norm: float | None) -> None:
-        """Check a logged step.
+        """Raise a TrainingError if the run should stop after a step with this loss (nats per token).
 
-        Args:
-            step: the optimizer step.
-            loss: its mean loss in nats per token.
-            grad_norm: Euclidean norm of the gradient before clipping, if it was logged.
-
-        Raises:
-            TrainingError: the run should not continue.
+        The gradient's Euclidean norm before clipping is None if it was not logged.
         """
         _require_finite(step, loss, grad_norm)
         self._note(step, loss, grad_norm)

@@ -28,13 +28,9 @@ REPORT = "try packing: false or the other backend, and report this with the reci
 
 @dataclass(frozen=True)
 class TokenisedRow:
-    """A conversation as tokens.
+    """A conversation as tokens, with labels of the same shape, IGNORED for tokens that are not learned.
 
-    Attributes:
-        input_ids: the whole conversation, (tokens,).
-        labels: the same, with IGNORED for tokens that are not learned, (tokens,).
-        problem: the quarantine rule that the row breaks, or empty.
-        detail: the template's error, or the number of tokens.
+    ``problem`` is the quarantine rule that it breaks, or empty; ``detail`` the template's error or the length.
     """
 
     input_ids: MutableSequence[int]
@@ -44,7 +40,6 @@ class TokenisedRow:
 
     @property
     def trained(self) -> int:
-        """The number of learned tokens."""
         return sum(label != IGNORED for label in self.labels)
 
 

@@ -64,7 +64,7 @@ class MemoryEstimate:
 
     @property
     def total(self) -> int:
-        """The peak resident memory: of loading, or of the work itself."""
+        """The peak resident memory: of loading, or of the work."""
         return max(self.needed, self.runtime + self.loading)
 
     @property

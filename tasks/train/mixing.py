@@ -30,12 +30,10 @@ SLACK = 1e-9
 
 @dataclass(frozen=True)
 class Mixed:
-    """Rows to train on.
+    """Positions of the rows to train on, repeated ones several times, and a report.
 
-    Attributes:
-        positions: of the rows in the frame, int64 (rows to train on,), repeated rows several times.
-        shares: ``group_of``, the group of every row of the frame; ``groups`` and ``sources``, by name: ``rows_before``,
-            ``rows_after``, ``share_asked`` (or None), ``share_reached``, and ``repeats`` of the most repeated row.
+    ``shares`` has ``group_of``, each row's group, and ``groups`` and ``sources`` by name: ``rows_before``,
+    ``rows_after``, ``share_asked`` (or None), ``share_reached``, and ``repeats`` of the most repeated row.
     """
 
     positions: Counts
@@ -124,16 +122,17 @@ def _weight(source: str, config: MixConfig) -> float:
 
 def _refuse_unknown(parts: pd.DataFrame, config: MixConfig) -> None:
     usable = parts[parts["weight"] > 0].groupby("group")["rows"].sum()
+    listed = ", ".join(f"{rows:,} {group} rows" for group, rows in usable.items())
     for group, share in config.shares.items():
         if share and group not in usable:
             raise TrainingError(
                 f"The mix asks for {share:.0%} {group} rows, and the training set has none to train on",
                 where="train.mix.shares",
-                remedy=f"it has {_listed(usable) or 'none whose source weighs more than 0'}: change the shares, or"
+                remedy=f"it has {listed or 'none whose source weighs more than 0'}: change the shares, or"
                 " collect or generate such rows",
             )
     known = sorted(set(parts["source"]) - {""})
-    if unknown := sorted(name for name in config.source_weights if not any(belongs(one, name) for one in known)):
+    if unknown := sorted(name for name in config.source_weights if not any(belongs(source, name) for source in known)):
         raise TrainingError(
             f"The training set has no rows of the source {unknown[0]!r}, which has a weight",
             where="train.mix.source_weights",
@@ -147,12 +146,7 @@ def _refuse_unknown(parts: pd.DataFrame, config: MixConfig) -> None:
         )
 
 
-def _listed(usable: pd.Series) -> str:
-    return ", ".join(f"{rows:,} {group} rows" for group, rows in usable.items())
-
-
 def _counts(parts: pd.DataFrame, config: MixConfig) -> tuple[Amounts, Counts]:
-    """The wanted share of all rows, and the number of rows, of each part."""
     import numpy as np
 
     weighted = parts.assign(weighted=parts["rows"] * parts["weight"])[parts["weight"] > 0]

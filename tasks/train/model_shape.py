@@ -133,7 +133,7 @@ def model_shape(config: Config, train: TrainConfig) -> ModelShape:
     """The shape of a model that is built without weights; ``train`` names the layers that get an adapter.
 
     Raises:
-        ModelError: transformers does not have the architecture, or the model lacks a layer that the recipe names.
+        ModelError: transformers does not have the architecture, or the model lacks a named layer.
     """
     settings, model = _empty_model(config)
     try:
@@ -147,12 +147,9 @@ def model_shape(config: Config, train: TrainConfig) -> ModelShape:
 
 
 def check_target_modules(model: ModelSource, train: TrainConfig) -> None:
-    """Check, before anything starts, that a model has the layers that a recipe names.
+    """Raise a ModelError, before anything starts, if a model lacks layers that a recipe names.
 
     The training checks it instead if the config is not local, needs the model's own code, or cannot be built.
-
-    Raises:
-        ModelError: as :func:`target_modules`.
     """
     from tasks.train.target_modules import is_known_family, target_modules
 

@@ -58,7 +58,6 @@ class TrainingPlan:
 
     @property
     def fits(self) -> bool:
-        """Whether free memory is enough for both, which never run at the same time."""
         return self.fits_training and self.fits_inference
 
     def as_json(self) -> dict[str, Any]:
@@ -130,7 +129,6 @@ def size_table() -> str:
 
 
 def _figures(model: str) -> tuple[tuple[int, int], dict[str, int]]:
-    """Total parameters, those that QLoRA trains, and peak bytes by method, the largest first."""
     peaks = {}
     for name, config in TABLE_METHODS.items():
         shape = model_shape(catalogue()[model], config)

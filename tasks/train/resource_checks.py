@@ -47,13 +47,9 @@ def require_quiet_machine() -> None:
 
 
 def require_room(work: Path, config: TrainConfig, model: ModelSource, parameters: int | None) -> None:
-    """Check that the disk can hold the checkpoints (two kept, one being written) and the merged model.
+    """Check that the disk of ``work`` can hold the checkpoints (two kept, one being written) and the merged model.
 
-    Args:
-        work: folder of the checkpoints.
-        config: its method bounds the size of a checkpoint.
-        model: the base, whose files are measured if they are local.
-        parameters: of the base otherwise.
+    ``parameters`` counts those of a base whose files are not local.
 
     Raises:
         MachineError: with the numbers.
@@ -142,7 +138,6 @@ def _planned(
 
 
 def _already_used(device: MemoryDevice) -> int:
-    """The part of the plan that this process holds already: on a CPU its libraries."""
     return int(psutil.Process().memory_info().rss) if device.kind == "cpu" else 0
 
 

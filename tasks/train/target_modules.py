@@ -120,7 +120,6 @@ def _has_name(layer: str, name: str) -> bool:
 
 
 def _tails(name: str) -> list[str]:
-    """``q_proj``, ``self_attn.q_proj``, ..."""
     parts = name.split(".")
     return [".".join(parts[-count:]) for count in range(1, len(parts) + 1)]
 

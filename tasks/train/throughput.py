@@ -43,13 +43,7 @@ def mfu(tokens_per_second: float, parameters: int, device_name: str, trains_all:
 
     After Chowdhery et al. 2022 (PaLM, arXiv 2204.02311), appendix B, without attention over the sequence: 6 N FLOPs per
     token (2 N each for the forward pass, the gradients of activations and those of weights), 4 N with frozen weights.
-    Recomputed activations do not count.
-
-    Args:
-        tokens_per_second: without padding.
-        parameters: N, of the whole model.
-        device_name: from torch.
-        trains_all: whether every weight is trained.
+    Recomputed activations and padding do not count.
     """
     peak = peak_flops(device_name)
     return None if peak is None else (6 if trains_all else 4) * parameters * tokens_per_second / peak
@@ -103,23 +97,27 @@ class TokenCounter:
             self._sum = self._sum + ids.numel()
 
 
+Point = tuple[float, int, int]
+"""Seconds, steps and tokens so far."""
+
+
 class Pace:
     """Speed without the first step, which compiles kernels and skips data."""
 
     def __init__(self) -> None:
-        self._begun: tuple[float, int, int] | None = None
-        self._recent: deque[tuple[float, int, int]] = deque(maxlen=RECENT_STEPS + 1)
+        self._first: Point | None = None
+        self._recent: deque[Point] = deque(maxlen=RECENT_STEPS + 1)
 
     def note(self, step: int, tokens: int, now: float | None = None) -> None:
         """Note the end of a step, with the tokens of all steps so far and a monotonic clock's seconds."""
         at = (time.monotonic() if now is None else now, step, tokens)
-        self._begun = self._begun or at
+        self._first = self._first or at
         self._recent.append(at)
 
     @property
     def tokens_per_second(self) -> float | None:
         """From the end of the first step to the last; None before the second."""
-        return _tokens_per_second(self._begun, self._recent[-1] if self._recent else None)
+        return _tokens_per_second(self._first, self._recent[-1] if self._recent else None)
 
     @property
     def recent_tokens_per_second(self) -> float | None:
@@ -134,7 +132,7 @@ class Pace:
         return None if last == first else (now - began) / (last - first) * max(0, total_steps - last)
 
 
-def _tokens_per_second(begin: tuple[float, int, int] | None, end: tuple[float, int, int] | None) -> float | None:
+def _tokens_per_second(begin: Point | None, end: Point | None) -> float | None:
     if begin is None or end is None or end[0] <= begin[0]:
         return None
     return (end[2] - begin[2]) / (end[0] - begin[0])

@@ -75,13 +75,7 @@ class MlflowRun:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a training took.
-
-    Attributes:
-        peak_memory_bytes: of the process, or reserved on the GPU.
-        tokens_per_second: non-padding tokens of all processes, without the first step; None for a single step.
-        mfu: model FLOPs utilisation, 0 to 1; None on devices whose peak is not known.
-    """
+    """Peak memory of a process, non-padding tokens per second of all processes (None for a single step), and MFU."""
 
     peak_memory_bytes: int
     tokens_per_second: float | None
@@ -92,13 +86,7 @@ class Recorder(TrainerCallback):
     """Reports progress, logs the curve, seals checkpoints, and stops a run on request or on a bad loss.
 
     A resumed run adds ``{"resumed": step}`` to the trainer's log, which checkpoints keep. Several processes share the
-    loss and all check it; process 0 reports.
-
-    Args:
-        run: receives the curve live; None in other processes than process 0.
-        tokens: counts the non-padding tokens of this process so far.
-        stop_requested: checked after each step; if true, a checkpoint is written and the training ends.
-        continues: whether the run continues a trained adapter.
+    loss and all check it; only process 0 has a ``run`` and reports. ``tokens`` counts those of this process so far.
     """
 
     def __init__(

@@ -85,7 +85,6 @@ class TrainJob:
 
         Raises:
             RecipeError: the recipe trains on the control, and the validate stage kept none.
-            ModelError, TrainingError, MemoryShortage, MachineError, ChildError: see their docstrings.
         """
         check_model(self.model)
         if not self.rows.is_file():
@@ -112,12 +111,7 @@ class TrainJob:
         shutil.rmtree(work)
         if (adapter := folder / "adapter" / "adapter_config.json").is_file():
             _name_base(adapter, self.model)
-        return Summary(
-            rows_in=result["rows_in"],
-            accepted=result["accepted"],
-            quarantined=result["quarantined"],
-            details=result["details"],
-        )
+        return Summary(**result)
 
     def _run(self, config: TrainConfig, folder: Path, work: Path, context: StageContext) -> dict[str, Any]:
         name = context.run_id if self.fraction == 1 else f"{context.run_id} ({self.fraction:g} of the rows)"
@@ -171,7 +165,6 @@ class TrainJob:
 
 
 def progress_note(event: Mapping[str, Any]) -> str:
-    """The text next to the progress bar: the loss and, once known, the tokens per second."""
     speed = event.get("tokens_per_second")
     return f"loss {event['loss']:.3f}" + (f", {speed:,.0f} tokens/s" if speed else "")
 

@@ -71,10 +71,7 @@ class PackedSequences:
 
     TRL concatenates them for kernels that take rows of any length. A CPU has none, and the attention mask over the
     concatenation would cost (sequences x tokens) squared instead of sequences x tokens squared. Padding continues the
-    positions of the last row, so that it does not begin a new one.
-
-    Attributes:
-        padding: tokens of padding so far.
+    positions of the last row, so that it does not begin a new one; ``padding`` counts its tokens so far.
     """
 
     def __init__(self, collate: Callable[[Any], Any], pad_token_id: int) -> None:

@@ -39,15 +39,10 @@ class OverLength:
 
 @dataclass(frozen=True)
 class PreparedRows:
-    """The trainer's rows and a report on them.
+    """The trainer's rows (a ``datasets.Dataset`` with ``input_ids`` and ``labels``) and a report on them.
 
-    Attributes:
-        rows: a ``datasets.Dataset`` with ``input_ids`` and ``labels``.
-        counts: ``rows_in``, ``accepted``, ``quarantined``: rows of the training set.
-        over_length: the treatment of rows over the maximum length.
-        mix: rows, shares and tokens by group and source.
-        longest: tokens of the longest row.
-        samples: some conversations with their text and token ids in the chat template.
+    ``counts`` are ``rows_in``, ``accepted`` and ``quarantined``; ``mix`` has rows, shares and tokens by group and
+    source; ``longest`` counts tokens; ``samples`` are conversations with their text and token ids.
     """
 
     rows: Any

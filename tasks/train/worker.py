@@ -41,19 +41,13 @@ TRAINER_STATE = "trainer_state.json"
 
 @dataclass
 class StopRequest:
-    """A request to stop the process.
-
-    Attributes:
-        requested: whether it was made.
-        waits: during training it takes effect at the end of a step, with a checkpoint; otherwise at once.
-    """
+    """A request to stop; while it ``waits``, it takes effect at the end of a step, with a checkpoint."""
 
     requested: bool = False
     waits: bool = False
 
     @classmethod
     def on_sigterm(cls) -> StopRequest:
-        """A request that SIGTERM makes from now on."""
         request = cls()
         signal.signal(signal.SIGTERM, request._request)
         return request
@@ -154,9 +148,7 @@ def run(
 ) -> dict[str, Any]:
     """Train to the end, from the newest intact checkpoint if there is one.
 
-    Raises:
-        ChildError: the process was asked to stop; the next run continues from the checkpoint it wrote.
-        TrainingError: the loss watch stopped the training.
+    Raises a ChildError on a request to stop, after which the next run continues, and the loss watch's TrainingError.
     """
     from accelerate import PartialState
     from transformers import set_seed
@@ -224,7 +216,6 @@ def run(
 
 
 def device_name() -> str:
-    """The GPU's name as torch knows it, or cpu."""
     import torch
 
     return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "cpu"
@@ -250,7 +241,7 @@ def save(trainer: Any, tokenizer: Any, config: TrainConfig, out: Path, work: Pat
 
     from tasks.train.adapters import save_adapter
 
-    model = trainer.model
+    model, trains_all = trainer.model, config.training_method.trains_all_weights
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and not torch.isfinite(parameter).all():
             raise TrainingError(
@@ -258,9 +249,9 @@ def save(trainer: Any, tokenizer: Any, config: TrainConfig, out: Path, work: Pat
                 where=name,
                 remedy="lower train.learning_rate, or try compute_dtype: float32",
             )
-    folder = out / (MODEL if config.training_method.trains_all_weights else ADAPTER)
+    folder = out / (MODEL if trains_all else ADAPTER)
     shutil.rmtree(folder, ignore_errors=True)
-    if config.training_method.trains_all_weights:
+    if trains_all:
         model.config.use_cache = True
         model.save_pretrained(folder)
     else:

@@ -53,11 +53,7 @@ class Trained:
 
 
 def trained_in(folder: Path) -> Trained:
-    """What the folder of an artifact contains.
-
-    Raises:
-        ModelError: neither a model nor an adapter with a readable config.
-    """
+    """What the folder of an artifact contains; a ModelError if no model and no adapter with a readable config."""
     if (folder / MODEL / "config.json").is_file():
         return Trained(folder / MODEL, "model")
     adapter = folder / ADAPTER

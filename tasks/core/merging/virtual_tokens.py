@@ -4,9 +4,8 @@ PEFT puts the learned vectors before the embeddings of the prompt (prompt tuning
 Here they become rows of the embedding table, and the chat template begins with their names, so that any server computes
 the same.
 
-The model must not generate them. Their rows in the head are the mean of its other rows: their logit is the mean of all
-logits, never the largest, and a softmax gives each less than 1 / number of tokens (Jensen). A bias of the head, or
-generation settings, exclude them completely.
+The model must not generate them: their rows in the head are the mean of its other rows, so that their logit is the mean
+of all logits, never the largest (Jensen). A bias of the head, or generation settings, exclude them completely.
 """
 
 from __future__ import annotations

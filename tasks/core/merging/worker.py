@@ -71,14 +71,8 @@ def merge(job: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class WrittenModel:
-    """A written model and what it should compute.
-
-    Attributes:
-        expected: logits of the trained model, (tokens, vocabulary) for each sequence.
-        token_ids: the input of the written model for each sequence.
-        layers: number of dequantised layers.
-        virtual: ids of virtual tokens, which have no logits in the trained model.
-    """
+    """A written model: its input, the ``expected`` logits, (tokens, vocabulary) for each sequence, and the number of
+    dequantised layers. The trained model has no logits for ``virtual`` ids."""
 
     expected: Sequence[torch.Tensor]
     token_ids: Sequence[Sequence[int]]
@@ -102,12 +96,7 @@ def merge_lora(job: dict[str, Any], source: ModelSource, adapter: Path, out: Pat
 
 
 def merge_prompt(job: dict[str, Any], source: ModelSource, adapter: Path, out: Path) -> WrittenModel:
-    """Write a model with the learned virtual tokens in its vocabulary.
-
-    Raises:
-        ModelError: vLLM would let the model generate virtual tokens, or the tokenizer encodes text after them
-            differently.
-    """
+    """Write a model with the learned virtual tokens in its vocabulary."""
     import torch
     from transformers import AutoTokenizer
 

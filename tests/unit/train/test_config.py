@@ -86,7 +86,7 @@ UNSLOTH: dict[str, Any] = {"max_steps": 10, "backend": "unsloth"}
         ({**UNSLOTH, "processes": 2}, "one process only: use backend transformers"),
         ({"max_steps": 10, "sharding": "fsdp"}, "use processes 2 or more"),
         ({"max_steps": 10, "sharding": "fsdp", "processes": 2, "method": "full"}, "use sharding none"),
-        ({"max_steps": 10, "sharding": "fsdp", "processes": 2, "lora_plus_ratio": 16}, "lora_plus_ratio cannot"),
+        ({"max_steps": 10, "sharding": "fsdp", "processes": 2, "lora_plus_ratio": 16}, "lora_plus_ratio 16.0 cannot"),
         ({"max_steps": 10, "sharding": "fsdp", "processes": 2, "bias": "all"}, "bias all cannot be used"),
         ({"max_steps": 10, "sharding": "fsdp", "processes": 2, "init_weights": "loftq"}, "init_weights loftq cannot"),
         (

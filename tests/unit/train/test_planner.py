@@ -145,7 +145,12 @@ def test_an_unknown_model_is_planned_from_its_config_and_never_fetched(tmp_path:
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [("{", "no JSON"), ("[]", "no model_type"), ('{"model_type": "my_own"}', "cannot build"), (None, "cannot be read")],
+    [
+        ("{", "not valid JSON"),
+        ("[]", "does not name a model_type"),
+        ('{"model_type": "my_own"}', "cannot build"),
+        (None, "cannot be read"),
+    ],
 )
 def test_a_config_that_is_none_is_refused_with_its_place(tmp_path: Path, content: str | None, says: str) -> None:
     file = tmp_path / "config.json"
