@@ -47,14 +47,14 @@ def test_a_folder_with_code_passes_where_the_recipe_allows_it(folder: Path) -> N
 
 
 def test_a_hub_model_with_code_must_be_pinned() -> None:
-    with pytest.raises(ModelError, match="'baichuan' runs Python code") as caught:
+    with pytest.raises(ModelError, match="'baichuan' runs its own Python code") as caught:
         check_remote_code(ModelSource(path="org/x"), {"model_type": "baichuan", "auto_map": CODE})
     assert "pin its revision" in caught.value.remedy
 
 
 @pytest.mark.parametrize("revision", [None, "main", "v1.0", COMMIT[:12], COMMIT.upper()])
 def test_code_of_a_hub_model_is_allowed_only_at_a_commit(revision: str | None) -> None:
-    with pytest.raises(ModelError, match=f"revision is {revision!r}") as caught:
+    with pytest.raises(ModelError, match=f"at revision {revision!r}") as caught:
         check_model(ModelSource(path="org/x", revision=revision, trust_remote_code=True))
     assert "commit" in caught.value.remedy
     check_model(ModelSource(path="org/x", revision=COMMIT, trust_remote_code=True))
