@@ -16,6 +16,7 @@ from flows.recipe.recipe import Recipe
 from flows.report.record import RECORD, RunRecord, read_record
 from retune.terminal import out, show
 from tasks.core.artifacts import MANIFEST
+from tasks.core.details import TrainDetails
 from tasks.core.errors import RecipeError
 from tasks.core.home import Home
 from tasks.core.models import model_digest
@@ -166,18 +167,20 @@ def _reads(training: Manifest, validated: Manifest) -> bool:
 
 
 def _mean_length(training: Manifest) -> float | None:
-    tokens, rows = training["summary"]["details"].get("tokens"), training["summary"]["accepted"]
+    tokens, rows = _details(training).tokens, training["summary"]["accepted"]
     return tokens / rows if tokens and rows else None
 
 
 def _speed(training: Manifest, planned: TrainingPlan) -> float | None:
     """Tokens a second of an earlier training, if it used the same method on the same kind of device."""
-    details = training["summary"]["details"]
+    details = _details(training)
     device = "cpu" if planned.device.kind == "cpu" else planned.device.name
-    if details.get("method") != planned.method or details.get("device") != device:
-        return None
-    speed: float | None = details.get("tokens_per_second")
-    return speed
+    is_same = (details.method, details.device) == (planned.method, device)
+    return details.tokens_per_second if is_same else None
+
+
+def _details(training: Manifest) -> TrainDetails:
+    return TrainDetails.model_validate(training["summary"]["details"])
 
 
 def print_plan(planned: Plan) -> None:

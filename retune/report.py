@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
@@ -17,6 +15,7 @@ from flows.report.record import COUNTS, RunRecord, rows_table
 from flows.report.stage_lines import percent, stage_lines
 from flows.report.waterfall_tables import NAMES, waterfall_by_prompt
 from retune.terminal import out, show
+from tasks.core.details import EvaluateDetails
 from tasks.validate.waterfall.yields import STEPS
 
 HEADS = {
@@ -40,15 +39,14 @@ def print_report(record: RunRecord) -> None:
         show(line)
     _print_drift(record)
     _print_yield(record)
-    if record.evaluation:
-        out.print(_evaluation(record))
-        found = record.evaluation
-        if found.get("curve"):
+    if found := record.evaluated:
+        out.print(_evaluation(found))
+        if found.curve_gain:
             out.print(_curve(found))
-            show(found["curve_gain"]["sentence"])
+            show(found.curve_gain.sentence)
         for line in labels_line(found):
             show(line)
-        show(f"on {found['n']} held-out documents; decision: {found['decision']}")
+        show(f"on {found.n} held-out documents; decision: {found.decision}")
     show(record.error or record.reason)
     if record.changes and record.changes not in record.reason:
         show(record.changes)
@@ -96,18 +94,17 @@ def _print_yield(record: RunRecord) -> None:
     out.print(table)
 
 
-def _evaluation(record: RunRecord) -> Table:
-    found = record.evaluation or {}
-    table = Table("model", str(found["metric"]), f"{100 * found['confidence']:g}% interval")
+def _evaluation(found: EvaluateDetails) -> Table:
+    table = Table("model", found.metric, f"{100 * found.confidence:g}% interval")
     for reading in evaluation_rows(found):
         table.add_row(*reading)
-    difference = (percent(found[name]) for name in ("difference", "ci_low", "ci_high"))
-    table.add_row("tuned less base", next(difference), " to ".join(difference), style="bold")
+    interval = f"{percent(found.ci_low)} to {percent(found.ci_high)}"
+    table.add_row("tuned less base", percent(found.difference), interval, style="bold")
     return table
 
 
-def _curve(found: Mapping[str, Any]) -> Table:
-    table = Table("fraction", "training rows", str(found["metric"]), f"{100 * found['confidence']:g}% interval")
+def _curve(found: EvaluateDetails) -> Table:
+    table = Table("fraction", "training rows", found.metric, f"{100 * found.confidence:g}% interval")
     for row in curve_rows(found):
         table.add_row(*row)
     return table

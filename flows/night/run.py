@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from tasks.collect.collect import CollectJob
 from tasks.collect.config import place_of
 from tasks.core import tables
 from tasks.core.artifacts import ArtifactRef
+from tasks.core.details import CollectDetails, Counts, DocumentsDetails, GenerateDetails
 from tasks.core.errors import ContractViolation, SourceError, StageTimeout
 from tasks.core.home import Home
 from tasks.core.lock import alone
@@ -99,7 +100,7 @@ class Night:
         Raises:
             ContractViolation: with the numbers.
         """
-        rows: int = documents.manifest()["summary"]["details"]["conversations"]["holdout"]
+        rows = documents.details(DocumentsDetails).conversations["holdout"]
         if replay := self.recipe.train.mix.replay:
             rows -= read_holdout(documents.folder / tables.HOLDOUT, None, replay)[1]
         needed = self.recipe.evaluate.gate.minimum_rows
@@ -109,8 +110,8 @@ class Night:
                 f"The holdout has {rows} conversations{beside}, and the gate wants {needed}",
                 where="evaluate.gate.minimum_rows",
                 remedy="collect more documents, or raise collect.holdout_fraction before the first night"
-                + _what_was_lost(collected)
-                + _what_was_lost(documents),
+                + _what_was_lost(collected, collected.details(CollectDetails).rules)
+                + _what_was_lost(documents, documents.details(DocumentsDetails).rules),
             )
 
     def require_documents(self, collected: ArtifactRef) -> None:
@@ -122,12 +123,14 @@ class Night:
         summary = collected.manifest()["summary"]
         if summary["accepted"]:
             return
+        details = collected.details(CollectDetails)
         where = ", ".join(map(place_of, self.recipe.collect.sources))
         if summary["rows_in"]:
-            what = f"None of the {summary['rows_in']} rows that the sources hold became a document ({_rules(summary)})"
+            rules = _counts(details.rules)
+            what = f"None of the {summary['rows_in']} rows that the sources hold became a document ({rules})"
             where = str(collected.folder / tables.QUARANTINE)
             remedy = "mend the rows, or correct collect in the recipe"
-        elif left_out := summary["details"]["left_out"]:
+        elif left_out := details.left_out:
             what = f"collect.where wants none of the {left_out} rows that the sources hold"
             remedy = "correct collect.where in the recipe"
         else:
@@ -171,10 +174,10 @@ class Night:
     def generate(self, task: Task[Any, StageResult], job: GenerateJob) -> ArtifactRef:
         """Run the generate stage, and log what it took to MLflow."""
         generated = self.stage(task, job)
-        stage = self.record.stages["generate"]
-        if not stage["cached"] and stage.get("stats"):
+        stats = generated.details(GenerateDetails).stats
+        if stats is not None and not self.record.stages["generate"]["cached"]:
             try:
-                log_generation(self.home, self.record.run_id, self.recipe.name, stage["stats"])
+                log_generation(self.home, self.record.run_id, self.recipe.name, stats.model_dump())
             except Exception as error:  # the rows are there, whatever the tracking store says
                 say(f"  the numbers of generation could not be logged: {type(error).__name__}: {error}")
         return generated
@@ -186,17 +189,17 @@ class Night:
         get_run_logger().info("%s: %s", stage, line)
 
 
-def _what_was_lost(artifact: ArtifactRef) -> str:
+def _what_was_lost(artifact: ArtifactRef, rules: Counts) -> str:
     """Where most rows went, if most of them went to quarantine: then that is what has to be mended."""
     summary = artifact.manifest()["summary"]
     if summary["quarantined"] * 2 < summary["rows_in"] or not summary["quarantined"]:
         return ""
-    lost = f"{summary['quarantined']} of {summary['rows_in']} rows were quarantined ({_rules(summary)})"
+    lost = f"{summary['quarantined']} of {summary['rows_in']} rows were quarantined ({_counts(rules)})"
     return f"; but first: {artifact.stage}: {lost}, see {artifact.folder / 'quarantine.parquet'}"
 
 
-def _rules(summary: Mapping[str, Any]) -> str:
-    return ", ".join(f"{rule} {count}" for rule, count in summary["details"]["rules"].items())
+def _counts(rules: Counts) -> str:
+    return ", ".join(f"{rule} {count}" for rule, count in rules.items())
 
 
 @contextlib.contextmanager
@@ -217,7 +220,7 @@ def night(recipe_name: str) -> Iterator[Night]:
             check_champion(Registry(home, recipe.publish.name), recipe)
             one = Night(recipe, home, record)
             yield one
-            record.finish()
+            record.write()
         except BaseException as error:
             record.fail(error)
             raise

@@ -1,7 +1,4 @@
-"""What a stage of the validation left for people: Data Docs, the waterfall and its picture, an example of a leak.
-
-Tables are opened only where there are some: a report is to be printed at once.
-"""
+"""The files for people in a stage's artifact: Data Docs, pictures, the evaluation's page, an example of a leak."""
 
 from __future__ import annotations
 
@@ -17,42 +14,43 @@ SHOWN_CHARACTERS = 300
 
 
 def pages_in(folder: Path) -> dict[str, str]:
-    """The Data Docs that a stage wrote, by contract: the path of their first page."""
+    """The first page of the Data Docs that a stage wrote, by contract."""
     pages = sorted((folder / REPORT_FOLDER / "data_docs").glob("*/index.html"))
     return {page.parent.name: str(page) for page in pages}
 
 
 def picture_in(folder: Path) -> str | None:
-    """The waterfall's picture, where a stage drew one."""
-    picture = folder / REPORT_FOLDER / "waterfall.png"
-    return str(picture) if picture.is_file() else None
+    """The waterfall's picture."""
+    return _existing(folder / REPORT_FOLDER / "waterfall.png")
 
 
 def curve_in(folder: Path) -> str | None:
-    """The learning curve's picture, where the evaluation drew one."""
-    picture = folder / REPORT_FOLDER / "curve.png"
-    return str(picture) if picture.is_file() else None
+    """The learning curve's picture."""
+    return _existing(folder / REPORT_FOLDER / "curve.png")
 
 
 def evaluation_in(folder: Path) -> str | None:
-    """The evaluation's page, with the labels that were mixed up and some mistakes, where it is still there."""
-    page = folder / REPORT_FOLDER / "evaluation.md"
-    return str(page) if page.is_file() else None
+    """The evaluation's page, with confused labels and some mistakes."""
+    return _existing(folder / REPORT_FOLDER / "evaluation.md")
+
+
+def _existing(path: Path) -> str | None:
+    return str(path) if path.is_file() else None
 
 
 def waterfall_in(folder: Path) -> Waterfall | None:
-    """The waterfall, where a stage wrote one and it is still there."""
+    """The waterfall, if the stage wrote one and it still exists."""
     return read_waterfall(folder / WATERFALL) if (folder / WATERFALL).is_file() else None
 
 
 def yield_by_prompt(folder: Path) -> dict[str, Any] | None:
-    """The waterfall with a prompt's sources added up, JSON-like."""
+    """The waterfall as JSON-like data, with the sources of each prompt added up."""
     found = waterfall_in(folder)
     return found.by_prompt().as_json() if found and found.groups else None
 
 
 def example_leak(folder: Path) -> dict[str, Any] | None:
-    """The first row that repeats an evaluation text: which text, how much of it, and the longest run they share."""
+    """The first row that repeats an evaluation text: which text, what share of it, and the longest shared run."""
     if not (folder / tables.CONTAMINATED).is_file():
         return None
     import pyarrow.parquet as pq
@@ -67,6 +65,6 @@ def example_leak(folder: Path) -> dict[str, Any] | None:
 
 
 def evidence_of(home: Home, run_id: str) -> dict[str, str]:
-    """By stage, the folder in a run's logs where the stage left what it had found when it stopped the run."""
+    """The folders in a run's logs with what a stage had found when it stopped the run, by stage."""
     folders = sorted(folder for folder in (home.logs / run_id).glob("*") if (folder / REPORT_FOLDER).is_dir())
     return {folder.name: str(folder) for folder in folders}

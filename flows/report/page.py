@@ -1,4 +1,4 @@
-"""The morning report: on one page what the night did, and why."""
+"""The morning report: what the night did and why, on one page."""
 
 from __future__ import annotations
 
@@ -16,93 +16,83 @@ from flows.report.training_lines import CURVE, training_markdown
 from flows.report.waterfall_tables import waterfall_markdown
 from tasks.core import tables
 from tasks.core.artifacts import REPORT_FOLDER, ArtifactRef
+from tasks.core.details import EvaluateDetails, GenerateDetails
 from tasks.core.files import write_text
 
 PAGE = "report.md"
 
 
 def write_page(record: RunRecord) -> None:
-    """Write the report of a run that ended beside its record."""
+    """Write the page of a run that ended, next to its record."""
     write_text(Path(record.folder) / PAGE, report_markdown(record))
 
 
-def evaluation_rows(evaluation: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Reading, rate and interval, in the order a reader wants them."""
-    names = {
-        "base": "base, free answer",
-        "base_restricted": "base, labels by likelihood",
-        "candidate": "tuned (candidate)",
-        "champion": "champion before",
+def evaluation_rows(found: EvaluateDetails) -> list[tuple[str, str, str]]:
+    """Reading, rate and interval, in the order of interest."""
+    readings = {
+        "base": ("base, free answer", found.base),
+        "base_restricted": ("base, labels by likelihood", found.base_restricted),
+        "candidate": ("tuned (candidate)", found.candidate),
+        "champion": ("champion before", found.champion),
     }
-    rows = []
-    for key, name in names.items():
-        if evaluation.get(key) is not None:
-            low, high = evaluation["intervals"][key]
-            rows.append((name, percent(evaluation[key]), f"{percent(low)} to {percent(high)}"))
-    return rows
+    return [
+        (name, percent(rate), " to ".join(map(percent, found.interval(reading))))
+        for reading, (name, rate) in readings.items()
+        if rate is not None
+    ]
 
 
-def labels_line(evaluation: Mapping[str, Any]) -> list[str]:
-    """A caution where the base, allowed the labels alone, is better than the tuned model's free answers."""
-    restricted, candidate = evaluation.get("base_restricted"), evaluation["candidate"]
+def labels_line(found: EvaluateDetails) -> list[str]:
+    """A caution if the base, restricted to the labels, is better than the tuned model's free answers."""
+    restricted, candidate = found.base_restricted, found.candidate
     if restricted is None or restricted <= candidate or percent(restricted) == percent(candidate):
         return []
-    rates = f"{evaluation['metric']} {percent(restricted)}, more than the tuned model's {percent(candidate)}"
-    return [f"The base, allowed the labels alone, reaches {rates}; the decision compares free answers."]
+    rates = f"{found.metric} {percent(restricted)}, more than the tuned model's {percent(candidate)}"
+    return [f"The base, restricted to the labels, reaches {rates}; the decision compares free answers."]
 
 
 def evaluation_markdown(record: RunRecord) -> str:
-    """The evaluation as Markdown, or why there is none."""
-    if record.evaluation is None:
+    """The evaluation as Markdown."""
+    found = record.evaluated
+    if found is None:
         return "No evaluation in this run."
-    found = record.evaluation
-    level = f"{100 * found['confidence']:g}%"
+    level = f"{100 * found.confidence:g}%"
     lines = [
-        f"**{found['metric']}** on {found['n']} held-out documents; decision: **{found['decision']}**",
+        f"**{found.metric}** on {found.n} held-out documents; decision: **{found.decision}**",
         "",
-        f"| model | {found['metric']} | {level} interval |",
+        f"| model | {found.metric} | {level} interval |",
         "|---|---|---|",
-        *(f"| {name} | {rate} | {interval} |" for name, rate, interval in evaluation_rows(found)),
+        *(f"| {' | '.join(row)} |" for row in evaluation_rows(found)),
         "",
-        f"Tuned less base: {percent(found['difference'])} ({level} interval {percent(found['ci_low'])} to"
-        f" {percent(found['ci_high'])}, p = {found['p_value']:.2g}). {found['reason']}",
+        f"Tuned less base: {percent(found.difference)} ({level} interval {percent(found.ci_low)} to"
+        f" {percent(found.ci_high)}, p = {found.p_value:.2g}). {found.reason}",
         *labels_line(found),
         "",
         "| probe | base | tuned |",
         "|---|---|---|",
-        *(f"| {_cell(p['prompt'])} | {_cell(p['base'])} | {_cell(p['candidate'])} |" for p in found["probes"]),
+        *(f"| {_cell(p.prompt)} | {_cell(p.base)} | {_cell(p.candidate)} |" for p in found.probes),
     ]
-    return "\n".join(lines + curve_lines(found))
+    if found.curve_gain:
+        lines += ["", found.curve_gain.sentence, ""]
+        lines += [f"| fraction | training rows | {found.metric} | interval |", "|---:|---:|---|---|"]
+        lines += [f"| {' | '.join(row)} |" for row in curve_rows(found)]
+    return "\n".join(lines)
 
 
-def curve_lines(evaluation: Mapping[str, Any]) -> list[str]:
-    """The learning curve as Markdown, where there is one."""
-    if "curve" not in evaluation:
-        return []
-    head = ["", evaluation["curve_gain"]["sentence"], ""]
-    table = [f"| fraction | training rows | {evaluation['metric']} | interval |", "|---:|---:|---|---|"]
-    return head + table + [f"| {' | '.join(row)} |" for row in curve_rows(evaluation)]
-
-
-def curve_rows(evaluation: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+def curve_rows(found: EvaluateDetails) -> list[tuple[str, str, str, str]]:
     """Fraction, training rows, rate and interval of every model on the learning curve."""
     return [
-        (
-            f"{point['fraction']:.4g}",
-            f"{point['rows']:,}",
-            percent(point["score"]),
-            " to ".join(map(percent, point["interval"])),
-        )
-        for point in evaluation.get("curve", [])
+        (f"{point.fraction:.4g}", f"{point.rows:,}", percent(point.score), " to ".join(map(percent, point.interval)))
+        for point in found.curve
     ]
 
 
 def samples_markdown(artifacts: Mapping[str, ArtifactRef]) -> str:
-    """Some of the rows that the teacher wrote, as a Markdown table."""
+    """Some rows that the teacher wrote, as a Markdown table."""
     if "generate" not in artifacts:
         return "This recipe generates nothing."
-    samples = artifacts["generate"].manifest()["summary"]["details"]["samples"]
-    rows = [f"| {_cell(s['prompt'])} | {_cell(s['input'])} | {_cell(s['output'])} |" for s in samples]
+    samples = artifacts["generate"].details(GenerateDetails).samples
+    rows = [f"| {_cell(sample.prompt)} | {_cell(sample.input)} | {_cell(sample.output)} |" for sample in samples]
     return "\n".join(["| prompt | input | output |", "|---|---|---|", *rows])
 
 
@@ -124,24 +114,24 @@ def report_markdown(record: RunRecord) -> str:
             counts = " | ".join(str(row[count]) for count in COUNTS)
             lines.append(f"| {row['stage']} | {counts} | {row['seconds']} | {'cached' if row['cached'] else ''} |")
         lines.append("")
-    if said := stage_lines(record.stages):
-        lines += [*(f"- {line}" for line in said), ""]
+    if sentences := stage_lines(record.stages):
+        lines += [*(f"- {line}" for line in sentences), ""]
     lines += _drift(record)
     lines += _yield(record)
-    lines += _training(record)
+    if stage := record.stages.get("train"):
+        folder = Path(stage["path"])
+        lines += training_markdown(folder, _relative(record, str(folder / REPORT_FOLDER / CURVE)))
     if record.evaluation:
         lines += ["## Evaluation", "", evaluation_markdown(record), ""]
-        lines += _answers(record)
-        if picture := record.stages.get("evaluate", {}).get("curve"):
-            lines += [f"![Learning curve]({_relative(record, picture)})", ""]
-    if record.champion:
-        lines.append(f"Champion: {record.champion['name']} version {record.champion['version']}")
-        lines.append(f"in {record.champion['path']}")
+    if stage := record.stages.get("evaluate"):
+        lines += _evaluation_files(record, stage)
+    if champion := record.champion:
+        lines += [f"Champion: {champion['name']} version {champion['version']}", f"in {champion['path']}"]
     return "\n".join(lines) + "\n"
 
 
 def _evidence(record: RunRecord) -> list[str]:
-    """Of a run that validation stopped, what lies where."""
+    """Where the findings of a stage that stopped the run are."""
     lines = []
     for stage, folder in record.evidence.items():
         pages = [_link(record, f"Data Docs of {name}", page) for name, page in pages_in(Path(folder)).items()]
@@ -149,8 +139,8 @@ def _evidence(record: RunRecord) -> list[str]:
         lines.append(f"- What the stage {stage} found: {', '.join([*pages, *tables]) or _link(record, folder, folder)}")
     if lines:
         lines.append(
-            f"- `retune quarantine list --run {record.run_id}` counts the rows that were set aside, `retune quarantine"
-            f" sample --run {record.run_id}` shows some; after a contract was mended, `retune quarantine replay --run"
+            f"- `retune quarantine list --run {record.run_id}` counts the rows that were set aside; `retune quarantine"
+            f" sample --run {record.run_id}` shows some. After you fix a contract, `retune quarantine replay --run"
             f" {record.run_id}` validates the same rows again."
         )
     return [*lines, ""] * bool(lines)
@@ -169,9 +159,9 @@ def _yield(record: RunRecord) -> list[str]:
     if picture is None and "validate" in record.evidence:
         picture = picture_in(Path(record.evidence["validate"]))
     if table := waterfall_markdown(record):
-        lines += ["## What became of the rows", "", *table, ""]
+        lines += ["## Yield", "", *table, ""]
     if picture:
-        lines += [f"![What became of the rows]({_relative(record, picture)})", ""]
+        lines += [f"![Yield]({_relative(record, picture)})", ""]
     pages = [
         _link(record, f"{name}: {contract}", page)
         for name, stage in record.stages.items()
@@ -180,21 +170,15 @@ def _yield(record: RunRecord) -> list[str]:
     return lines + [f"Data Docs of the contracts: {', '.join(pages)}.", ""] * bool(pages)
 
 
-def _training(record: RunRecord) -> list[str]:
-    stage = record.stages.get("train")
-    if stage is None:
-        return []
-    return training_markdown(stage, _relative(record, str(Path(stage["path"]) / REPORT_FOLDER / CURVE)))
-
-
-def _answers(record: RunRecord) -> list[str]:
-    """Links to the evaluation's page and to every answer."""
-    stage = record.stages.get("evaluate")
-    page = evaluation_in(Path(stage["path"])) if stage else None
-    if stage is None or page is None:
-        return []
-    answers = _link(record, "every answer", f"{stage['path']}/{tables.ANSWERS}")
-    return [f"More on it: {_link(record, 'labels mixed up, and mistakes', page)}; {answers}.", ""]
+def _evaluation_files(record: RunRecord, stage: Mapping[str, Any]) -> list[str]:
+    """Links to the evaluation's page and to every answer, and the learning curve."""
+    lines = []
+    if page := evaluation_in(Path(stage["path"])):
+        answers = _link(record, "every answer", f"{stage['path']}/{tables.ANSWERS}")
+        lines += [f"More: {_link(record, 'confused labels and mistakes', page)}; {answers}.", ""]
+    if picture := stage.get("curve"):
+        lines += [f"![Learning curve]({_relative(record, picture)})", ""]
+    return lines
 
 
 def _link(record: RunRecord, name: str, path: str) -> str:
@@ -202,5 +186,5 @@ def _link(record: RunRecord, name: str, path: str) -> str:
 
 
 def _relative(record: RunRecord, path: str) -> str:
-    """A path as seen from the page, so that links live as long as RETUNE_HOME, wherever it is moved."""
+    """A path relative to the page: links stay valid if RETUNE_HOME is moved."""
     return quote(os.path.relpath(path, record.folder))

@@ -18,6 +18,7 @@ from tasks.core.lock import is_held
 from tasks.core.progress import say
 
 if TYPE_CHECKING:
+    from tasks.core.details import EvaluateDetails
     from tasks.publish.registry import Published
     from tasks.publish.task import PublishResult
 
@@ -28,17 +29,20 @@ SHOWN = (
     "duplicate_kinds", "contamination", "diversity", "floors", "control", "drift", "compared_with",
     "replay_unasked", "gone_but_held_out",
 )  # fmt: skip
-"""Details of a stage that its record repeats."""
+"""Details of a stage that the record repeats."""
 COUNTS = ("rows_in", "accepted", "quarantined", "duplicates", "contaminated")
 
 
 @dataclass
 class RunRecord:
-    """Everything ``retune report`` says of a run; written to the run's folder after every stage.
+    """Everything that ``retune report`` shows of a run; written to the run's folder after every stage.
 
-    ``status`` is ``running`` until it is ``published``, ``rejected``, ``no-op`` or ``failed``. Rates are fractions.
-    ``started_as`` is the recipe as it was named to the run; ``evidence``, by stage, the folder in the run's logs that
-    holds what a stage had found when it stopped the run.
+    Attributes:
+        status: ``running``, then ``published``, ``rejected``, ``no-op`` or ``failed``.
+        started_as: the recipe as the command named it.
+        stages: by stage its counts, and its details as in ``SHOWN``.
+        evidence: by stage that stopped the run, the folder in the run's logs with what the stage had found.
+        evaluation: the details of evaluate; rates are fractions.
     """
 
     run_id: str
@@ -60,7 +64,7 @@ class RunRecord:
 
     @classmethod
     def start(cls, home: Home, recipe: str, flow_run_id: str) -> RunRecord:
-        """A new record in a folder of its own; ``recipe`` is a name or a file's path."""
+        """A new record in its own folder; ``recipe`` is a name or the path of a file."""
         now = time.time()
         run_id = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now)) + f"-{(flow_run_id or uuid.uuid4().hex)[:6]}"
         folder = home.runs / run_id
@@ -73,9 +77,9 @@ class RunRecord:
     def stage(self, name: str, ref: ArtifactRef, seconds: float, cached: bool) -> str:
         """Record a finished stage; returns it as one line of text."""
         summary = ref.manifest()["summary"]
+        details = summary["details"]
         counts = {count: summary.get(count, 0) for count in COUNTS}
         self.stages[name] = {"seconds": round(seconds, 2), **counts, "cached": cached, "path": ref.path}
-        details = summary["details"]
         extras = {extra: details.get(extra) for extra in SHOWN} | {
             "pages": pages_in(ref.folder),
             "picture": picture_in(ref.folder),
@@ -87,53 +91,50 @@ class RunRecord:
         if cached and "asked" in details:
             self.stages[name] |= {"asked": 0, "reused": details["asked"] + details["reused"]}
         if name == "evaluate":
-            self.evaluation = {key: value for key, value in details.items() if key != "probes"}
-            self.evaluation["probes"] = details["probes"]
-            self.reason = details["reason"]
+            self.evaluation, self.reason = details, details["reason"]
         if name == "train":
             self.stages[name]["training"] = details
         self.write()
         numbers = ", ".join(f"{value} {count.replace('_', ' ')}" for count, value in counts.items())
         return f"{'cached' if cached else f'{seconds:.0f} s'}: {numbers}"
 
+    @property
+    def evaluated(self) -> EvaluateDetails | None:
+        """The evaluation as its model."""
+        from tasks.core.details import EvaluateDetails  # here, because most commands read records without pydantic
+
+        return None if self.evaluation is None else EvaluateDetails.model_validate(self.evaluation)
+
     def published(self, result: PublishResult, champion: Published | None) -> None:
-        """Record what publishing came to."""
+        """Record the outcome of publishing."""
         self.champion = _place(champion)
         self.candidate = _place(result.published)
         if result.promoted:
             self.status = "published"
         elif all(stage["cached"] for stage in self.stages.values()):
-            self.status, self.reason = (
-                "no-op",
-                f"Nothing that determines the result has changed: every stage was found done. {self.changes}".strip(),
-            )
+            reason = "Nothing that determines the result has changed: every stage was done before."
+            self.status, self.reason = "no-op", f"{reason} {self.changes}".strip()
         elif result.known is not None:
-            self.status = "no-op"
-            self.reason = f"This very adapter was published before, as version {result.known.version}. {self.changes}"
-            self.reason = self.reason.strip()
+            reason = f"The same adapter was published before, as version {result.known.version}."
+            self.status, self.reason = "no-op", f"{reason} {self.changes}".strip()
         else:
             self.status = "rejected"
         self.write()
 
-    def finish(self) -> None:
-        """Write the final record."""
-        self.seconds = round(time.time() - self.started, 2)
-        self.write()
-
     def fail(self, error: BaseException) -> None:
-        """Record how the run failed, and where the evidence lies; a note on the error names the run's report."""
-        error.add_note(f"run {self.run_id} failed; all that is known of it: retune report --run {self.run_id}")
+        """Record how the run failed, and where the evidence is; a note on the error names the run's report."""
+        error.add_note(f"run {self.run_id} failed; its report: retune report --run {self.run_id}")
         self.status = "failed"
         if isinstance(error, KeyboardInterrupt):
-            self.error = "The run was interrupted. The next `retune run` goes on from what it had finished."
+            self.error = "The run was interrupted. The next `retune run` continues from the finished stages."
         else:
             self.error = str(error) if isinstance(error, RetuneError) else f"{type(error).__name__}: {error}"
         self.reason = self.error.partition("\n")[0]
         self.evidence = evidence_of(Home(Path(self.folder).parents[1]), self.run_id)
-        self.finish()
+        self.write()
 
     def write(self) -> None:
-        """Write the record, atomically."""
+        """Write the record atomically, with the seconds since the run started."""
         self.seconds = round(time.time() - self.started, 2)
         write_json(Path(self.folder) / RECORD, asdict(self))
 
@@ -145,17 +146,17 @@ def _place(published: Published | None) -> dict[str, Any] | None:
 
 
 def read_record(home: Home, run_id: str | None = None) -> RunRecord:
-    """A run's record; the latest that can be read where none is named.
+    """The record of a run; without ``run_id``, the latest one that can be read.
 
     Raises:
-        RecipeError: there is no such run, or its record is damaged.
+        RecipeError: the run does not exist, or its record is damaged.
     """
     records = sorted(home.runs.glob(f"{run_id or '*'}/{RECORD}"), reverse=True)
     if not records:
         raise RecipeError(
-            f"There is no run {run_id!r}" if run_id else "There was no run yet",
+            f"There is no run {run_id!r}" if run_id else "There is no run yet",
             where=str(home.runs),
-            remedy="start one: retune run" if not run_id else "see the folders there",
+            remedy="start one: retune run" if not run_id else "choose one of the folders there",
         )
     damaged: list[RecipeError] = []
     for path in records:
@@ -165,11 +166,11 @@ def read_record(home: Home, run_id: str | None = None) -> RunRecord:
             damaged.append(error)
             continue
         if damaged:
-            say(f"{damaged[0].what} ({damaged[0].where}): this is the run before it")
+            say(f"{damaged[0].what} ({damaged[0].where}): showing the run before it")
         if record.status == "running" and not is_held(home):
             record.status = "failed"
             record.reason = record.error = (
-                "The run was killed. The next `retune run` goes on from what it had finished."
+                "The run was killed. The next `retune run` continues from the finished stages."
             )
         return record
     raise damaged[0]
@@ -178,16 +179,16 @@ def read_record(home: Home, run_id: str | None = None) -> RunRecord:
 def _read(path: Path) -> RunRecord:
     try:
         return RunRecord(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:  # half written when the machine went down, or by another version
+    except (ValueError, TypeError) as error:  # half written when the machine stopped, or written by another version
         raise RecipeError(
             f"The record of run {path.parent.name} is damaged: {error}",
             where=str(path),
-            remedy="what its stages wrote is not lost: the next `retune run` finds it; remove the folder to forget it",
+            remedy="the next `retune run` still finds what its stages wrote; to drop the record, remove its folder",
         ) from error
 
 
 def rows_table(record: RunRecord) -> list[dict[str, Any]]:
-    """Row counts per stage, one row a stage."""
+    """The row counts, seconds and cache state, one row a stage."""
     return [
         {
             "stage": name,

@@ -1,4 +1,4 @@
-"""What the stages found, in sentences: one line for each thing that somebody should know in the morning."""
+"""What the stages reported, in sentences: one line for each thing worth knowing in the morning."""
 
 from __future__ import annotations
 
@@ -7,9 +7,18 @@ from typing import Any
 
 from flows.report.training_lines import train_lines
 from tasks.core import tables
+from tasks.core.details import (
+    CollectDetails,
+    DocumentsDetails,
+    EngineStats,
+    GenerateDetails,
+    TrainDetails,
+    TrainingSetDetails,
+    ValidateDetails,
+)
 
 SHOWN_NOTES = 5
-SHOWN_SHARED = 160
+SHOWN_CHARACTERS = 160
 MEASURES = {"self_bleu": "self-BLEU", "vendi": "Vendi score"}
 
 Stage = Mapping[str, Any]
@@ -21,144 +30,153 @@ def percent(rate: float | None) -> str:
 
 
 def stage_lines(stages: Mapping[str, Stage]) -> list[str]:
-    """Of all stages that a run finished, in their order."""
-    describe = {
-        "collect": collect_lines,
-        "check_documents": document_lines,
-        "generate": generate_lines,
-        "validate": validate_lines,
-        "check_training_set": training_set_lines,
-        "train": train_lines,
-        "evaluate": evaluate_lines,
-    }
-    return [line for name, lines in describe.items() if name in stages for line in lines(stages[name])]
-
-
-def collect_lines(stage: Stage) -> list[str]:
-    """What hygiene found, why rows went to quarantine, how many documents are held out, and what gave no rows.
-
-    Those held out do not go on to generation and training; those gone from the sources are in no count of collect, and
-    come back in the next stage's.
-    """
-    lines = []
-    if stage.get("found"):
-        lines.append("Found in the documents: " + _counts(stage["found"]) + ".")
-    if stage.get("rules"):
-        lines.append("Collect quarantined: " + _counts(stage["rules"]) + f"; see {stage['path']}/{tables.QUARANTINE}.")
-    if held := stage.get("splits", {}).get("holdout"):
-        gone = stage.get("gone_but_held_out")
-        lines.append(
-            f"Held out for the evaluation: {held}{f', of which {gone} are no longer in the sources' * bool(gone)}."
-        )
-    notes = stage.get("notes", [])
-    more = [f"and {len(notes) - SHOWN_NOTES} more"] if len(notes) > SHOWN_NOTES else []
-    return lines + ["; ".join([*notes[:SHOWN_NOTES], *more]) + "."] * bool(notes)
-
-
-def document_lines(stage: Stage) -> list[str]:
-    """Which documents broke their contracts."""
-    lines = []
-    if stage.get("rules"):
-        lines.append("Documents that broke their contract: " + _counts(stage["rules"]) + ".")
-    if unasked := stage.get("by_contract", {}).get("evaluations", {}).get("quarantined"):
-        lines.append(f"Held-out documents that will not be asked, because they broke their contract: {unasked}.")
-    return lines + _warnings("Warnings of the documents' contracts", stage)
-
-
-def generate_lines(stage: Stage) -> list[str]:
-    """What the teacher was asked, what came of it, and what it took."""
-    kept = "; ".join(
-        f"{name} {prompt['kept']} of {prompt['requests']}" for name, prompt in stage.get("by_prompt", {}).items()
-    )
-    lines = [f"Rows kept by prompt: {kept}. Requests: {stage.get('asked', 0)} asked, {stage.get('reused', 0)} reused."]
-    if stage.get("stopped"):
-        lines.append(f"Generation stopped at the limit {stage['stopped']}: {stage.get('unasked', 0)} not asked.")
-    if stage.get("failed"):
-        lines.append(f"Requests without an answer, which the next night asks again: {stage['failed']}.")
-    for name, judge in stage.get("judges", {}).items():
-        lines.append(f"Judge {name}: " + _counts(judge) + ".")
-    stats = stage.get("stats")
-    if stats and not stage["cached"] and stats["asked"]:
-        lines.append(_speed(stats))
+    """The lines of all stages of a run's record, in the order of the stages."""
+    lines: list[str] = []
+    if stage := stages.get("collect"):
+        lines += collect_lines(CollectDetails.model_validate(stage), stage["path"])
+    if stage := stages.get("check_documents"):
+        lines += document_lines(DocumentsDetails.model_validate(stage))
+    if stage := stages.get("generate"):
+        lines += generate_lines(GenerateDetails.model_validate(stage), stage["cached"])
+    if stage := stages.get("validate"):
+        lines += validate_lines(ValidateDetails.model_validate(stage), stage.get("leak"))
+    if stage := stages.get("check_training_set"):
+        lines += training_set_lines(TrainingSetDetails.model_validate(stage))
+    if stage := stages.get("train", {}).get("training"):
+        lines += train_lines(TrainDetails.model_validate(stage))
+    if stage := stages.get("evaluate"):
+        lines += evaluate_lines(stage.get("replay_unasked"))
     return lines
 
 
-def validate_lines(stage: Stage) -> list[str]:
-    """What rows were lost to, and what is left."""
+def collect_lines(found: CollectDetails, path: str) -> list[str]:
+    """What hygiene found, why rows were quarantined, how many documents are held out, and which sources gave no rows.
+
+    Held-out documents do not go on to generation and training. Those that left the sources are not in collect's counts,
+    but are in those of the next stage.
+    """
     lines = []
-    if stage.get("rules"):
-        lines.append("Rows that broke a contract: " + _counts(stage["rules"]) + ".")
-    lines += _warnings("Warnings of the rows' contracts", stage)
-    if stage.get("contamination"):
-        lines.append("Rows that repeat an evaluation text: " + _counts(stage["contamination"]) + _example(stage) + ".")
-    if stage.get("duplicate_kinds"):
-        lines.append("Duplicates: " + _counts(stage["duplicate_kinds"]) + ".")
-    lines += _floors(stage)
-    if stage.get("control"):
-        lines.append(f"Kept beside the training set: a control of {stage['control']} unfiltered rows.")
-    return lines + _diversity(stage.get("diversity", {}))
+    if found.found:
+        lines.append(f"Found in the documents: {_counts(found.found)}.")
+    if found.rules:
+        lines.append(f"Collect quarantined: {_counts(found.rules)}; see {path}/{tables.QUARANTINE}.")
+    if held_out := found.splits.get("holdout"):
+        gone = found.gone_but_held_out
+        lines.append(
+            f"Held out for the evaluation: {held_out}{f', of which {gone} are no longer in the sources' * bool(gone)}."
+        )
+    return lines + [f"{_first(found.notes)}."] * bool(found.notes)
 
 
-def training_set_lines(stage: Stage) -> list[str]:
-    """What the training set was compared with, and what its contract warns of; the measures are in a table."""
-    against = [f"{what} {version}" for what, version in stage.get("compared_with", {}).items()]
-    lines = [f"The training set was compared with {' and '.join(against)}." if against
-             else "The training set was compared with nothing: none was published before."]  # fmt: skip
-    return lines + _warnings("Warnings of the training set's contract", stage)
+def document_lines(found: DocumentsDetails) -> list[str]:
+    """Which documents broke their contracts."""
+    lines = []
+    if found.rules:
+        lines.append(f"Documents that broke their contract: {_counts(found.rules)}.")
+    if unasked := found.by_contract.get("evaluations", {}).get("quarantined"):
+        lines.append(f"Held-out documents that will not be asked, because they broke their contract: {unasked}.")
+    return lines + _warnings("Warnings of the documents' contracts", found.warnings)
 
 
-def evaluate_lines(stage: Stage) -> list[str]:
-    """Held-out documents that were not asked."""
-    unasked = stage.get("replay_unasked")
+def generate_lines(found: GenerateDetails, cached: bool) -> list[str]:
+    """What the teacher was asked, how many rows were kept, and what it cost."""
+    kept = "; ".join(f"{name} {counts['kept']} of {counts['requests']}" for name, counts in found.by_prompt.items())
+    lines = [f"Rows kept by prompt: {kept}. Requests: {found.asked} asked, {found.reused} reused."]
+    if found.stopped:
+        lines.append(f"Generation stopped at the limit {found.stopped}: {found.unasked} not asked.")
+    if found.failed:
+        lines.append(f"Requests without an answer, which the next night asks again: {found.failed}.")
+    lines += [f"Judge {name}: {_counts(judge)}." for name, judge in found.judges.items()]
+    if found.stats and not cached and found.stats.asked:
+        lines.append(_speed(found.stats))
+    return lines
+
+
+def validate_lines(found: ValidateDetails, leak: Mapping[str, Any] | None = None) -> list[str]:
+    """Why rows were lost, and what is left.
+
+    Args:
+        leak: the example of a contaminated row in the run's record.
+    """
+    lines = []
+    if found.rules:
+        lines.append(f"Rows that broke a contract: {_counts(found.rules)}.")
+    lines += _warnings("Warnings of the rows' contracts", found.warnings)
+    if found.contamination:
+        lines.append(f"Rows that repeat an evaluation text: {_counts(found.contamination)}{_example(leak)}.")
+    if found.duplicate_kinds:
+        lines.append(f"Duplicates: {_counts(found.duplicate_kinds)}.")
+    lines += _floors(found)
+    if found.control:
+        lines.append(f"Control set: {found.control} unfiltered rows.")
+    return lines + _diversity(found.diversity)
+
+
+def training_set_lines(found: TrainingSetDetails) -> list[str]:
+    """What the training set was compared with, and the warnings of its contract; the measures are in a table."""
+    versions = " and ".join(f"{role} {version}" for role, version in found.compared_with.items())
+    compared = f"with {versions}" if versions else "with nothing: none was published before"
+    return [
+        f"The training set was compared {compared}.",
+        *_warnings("Warnings of the training set's contract", found.warnings),
+    ]
+
+
+def evaluate_lines(unasked: int | None) -> list[str]:
+    """How many held-out documents of replay sources were not asked."""
     return [f"Held-out documents of replay sources, which are not asked: {unasked}."] * bool(unasked)
 
 
-def _floors(stage: Stage) -> list[str]:
-    """How near the floors are: in all, and for the label that has least to spare."""
-    floors = dict(stage.get("floors", {}))
-    have, wanted = floors.pop("minimum_rows", (0, 0))
-    said = [f"{have} rows, of {wanted} wanted"] if wanted > 1 else []
+def _floors(found: ValidateDetails) -> list[str]:
+    """The rows that are left and required: in all, and for the label that is nearest to its floor."""
+    floors = dict(found.floors)
+    rows, required = floors.pop("minimum_rows", (0, 0))
+    parts = [f"{rows} rows, {required} required"] if required > 1 else []
     if floors:
-        label, (have, wanted) = min(floors.items(), key=lambda item: item[1][0] - item[1][1])
-        said.append(f"least with the answer {label!r}: {have}, of {wanted} wanted")
-    return [f"Floors: {'; '.join(said)}."] * bool(said)
+        label, (rows, required) = min(floors.items(), key=lambda item: item[1][0] - item[1][1])
+        parts.append(f"nearest to its floor is the answer {label!r}: {rows}, {required} required")
+    return [f"Floors: {'; '.join(parts)}."] * bool(parts)
 
 
-def _diversity(measured: Mapping[str, Any]) -> list[str]:
-    names = {name: MEASURES.get(name, name.replace("_", "-")) for name in measured if name != "sample"}
-    said = [f"{names[name]} {value:.3g}" for name, value in measured.items() if name in names and value is not None]
-    return [f"Diversity of {measured.get('sample')} rows of the training set: {', '.join(said)}."] * bool(said)
+def _diversity(measured: Mapping[str, float | None]) -> list[str]:
+    values = ", ".join(
+        f"{MEASURES.get(name, name.replace('_', '-'))} {value:.3g}"
+        for name, value in measured.items()
+        if name != "sample" and value is not None
+    )
+    return [f"Diversity of {measured.get('sample')} rows of the training set: {values}."] * bool(values)
 
 
-def _warnings(what: str, stage: Stage) -> list[str]:
-    found = stage.get("warnings", {})
-    said = [f"{rule} ({observed})" for rule, observed in found.items()]
-    more = [f"and {len(said) - SHOWN_NOTES} more"] if len(said) > SHOWN_NOTES else []
-    return [f"{what}: " + "; ".join([*said[:SHOWN_NOTES], *more]) + "."] * bool(said)
+def _warnings(title: str, found: Mapping[str, str]) -> list[str]:
+    return [f"{title}: {_first([f'{rule} ({observed})' for rule, observed in found.items()])}."] * bool(found)
 
 
-def _example(stage: Stage) -> str:
-    leak = stage.get("leak")
+def _first(notes: list[str]) -> str:
+    more = [f"and {len(notes) - SHOWN_NOTES} more"] if len(notes) > SHOWN_NOTES else []
+    return "; ".join([*notes[:SHOWN_NOTES], *more])
+
+
+def _example(leak: Mapping[str, Any] | None) -> str:
     if not leak:
         return ""
     shared = " ".join(leak["shared"].split())
-    shown = shared if len(shared) <= SHOWN_SHARED else shared[: SHOWN_SHARED - 1] + "\u2026"
+    shown = shared if len(shared) <= SHOWN_CHARACTERS else shared[: SHOWN_CHARACTERS - 1] + "\u2026"
     of_text = f"{percent(leak['coverage'])} of {leak['evaluation_id']!r} ({leak['set']})"
-    return f"; for one, row {leak['row_id']} has {of_text}: \u201c{shown}\u201d"
+    return f"; for example, row {leak['row_id']} has {of_text}: \u201c{shown}\u201d"
 
 
-def _speed(stats: Mapping[str, Any]) -> str:
-    said = [
-        f"{stats['prompt_tokens']:,} tokens in, {stats['completion_tokens']:,} out",
-        f"{stats['tokens_per_second']:,.0f} tokens a second",
+def _speed(stats: EngineStats) -> str:
+    parts = [
+        f"{stats.prompt_tokens:,} tokens in, {stats.completion_tokens:,} out",
+        f"{stats.tokens_per_second:,.0f} tokens a second",
     ]
-    if stats["prefix_cache_hit_rate"] is not None:
-        said.append(f"{percent(stats['prefix_cache_hit_rate'])} of the prompts' tokens from the prefix cache")
-    if stats["latency_seconds"]:
-        said.append("latency " + ", ".join(f"{name} {value:.2f} s" for name, value in stats["latency_seconds"].items()))
-    if stats["restarts"]:
-        said.append(f"the server was restarted {stats['restarts']} times")
-    return "; ".join(said) + "."
+    if stats.prefix_cache_hit_rate is not None:
+        parts.append(f"{percent(stats.prefix_cache_hit_rate)} of the prompts' tokens from the prefix cache")
+    if stats.latency_seconds:
+        parts.append("latency " + ", ".join(f"{name} {value:.2f} s" for name, value in stats.latency_seconds.items()))
+    if stats.restarts:
+        parts.append(f"the server was restarted {stats.restarts} times")
+    return "; ".join(parts) + "."
 
 
 def _counts(counts: Mapping[str, Any]) -> str:

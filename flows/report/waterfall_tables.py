@@ -1,4 +1,4 @@
-"""The yield waterfall as tables: for Prefect, for the report's page, and short for a terminal."""
+"""The yield waterfall as tables: for Prefect, for the page, and a short one for the terminal."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from flows.report.record import RunRecord
 from tasks.validate.waterfall.yields import STEPS, Group, Waterfall, waterfall_from_json
 
 MOST_GROUPS = 40
-"""Rows of a table; the rest is added up as one."""
+"""Rows of a table; the remaining groups are added up in one more row."""
 NAMES = {step: step.replace("_", " ") for step in STEPS[:-1]} | {STEPS[-1]: "distinct, kept"}
-"""Columns: what the last step leaves is kept."""
+"""Column names; the last step leaves the rows that are kept."""
 
 
 def waterfall_of(record: RunRecord) -> Waterfall | None:
-    """A run's waterfall by prompt and source, also of a run that validation stopped; by prompt alone, as the record
-    has it, where the artifact is gone."""
+    """A run's waterfall by prompt and source, also if validation stopped the run.
+
+    If the artifact was removed, the waterfall by prompt from the record.
+    """
     folder = record.stages.get("validate", {}).get("path") or record.evidence.get("validate")
     whole = waterfall_in(Path(folder)) if folder else None
     return whole or waterfall_by_prompt(record)
 
 
 def waterfall_by_prompt(record: RunRecord) -> Waterfall | None:
-    """A run's waterfall with each prompt's sources added up."""
+    """A run's waterfall with the sources of each prompt added up."""
     recorded = record.stages.get("validate", {}).get("waterfall")
     if recorded:
         return waterfall_from_json(recorded)
@@ -33,21 +35,21 @@ def waterfall_by_prompt(record: RunRecord) -> Waterfall | None:
 
 
 def waterfall_table(record: RunRecord) -> list[dict[str, Any]]:
-    """One row for each prompt and source, the last for all: how many got through each step, and what took the rest."""
+    """One row for each prompt and source, and a total: rows after each step, and the reasons of the losses."""
     found = waterfall_of(record)
     if found is None or not found.groups:
         return []
     rows = [*_most(found), *([found.total] if len(found.groups) > 1 else [])]
     return [
-        {"prompt": one.prompt, "source": one.source}
-        | {NAMES[step]: count for step, count in one.counts.items()}
-        | {"lost to": losses(one)}
-        for one in rows
+        {"prompt": group.prompt, "source": group.source}
+        | {NAMES[step]: count for step, count in group.counts.items()}
+        | {"lost to": losses(group)}
+        for group in rows
     ]
 
 
 def waterfall_markdown(record: RunRecord) -> list[str]:
-    """The same as lines of Markdown."""
+    """The waterfall table as lines of Markdown."""
     rows = waterfall_table(record)
     if not rows:
         return []
@@ -58,12 +60,11 @@ def waterfall_markdown(record: RunRecord) -> list[str]:
 
 
 def losses(group: Group) -> str:
-    """What took a group's rows, in the steps' order."""
+    """The reasons why a group lost rows, in the order of the steps."""
     return ", ".join(f"{rule} {count:,}" for rules in group.lost.values() for rule, count in rules.items())
 
 
 def _most(found: Waterfall) -> list[Group]:
-    """The largest groups in their order, and the others as one."""
     if len(found.groups) <= MOST_GROUPS:
         return list(found.groups)
     largest = sorted(found.groups, key=lambda group: -group.asked)[:MOST_GROUPS]

@@ -32,6 +32,7 @@ from tasks.collect.splits import DUPLICATE, HOLDOUT, SAME_ID, SUPERSEDED, TRAIN,
 from tasks.core import tables
 from tasks.core.artifacts import StageKey, Summary
 from tasks.core.config import ChatTask
+from tasks.core.details import CollectDetails
 from tasks.core.files import canonical_json
 from tasks.core.home import Home
 from tasks.core.progress import say
@@ -154,18 +155,18 @@ class CollectJob:
             accepted=counts[TRAIN] + counts[HOLDOUT],
             quarantined=rules.total(),
             duplicates=counts[DUPLICATE] + counts[SUPERSEDED],
-            details={
-                "sources": dict(reading.sources),
-                "left_out": reading.left_out,
-                "splits": {TRAIN: counts[TRAIN], HOLDOUT: counts[HOLDOUT] + len(kept)},
-                "conversations": {name: division.conversations[name] for name in (TRAIN, HOLDOUT)},
-                "gone_but_held_out": len(kept),
-                "superseded": counts[SUPERSEDED],
-                "rules": dict(rules),
-                "found": dict(cleaner.kinds),
-                "labels": dict(division.labels),
-                "notes": self._notes(reading.given),
-            },
+            details=CollectDetails(
+                sources=dict(reading.sources),
+                left_out=reading.left_out,
+                splits={TRAIN: counts[TRAIN], HOLDOUT: counts[HOLDOUT] + len(kept)},
+                conversations={name: division.conversations[name] for name in (TRAIN, HOLDOUT)},
+                gone_but_held_out=len(kept),
+                superseded=counts[SUPERSEDED],
+                rules=dict(rules),
+                found=dict(cleaner.kinds),
+                labels=dict(division.labels),
+                notes=self._notes(reading.given),
+            ),
         )
 
     def _notes(self, given: Mapping[int, int]) -> list[str]:

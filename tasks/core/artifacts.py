@@ -13,13 +13,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasks.core.files import digest_of, folder_digests, read_json, require_free_space, write_json
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 MANIFEST = "manifest.json"
 REPORT_FOLDER = "report"
 FREE_SPACE = 200 * 2**20
+Model = TypeVar("Model", bound="BaseModel")
 
 
 @dataclass(frozen=True)
@@ -48,15 +52,20 @@ class ArtifactRef:
         manifest: dict[str, Any] = read_json(self.folder / MANIFEST)
         return manifest
 
+    def details(self, model: type[Model]) -> Model:
+        """What the stage reported about its work, as its model in ``tasks.core.details``."""
+        return model.model_validate(self.manifest()["summary"]["details"])
+
 
 @dataclass
 class Summary:
-    """A stage's account of its work.
+    """What a stage reports about its work.
 
-    ``rows_in`` = ``accepted`` + ``quarantined`` + ``duplicates`` + ``contaminated``, always.
-
-    ``partial``: a limit stopped the work early. The run continues with the result, but :meth:`ArtifactStore.find` does
-    not return it, so that the next run continues the work.
+    Attributes:
+        rows_in: always ``accepted`` + ``quarantined`` + ``duplicates`` + ``contaminated``.
+        details: the stage's model in ``tasks.core.details``.
+        partial: a limit cut the work short. This run uses what there is; the next one continues the work, because
+            :meth:`ArtifactStore.find` does not find the artifact.
     """
 
     rows_in: int = 0
@@ -64,8 +73,14 @@ class Summary:
     quarantined: int = 0
     duplicates: int = 0
     contaminated: int = 0
-    details: dict[str, Any] = field(default_factory=dict)
+    details: Any = field(default_factory=dict)
     partial: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """The summary as the manifest has it; details that were not set are left out."""
+        details = self.details
+        plain = details if isinstance(details, dict) else details.model_dump(exclude_unset=True)
+        return {**asdict(self), "details": plain}
 
     def check_balance(self, stage: str) -> None:
         """Raise if a row was lost or counted twice: a defect of the stage, not of the data."""
@@ -157,7 +172,7 @@ class ArtifactStore:
                 "seconds": round(time.time() - started, 3),
                 "determinants": key.determinants(),
                 "inputs": [asdict(ref) for ref in key.inputs],
-                "summary": asdict(summary),
+                "summary": summary.as_json(),
                 "files": files,
             }
             write_json(temporary / MANIFEST, manifest)

@@ -13,6 +13,7 @@ import pandas as pd
 from tasks.core import tables
 from tasks.core.artifacts import REPORT_FOLDER, ArtifactRef, StageKey, Summary
 from tasks.core.config import ChatTask, ModelSource
+from tasks.core.details import EvaluateDetails
 from tasks.core.errors import ContractViolation
 from tasks.core.files import write_json, write_text
 from tasks.core.merging.trained import MergeSettings, Trained, merged, trained_in
@@ -153,7 +154,7 @@ class EvaluateJob:
             rows_in=len(holdout),
             accepted=len(answers),
             quarantined=len(refused),
-            details={**evaluation, "probes": probes},
+            details=EvaluateDetails(**evaluation, probes=probes),
         )
 
     @property

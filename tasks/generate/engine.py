@@ -11,6 +11,7 @@ from types import TracebackType
 
 from tasks.core.answer_store import Answer, AnswerStore
 from tasks.core.config import ModelSource
+from tasks.core.details import EngineStats
 from tasks.core.errors import ServerError
 from tasks.core.progress import progress, say
 from tasks.core.stage import StageContext
@@ -22,7 +23,7 @@ from tasks.generate.early_stop import Failures
 from tasks.generate.endpoints import Pool, remote_endpoints
 from tasks.generate.own_server import OwnServer
 from tasks.generate.stage_progress import Course
-from tasks.generate.stats import EngineStats, Meter
+from tasks.generate.stats import Meter
 
 Verdict = Callable[[Request, Answer], str | None]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -150,17 +150,19 @@ class GenerateJob:
                 engine.rows_written(tally.kept)
                 if engine.stopped is not None and outcome.asked.total() < len(block):
                     break  # the answers of a whole block were stored, and so may be those of the next
-            spent = asdict(engine.stats)
+            stats = engine.stats
         unasked = blocks.total - tally.asked
         missed = unasked + tally.no_second_chance + panel.not_asked
         stopped = self._cut_short(engine.stopped if missed else None, tally)
         context.on_progress(1.0, f"{tally.kept} rows of {tally.asked} requests{tally.losses}")
-        given_up = spent["failed"]
+        given_up = stats.failed
         if given_up:
             say(f"  {given_up} requests got no answer in all their tries: the next run asks them again")
         details = {
-            **{name: spent[name] for name in ("asked", "reused", "completion_tokens")},
-            "stats": spent,
+            "asked": stats.asked,
+            "reused": stats.reused,
+            "completion_tokens": stats.completion_tokens,
+            "stats": stats,
             "judges": panel.numbers,
             "unasked": unasked,
             "not_applicable": blocks.not_applicable,

@@ -9,50 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tasks.core.answer_store import Answer
+from tasks.core.details import EngineStats
 from tasks.core.vllm.metrics import ServerMetrics, percentile_name
 
 PERCENTILES = (0.5, 0.9, 0.99)
-
-
-@dataclass(frozen=True)
-class EngineStats:
-    """Numbers for the report; ``dataclasses.asdict`` makes them JSON-like.
-
-    Attributes:
-        asked: requests that were sent and answered, refused or given up.
-        reused: requests that the store had answers to.
-        retried: tries beyond the first of a request.
-        refused: requests that the server would not answer.
-        failed: requests given up after all their tries.
-        prompt_tokens: tokens in, of this run's requests.
-        completion_tokens: tokens out, of this run's requests.
-        seconds: time spent asking; starting the server is not part of it.
-        tokens_per_second: tokens out per second of asking.
-        rows_per_second: answers per second of asking.
-        prefix_cache_hit_rate: share of the prompts' tokens that vLLM had in its prefix cache; None: not known.
-        latency_seconds: p50, p90, p99 of the answers, from sending to the last token; None: nothing was asked.
-        first_token_seconds: p50, p90, p99 until the first token; only vLLM's own metrics tell.
-        restarts: how often a vLLM that died was started again.
-        by_endpoint: answers by endpoint; ``vLLM`` is the one that the stage started.
-        concurrency: the most requests that may be in flight as it stood at the end, all endpoints together.
-    """
-
-    asked: int
-    reused: int
-    retried: int
-    refused: int
-    failed: int
-    prompt_tokens: int
-    completion_tokens: int
-    seconds: float
-    tokens_per_second: float
-    rows_per_second: float
-    prefix_cache_hit_rate: float | None
-    latency_seconds: dict[str, float] | None
-    first_token_seconds: dict[str, float] | None
-    restarts: int
-    by_endpoint: dict[str, int]
-    concurrency: int
 
 
 @dataclass

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.core.artifacts import Summary
+from tasks.core.details import GenerateDetails
 from tasks.generate.writing import Outcome
 from tasks.generate.written_rows import Row
 
@@ -55,7 +56,7 @@ class Tally:
         self.rules.update(row["rule"].split(":")[0] for row in lost)
         self.samples += _samples(kept, SAMPLES - len(self.samples))
 
-    def summary(self, details: dict[str, Any], *, partial: bool) -> Summary:
+    def summary(self, details: Mapping[str, Any], *, partial: bool) -> Summary:
         """The stage's summary; every row that came out of an answer was accepted or quarantined."""
         mine = {
             "rules": dict(self.rules),
@@ -69,7 +70,9 @@ class Tally:
             },
             "samples": self.samples,
         }
-        return Summary(self.kept + self.lost, self.kept, self.lost, details={**mine, **details}, partial=partial)
+        return Summary(
+            self.kept + self.lost, self.kept, self.lost, details=GenerateDetails(**mine, **details), partial=partial
+        )
 
 
 def _samples(rows: Sequence[Row], count: int) -> list[dict[str, str]]:

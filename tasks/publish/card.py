@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from tasks.core.details import EvaluateDetails, Merge, TrainDetails
 from tasks.core.methods import METHODS
 from tasks.publish.config import PublishConfig
 
@@ -14,10 +15,10 @@ from tasks.publish.config import PublishConfig
 def model_card(
     config: PublishConfig,
     recipe: str,
-    evaluation: Mapping[str, Any],
-    training: Mapping[str, Any],
+    evaluation: EvaluateDetails,
+    training: TrainDetails,
     lineage: Mapping[str, Any],
-    merge: Mapping[str, Any] | None,
+    merge: Merge | None,
 ) -> str:
     """A card in the Hugging Face form: YAML metadata, then what it is, how well it does, and where it comes from."""
     base, name = lineage["base"], str(lineage.get("method") or "lora")
@@ -29,7 +30,7 @@ def model_card(
         "pipeline_tag": "text-generation",
         "tags": ["retune", name],
     }
-    lower, upper = evaluation["intervals"]["candidate"]
+    lower, upper = evaluation.interval("candidate")
     lines = [
         "---",
         yaml.safe_dump(metadata, sort_keys=False).strip(),
@@ -42,13 +43,13 @@ def model_card(
         "",
         "## Evaluation",
         "",
-        f"{evaluation['metric']} on {evaluation['n']} held-out documents: base {evaluation['base']:.1%}, this model"
-        f" {evaluation['candidate']:.1%} (interval {lower:.1%} to {upper:.1%}). {evaluation['reason']}",
+        f"{evaluation.metric} on {evaluation.n} held-out documents: base {evaluation.base:.1%}, this model"
+        f" {evaluation.candidate:.1%} (interval {lower:.1%} to {upper:.1%}). {evaluation.reason}",
         "",
         "## Training",
         "",
         *(
-            f"- {name.replace('_', ' ')}: {training[name]}"
+            f"- {name.replace('_', ' ')}: {getattr(training, name)}"
             for name in (
                 "method",
                 "backend",
@@ -57,7 +58,7 @@ def model_card(
                 "steps",
                 "trained_token_share",
             )
-            if name in training
+            if name in training.model_fields_set
         ),
         "",
         "## Data",
@@ -74,7 +75,7 @@ def model_card(
     if merge is not None:
         lines.append(
             f"- `merged/`: {config.dtype} weights{method.card_merged}; top-1 agreement with what"
-            f" was trained {merge['top1_agreement']:.3f}, largest logit difference {merge['max_logit_difference']:.2g}."
+            f" was trained {merge.top1_agreement:.3f}, largest logit difference {merge.max_logit_difference:.2g}."
         )
     else:
         lines.append("- It did not pass the gate, so it was not merged.")

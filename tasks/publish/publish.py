@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from tasks.core import tables
 from tasks.core.artifacts import ArtifactRef, StageKey, Summary
 from tasks.core.config import ModelSource
+from tasks.core.details import EvaluateDetails, Merge, PublishDetails, TrainDetails
 from tasks.core.files import digest_of, folder_digests, write_json, write_text
 from tasks.core.merging.trained import ADAPTER, MERGED, MergeSettings, Trained, merged, trained_in
 from tasks.core.models import model_digest
@@ -26,6 +26,7 @@ from tasks.publish.registry import Published, Registry
 VERSION = 3
 COMPARED_CONVERSATIONS = 8
 PUBLISH = "publish"
+EVALUATION = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,9 @@ class PublishJob:
     checks: tuple[ArtifactRef, ...] = ()
 
     @property
-    def evaluation(self) -> dict[str, Any]:
+    def evaluation(self) -> EvaluateDetails:
         """The night's evaluation."""
-        evaluation: dict[str, Any] = json.loads((self.evaluated.folder / "evaluation.json").read_text(encoding="utf-8"))
-        return evaluation
+        return EvaluateDetails.model_validate_json((self.evaluated.folder / EVALUATION).read_bytes())
 
     def key(self) -> StageKey:
         """Determined by adapter, evaluation, base and the form of the merged weights."""
@@ -79,17 +79,15 @@ class PublishJob:
         trained = trained_in(self.trained.folder)
         if trained.form != "model":
             shutil.copytree(trained.folder, folder / ADAPTER)
-        write_json(folder / "evaluation.json", evaluation)
+        shutil.copyfile(self.evaluated.folder / EVALUATION, folder / EVALUATION)
         shutil.copyfile(self.validated.folder / "profile.json", folder / TRAINING_PROFILE)
         lineage = self.lineage()
         write_json(folder / "lineage.json", lineage)
-        merge: dict[str, Any] | None = None
-        if evaluation["decision"] == PUBLISH:
-            merge = self._merge(trained, folder, context)
-        details = {"decision": evaluation["decision"], "reason": evaluation["reason"], "merge": merge}
-        training = {**self.training, **self.trained.manifest()["summary"]["details"]}
+        passed = int(evaluation.decision == PUBLISH)
+        merge = Merge(**self._merge(trained, folder, context)) if passed else None
+        details = PublishDetails(decision=evaluation.decision, reason=evaluation.reason, merge=merge)
+        training = TrainDetails(**{**self.training, **self.trained.manifest()["summary"]["details"]})
         write_text(folder / "README.md", model_card(self.config, self.recipe, evaluation, training, lineage, merge))
-        passed = int(evaluation["decision"] == PUBLISH)
         return Summary(rows_in=1, accepted=passed, quarantined=1 - passed, details=details)
 
     def _merge(self, trained: Trained, folder: Path, context: StageContext) -> dict[str, Any]:
@@ -115,11 +113,11 @@ class PublishJob:
         prompts = rows[rows["prompt"] != ""].groupby(["prompt", "prompt_digest"]).size()
         teachers = rows[rows["teacher"] != ""].groupby(["teacher", "teacher_revision"]).size()
         refs = (self.collected, self.generated, self.validated, *self.checks, self.trained, self.evaluated)
-        initial = self.trained.manifest()["summary"]["details"].get("initial_adapter")
+        initial = self.trained.details(TrainDetails).initial_adapter
         return {
             "recipe": self.recipe,
             "method": self.training["method"],
-            "initial_adapter": {name: initial[name] for name in ("version", "digest")} if initial else None,
+            "initial_adapter": initial.model_dump() if initial else None,
             "base": {
                 "model": Path(self.model.path).name if self.model.is_local else self.model.path,
                 "revision": self.model.revision,
@@ -149,9 +147,9 @@ def publish(job: PublishJob, ref: ArtifactRef, registry: Registry) -> tuple[Publ
         trained=job.trained.digest,
         adapter=adapter_digest(trained_in(job.trained.folder).folder),
         method=job.training["method"],
-        run=str(job.trained.manifest()["summary"]["details"].get("mlflow_run_id") or ""),
+        run=job.trained.details(TrainDetails).mlflow_run_id or "",
     )
-    if job.evaluation["decision"] != PUBLISH or (known is not None and known.version != published.version):
+    if job.evaluation.decision != PUBLISH or (known is not None and known.version != published.version):
         return published, False
     return published, registry.promote(published)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from tasks.core.artifacts import ArtifactRef, StageKey, Summary
 from tasks.core.config import ModelSource
+from tasks.core.details import TrainDetails
 from tasks.core.errors import ChildError, MemoryShortage, RecipeError
 from tasks.core.files import write_json
 from tasks.core.models import check_model, model_digest
@@ -111,7 +112,7 @@ class TrainJob:
         shutil.rmtree(work)
         if (adapter := folder / "adapter" / "adapter_config.json").is_file():
             _name_base(adapter, self.model)
-        return Summary(**result)
+        return Summary(**{**result, "details": TrainDetails(**result["details"])})
 
     def _run(self, config: TrainConfig, folder: Path, work: Path, context: StageContext) -> dict[str, Any]:
         name = context.run_id if self.fraction == 1 else f"{context.run_id} ({self.fraction:g} of the rows)"

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from tasks.core import tables
 from tasks.core.artifacts import REPORT_FOLDER, ArtifactRef, StageKey, Summary
+from tasks.core.details import DocumentsDetails
 from tasks.core.progress import say
 from tasks.core.stage import StageContext
 from tasks.core.table_writer import TableWriter
@@ -195,15 +195,15 @@ def _moved(breach: Breach, positions: NDArray[np.int64], start: int) -> Breach:
 def _summary(checked: Sequence[_Checked]) -> Summary:
     """The counts of both tables, in all, by contract, by rule and by source."""
     by_contract = {one.boundary: _outcomes(len(one.broken), int(one.broken.sum())) for one in checked}
-    details: dict[str, Any] = {
-        "conversations": {one.source.stem: one.conversations for one in checked},
-        "rules": counts_by_rule(breach for one in checked for breach in one.breaches),
-        "by_contract": by_contract,
-        "by_source": _by_source(checked),
-        "warnings": {
+    details = DocumentsDetails(
+        conversations={one.source.stem: one.conversations for one in checked},
+        rules=counts_by_rule(breach for one in checked for breach in one.breaches),
+        by_contract=by_contract,
+        by_source=_by_source(checked),
+        warnings={
             f"{one.boundary}: {rule}": said for one in checked for rule, said in reported_only(one.findings).items()
         },
-    }
+    )
     rows, lost = (sum(one[name] for one in by_contract.values()) for name in ("rows_in", "quarantined"))
     return Summary(rows, rows - lost, lost, details=details)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tasks.core import tables
 from tasks.core.artifacts import REPORT_FOLDER, ArtifactRef, StageKey, Summary
+from tasks.core.details import TrainingSetDetails
 from tasks.core.errors import ContractViolation
 from tasks.core.files import file_digest, write_json
 from tasks.core.stage import StageContext
@@ -119,11 +120,11 @@ class CheckTrainingSetJob:
         findings = run_checkpoint(contract, rows, docs / TRAINING_SET)
         limits, drift = read_drift_contract(path), self._drift()
         limited = run_checkpoint(limits, drift.row, docs / DRIFT) if limits else []
-        found = {"compared_with": drift.compared_with, "drift": drift.measures(limited)}
-        write_json(folder / "drift.json", found)
-        stop_if_broken(contract, findings, drift, limited)
         warned = reported_only([*findings, *limited])
-        return Summary(rows.num_rows, rows.num_rows, details={"warnings": warned, **found})
+        found = TrainingSetDetails(warnings=warned, compared_with=drift.compared_with, drift=drift.measures(limited))
+        write_json(folder / "drift.json", found.model_dump(include={"compared_with", "drift"}))
+        stop_if_broken(contract, findings, drift, limited)
+        return Summary(rows.num_rows, rows.num_rows, details=found)
 
     def _drift(self) -> Drift:
         now = read_profile(self.validated.folder / PROFILE)

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tasks.core.artifacts import Summary
+from tasks.core.details import ValidateDetails
 from tasks.validate.json_texts import TEXT
 from tasks.validate.rows import UNKNOWN, answers_of, prompts_of
 from tasks.validate.stops import KEPT, counts_of
@@ -75,7 +76,7 @@ class Outcome:
         return Summary(
             rows_in=self.rows.num_rows,
             **dict(zip(OUTCOMES, totals, strict=True)),
-            details={**counted, **details},
+            details=ValidateDetails(**counted, **details),
         )
 
     def _labels(self) -> pa.ChunkedArray:

@@ -112,7 +112,7 @@ class SmallNight:
                 patch.setattr(generate, "vllm_version", lambda: "vllm-1.0")
                 self._run(record)
             record.status, record.reason = "rejected", "It is not better."
-            record.finish()
+            record.write()
         except BaseException as error:
             record.fail(error)
             raise

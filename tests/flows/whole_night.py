@@ -102,5 +102,5 @@ def record_night(
     ref = write_artifact(home, "publish", Summary(1, 1))
     record.stage("publish", ref, 0.5, cached and not promoted)
     record.published(PublishResult(StageResult(ref, cached, 0.5), published, promoted, known), champion)
-    record.finish()
+    record.write()
     return record

@@ -85,7 +85,7 @@ def train_set(home: Home, rows: Sequence[Row], recipe: str = "mine") -> RunRecor
     record = RunRecord.start(home, recipe, "")
     key = StageKey("validate", 1, {"rows": json.dumps(table)})
     record.stage("validate", ArtifactStore(home.artifacts).write(key, fill), 1.0, False)
-    record.finish()
+    record.write()
     return record
 
 

@@ -73,14 +73,14 @@ def test_the_report_is_one_json_object_or_a_page(tmp_path: Path) -> None:
 def test_brackets_in_names_and_paths_are_printed_as_they_are(tmp_path: Path) -> None:
     record = record_night(Home(tmp_path), comparison(), champion=version("2", "router"))
     record.recipe, record.champion = "my[b]recipe", {"name": "router", "version": "2", "path": "/data/[a]/2"}
-    record.finish()
+    record.write()
     done = retune(tmp_path, "report")
     assert "my[b]recipe: published" in done.stdout and "in /data/[a]/2" in done.stdout
 
 
 def test_a_report_before_the_first_run_fails_clearly(tmp_path: Path) -> None:
     done = retune(tmp_path / "home", "report", "--json")
-    assert done.returncode == 1 and done.stdout == "" and "There was no run yet" in done.stderr
+    assert done.returncode == 1 and done.stdout == "" and "There is no run yet" in done.stderr
 
 
 def test_help_names_every_command(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from flows.report.page import report_markdown
 from flows.report.record import RunRecord, read_record
 from flows.report.stage_lines import collect_lines, stage_lines, training_set_lines, validate_lines
 from flows.report.waterfall_tables import MOST_GROUPS, waterfall_table
+from tasks.core.details import CollectDetails, TrainingSetDetails, ValidateDetails
 from tasks.core.errors import ContractViolation
 from tasks.core.files import write_json
 from tasks.core.home import Home
@@ -38,7 +39,7 @@ def test_the_page_tells_what_validation_found(last_night: LastNight) -> None:
         "Held-out documents that will not be asked, because they broke their contract: 1.",
         "Rows that broke a contract: long enough 1, short enough 1.",
         "Warnings of the rows' contracts: polite (",
-        "Rows that repeat an evaluation text: holdout 1; for one, row ",
+        "Rows that repeat an evaluation text: holdout 1; for example, row ",
         "100.0% of 'msg-",
         "Duplicates: exact 1, near 1.",
         "Diversity of 2 rows of the training set: distinct-1 ",
@@ -125,23 +126,23 @@ def test_drift_that_stopped_the_run_is_read_from_its_evidence(tmp_path: Path) ->
 
 def test_what_a_measure_is_compared_with_is_named() -> None:
     compared = {"the last published version": "7", "the baseline version": "1"}
-    (line,) = training_set_lines({"compared_with": compared})
+    (line,) = training_set_lines(TrainingSetDetails(compared_with=compared))
     assert line == "The training set was compared with the last published version 7 and the baseline version 1."
 
 
 def test_floors_are_told_with_the_label_that_has_least_to_spare() -> None:
     floors = {"minimum_rows": [938, 200], "cards": [50, 20], "a 'label'": [21, 20]}
-    said = "Floors: 938 rows, of 200 wanted; least with the answer \"a 'label'\": 21, of 20 wanted."
-    assert validate_lines({"floors": floors}) == [said]
-    assert validate_lines({"floors": {"minimum_rows": [5, 1]}}) == []
+    said = "Floors: 938 rows, 200 required; nearest to its floor is the answer \"a 'label'\": 21, 20 required."
+    assert validate_lines(ValidateDetails(floors=floors)) == [said]
+    assert validate_lines(ValidateDetails(floors={"minimum_rows": [5, 1]})) == []
 
 
 def test_documents_that_are_held_out_are_told_so_that_the_stages_counts_can_be_followed() -> None:
     splits = {"train": 478, "holdout": 135}
     said = "Held out for the evaluation: 135, of which 2 are no longer in the sources."
-    assert collect_lines({"splits": splits, "gone_but_held_out": 2}) == [said]
-    assert collect_lines({"splits": splits}) == ["Held out for the evaluation: 135."]
-    assert collect_lines({"splits": {"train": 3, "holdout": 0}}) == []
+    assert collect_lines(CollectDetails(splits=splits, gone_but_held_out=2), "x") == [said]
+    assert collect_lines(CollectDetails(splits=splits), "x") == ["Held out for the evaluation: 135."]
+    assert collect_lines(CollectDetails(splits={"train": 3, "holdout": 0}), "x") == []
 
 
 def test_a_night_of_nothing_says_nothing() -> None:

@@ -76,12 +76,15 @@ def test_intervals_are_headed_with_the_confidence_that_they_have(home: Home) -> 
 
 
 def test_a_base_that_is_better_among_the_labels_alone_is_told(home: Home) -> None:
-    said = "The base, allowed the labels alone, reaches accuracy 95.0%, more than the tuned model's 90.0%"
+    rates = "accuracy 95.0%, more than the tuned model's 90.0%"
+    said = f"The base, restricted to the labels, reaches {rates}"
     record = record_night(home, {**comparison(), "base_restricted": 0.95})
     assert said in page(record) and said in retune(home.root, "report").stdout
-    assert "labels alone" not in page(record_night(home, comparison()))
+    assert "restricted to the labels" not in page(record_night(home, comparison()))
     for too_little in (None, 0.90001):
-        assert "labels alone" not in page(record_night(home, {**comparison(), "base_restricted": too_little}))
+        assert "restricted to the labels" not in page(
+            record_night(home, {**comparison(), "base_restricted": too_little})
+        )
 
 
 def test_a_rejected_candidate_is_named_beside_the_champion_with_the_reason(home: Home) -> None:
@@ -171,7 +174,7 @@ def test_a_damaged_record_is_named_and_the_run_before_it_is_shown(
     broken.write_text(damaged, encoding="utf-8")
     assert read_record(home).run_id == "20250101T0-a"
     said = " ".join(capsys.readouterr().err.split())
-    assert "The record of run 20250102T0-b is damaged" in said and "this is the run before it" in said
+    assert "The record of run 20250102T0-b is damaged" in said and "showing the run before it" in said
     with pytest.raises(RecipeError, match="The record of run 20250102T0-b is damaged") as caught:
         read_record(home, "20250102T0-b")
     assert caught.value.where == str(broken)

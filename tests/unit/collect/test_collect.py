@@ -121,8 +121,8 @@ def test_files_of_several_sources_and_formats_are_read_in_order(tmp_path: Path) 
     summary, rows = collect(
         job(tmp_path / "day" / "*.jsonl", tmp_path / "a.parquet", {"path": str(odd), "format": "csv"}), tmp_path / "out"
     )
-    assert summary.details["sources"] == {"1.jsonl": 2, "2.jsonl": 2, "a.parquet": 2, "odd.txt": 1}
-    assert list(summary.details["sources"]) == ["1.jsonl", "2.jsonl", "a.parquet", "odd.txt"]
+    assert summary.details.sources == {"1.jsonl": 2, "2.jsonl": 2, "a.parquet": 2, "odd.txt": 1}
+    assert list(summary.details.sources) == ["1.jsonl", "2.jsonl", "a.parquet", "odd.txt"]
     assert len(documents(rows)) == 7
 
 
@@ -142,7 +142,7 @@ def test_rows_of_several_forms_become_conversations(tmp_path: Path) -> None:
     assert [turn["content"] for turn in told["b.jsonl"]["messages"]] == ["Be kind.", "where?", "there"]
     assert told["c.jsonl"]["output"] == "2" and told["c.jsonl"]["text"] is None
     assert told["d.md"]["messages"] == [] and told["d.md"]["text"] == "# A passage"
-    assert summary.details["conversations"]["train"] + summary.details["conversations"]["holdout"] == 3
+    assert summary.details.conversations["train"] + summary.details.conversations["holdout"] == 3
 
 
 def test_what_must_not_come_in_is_counted_by_kind_and_kept_out(tmp_path: Path) -> None:
@@ -152,14 +152,14 @@ def test_what_must_not_come_in_is_counted_by_kind_and_kept_out(tmp_path: Path) -
     assert summary.accepted == 3
     said = " ".join(document["message"] for document in documents(rows))
     assert "ann@example.com" not in said and "<|im_start|>" not in said and "all clean" in said
-    assert sum(summary.details["found"].values()) == 2
+    assert sum(summary.details.found.values()) == 2
 
 
 def test_a_document_without_an_allowed_licence_is_refused(tmp_path: Path) -> None:
     rows = [{**row, "licence": licence} for row, licence in zip(rows_of(3), ("MIT", "", "secret"), strict=True)]
     source = {"path": str(write_jsonl(tmp_path / "a.jsonl", rows)), "licence_column": "licence"}
     summary, found = collect(job(source, hygiene={"licences": ["mit"]}), tmp_path / "out")
-    assert summary.details["rules"] == {"licence": 2}
+    assert summary.details.rules == {"licence": 2}
     assert [document["licence"] for document in documents(found)] == ["MIT"]
 
 
@@ -170,7 +170,7 @@ def test_rows_that_break_a_rule_are_quarantined_with_rule_and_raw_text(tmp_path:
     )
     summary, rows = collect(job(source, id_column="id"), tmp_path / "out")
     assert (summary.rows_in, summary.accepted, summary.quarantined, summary.duplicates) == (6, 1, 4, 1)
-    assert summary.details["rules"] == {"unknown_label": 1, "missing": 1, "duplicate_id": 1, "unreadable": 1}
+    assert summary.details.rules == {"unknown_label": 1, "missing": 1, "duplicate_id": 1, "unreadable": 1}
     assert [row["line"] for row in rows["quarantine"]] == [3, 4, 7, 5]
     assert "'boats'" in rows["quarantine"][0]["rule"] and "hello there" in rows["quarantine"][0]["raw"]
     assert rows["quarantine"][2]["raw"] == "5,a,b,c"
@@ -183,7 +183,7 @@ def test_text_that_cannot_be_stored_is_quarantined_and_stops_nothing(tmp_path: P
     lines = b'{"text": "\\ud800", "label": "cards"}\n{"text": "x", "label": "\\udfff"}\n\xff\n'
     jsonl = write(tmp_path / "a.jsonl", lines)
     summary, rows = collect(job(csv, jsonl), tmp_path / "out")
-    assert summary.details["rules"] == {"unreadable": 5}
+    assert summary.details.rules == {"unreadable": 5}
     assert [document["message"] for document in documents(rows)] == ["hello"]
     assert "caf" in rows["quarantine"][0]["raw"] and "ud800" in rows["quarantine"][2]["raw"]
 
@@ -209,7 +209,7 @@ def test_a_source_without_any_row_is_told_beside_others(tmp_path: Path) -> None:
     unwanted = write(tmp_path / "unwanted.csv", "text,label,split\nhello,cards,b\n")
     sources = (full, header, write(tmp_path / "void.csv", ""), unwanted)
     summary, _ = collect(job(*sources, where={"split": ("a",)}), tmp_path / "out")
-    assert summary.details["notes"] == [f"source 2 ({header}): no rows", "void.csv: empty"]
+    assert summary.details.notes == [f"source 2 ({header}): no rows", "void.csv: empty"]
 
 
 def test_the_holdout_never_changes_when_documents_are_added_or_moved(tmp_path: Path) -> None:

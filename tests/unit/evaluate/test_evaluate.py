@@ -172,7 +172,7 @@ def test_a_better_candidate_is_published_with_every_number(job: Make, fill: Fill
     assert against["ci_low"] > 0.3
     assert set(found["intervals"]) == {"base", "base_restricted", "candidate", "champion"}
     assert 0 <= found["base_restricted"] <= 1
-    assert summary.details["difference"] == 1.0 and summary.details["probes"][0]["prompt"] == "Is it?"
+    assert summary.details.difference == 1.0 and summary.details.probes[0].prompt == "Is it?"
     assert seen["adapters"]["champion"] == Path("/champion/adapter")
     assert seen["adapters"]["candidate"].parts[-2:] == ("trained", "adapter")
 
@@ -329,7 +329,7 @@ def test_what_vllm_serves_beside_no_base_becomes_a_whole_model_first_and_is_gone
 
 def test_held_out_documents_of_replay_sources_are_not_asked(job: Make, fill: Fill) -> None:
     summary, folder, _ = fill(job(replay=("chat",)))
-    assert (summary.rows_in, summary.accepted, summary.details["replay_unasked"]) == (30, 30, 10)
+    assert (summary.rows_in, summary.accepted, summary.details.replay_unasked) == (30, 30, 10)
     asked = set(pd.read_parquet(folder / "answers.parquet")["document_id"])
     assert not asked & {f"doc-{number}" for number in range(3, 40, 4)}
 

@@ -57,11 +57,11 @@ def test_every_row_has_its_fields_its_conversation_and_its_lineage(tmp_path: Pat
     assert sent["seed"] == row["seed"]
     assert len({row["request_id"] for row in rows}) == 9
     details = summary.details
-    assert details["by_prompt"] == {"write": {"requests": 6, "kept": 6}, "vary": {"requests": 3, "kept": 3}}
-    assert (details["asked"], details["reused"], details["unasked"], details["not_applicable"]) == (9, 0, 0, {})
-    assert details["attempts"] == {"1": {"answers": 9, "kept": 9}}
-    assert details["completion_tokens"] == details["stats"]["completion_tokens"] > 0
-    assert 1 <= len(details["samples"]) <= 8
+    assert details.by_prompt == {"write": {"requests": 6, "kept": 6}, "vary": {"requests": 3, "kept": 3}}
+    assert (details.asked, details.reused, details.unasked, details.not_applicable) == (9, 0, 0, {})
+    assert details.attempts == {"1": {"answers": 9, "kept": 9}}
+    assert details.completion_tokens == details.stats.completion_tokens > 0
+    assert 1 <= len(details.samples) <= 8
 
 
 def test_an_unusable_answer_is_quarantined_with_rule_and_raw_text(tmp_path: Path, teacher: Teacher) -> None:
@@ -73,7 +73,7 @@ def test_an_unusable_answer_is_quarantined_with_rule_and_raw_text(tmp_path: Path
     teacher.answer = answer
     summary, rows, rejected = fill(make_job(tmp_path), tmp_path)
     assert (len(rows), len(rejected)) == (7, 2)
-    assert summary.details["rules"] == {"truncated": 1, "empty": 1}
+    assert summary.details.rules == {"truncated": 1, "empty": 1}
     cut = next(row for row in rejected if row["rule"].startswith("truncated"))
     assert (cut["raw"], cut["prompt"], cut["document_id"], cut["attempts"]) == ("half a ", "vary", "msg-1", 1)
     assert cut["request_id"] and cut["prompt_digest"] and cut["drawn"] == "{}"
@@ -93,7 +93,7 @@ def test_an_answer_that_writes_a_control_token_is_no_row(tmp_path: Path, teacher
 def test_half_of_a_surrogate_pair_is_quarantined_and_can_be_read_there(tmp_path: Path, teacher: Teacher) -> None:
     teacher.answer = lambda question: ("half \ud83d" if "Vary" in question else "good", "stop")
     summary, rows, rejected = fill(make_job(tmp_path), tmp_path)
-    assert len(rows) == 6 and summary.details["rules"] == {"encoding": 3}
+    assert len(rows) == 6 and summary.details.rules == {"encoding": 3}
     assert {row["raw"] for row in rejected} == {"half \\ud83d"}
 
 
@@ -105,7 +105,7 @@ def test_a_request_that_the_server_refuses_and_a_row_that_cannot_be_rendered_are
     write_prompt(tmp_path, "write", f"{{{{ '{TOO_LONG}' if topic == 'lost card' else topic }}}}", OUTPUT)
     summary, _, rejected = fill(job, tmp_path)
     assert summary.rows_in == 6
-    assert summary.details["rules"] == {"refused": 1, "render": 1}
+    assert summary.details.rules == {"refused": 1, "render": 1}
     assert len([question for question in teacher.questions if TOO_LONG in question]) == 1
     rendered = next(row for row in rejected if row["rule"].startswith("render"))
     assert "division by zero" in rendered["rule"] and "vary.md:9" in rendered["rule"]
@@ -127,7 +127,7 @@ def test_json_answers_fill_columns_and_one_that_lacks_the_tasks_field_is_quarant
     summary, rows, rejected = fill(job, tmp_path)
     assert {(row["message"], row["queue"], row["prompt"]) for row in rows} == {("hi", "bills", "write")}
     assert "extra" not in rows[0]
-    assert summary.details["rules"] == {"missing": 3}
+    assert summary.details.rules == {"missing": 3}
     assert "queue" in rejected[0]["rule"] and rejected[0]["raw"] == '{"message": "hi"}'
 
 
@@ -140,13 +140,13 @@ def test_one_answer_can_give_several_rows_and_a_bad_one_costs_only_itself(tmp_pa
     teacher.answers(("Array", '[{"message": "one"}, {"message": "x"}, {"message": "two"}]'), ("Lines", "1. a\n\n2. b"))
     summary, rows, rejected = fill(job, tmp_path)
     assert (summary.rows_in, len(rows), len(rejected)) == (15, 12, 3)
-    assert summary.details["rules"] == {"schema": 3}
+    assert summary.details.rules == {"schema": 3}
     first = [row for row in rows if row["document_id"] == "msg-1"]
     assert [row["message"] for row in first] == ["one", "two", "a", "b"]
     (array,) = {row["row_id"].rpartition("-")[0] for row in first if row["prompt"] == "array"}
     assert [row["row_id"] for row in first[:2]] == [f"{array}-0", f"{array}-2"]
     assert f"{array}-1" in {row["row_id"] for row in rejected}
-    assert summary.details["by_prompt"]["array"] == {"requests": 3, "kept": 6}
+    assert summary.details.by_prompt["array"] == {"requests": 3, "kept": 6}
     assert len({row["request_id"] for row in rows}) == 6
 
 
@@ -165,7 +165,7 @@ def test_a_rejected_answer_gets_a_second_chance_with_another_seed(tmp_path: Path
     assert (lost["document_id"], lost["attempts"], lost["raw"]) == ("msg-3", 3, "cut")
     (won,) = [row for row in rows if row["document_id"] == "msg-1" and row["prompt"] == "vary"]
     assert won["attempts"] == 2
-    assert summary.details["attempts"] == {
+    assert summary.details.attempts == {
         "1": {"answers": 9, "kept": 7},
         "2": {"answers": 2, "kept": 1},
         "3": {"answers": 1, "kept": 0},
@@ -215,10 +215,10 @@ def test_a_document_that_lacks_a_prompts_field_is_none_of_its_business(tmp_path:
     show = write_prompt(tmp_path, "show", "Like {{ shown[0].message }}", f"{OUTPUT}rows_per_document: 9\n", shown)
     job = dataclasses.replace(job, config=job.config.model_copy(update={"prompts": (*job.config.prompts, show)}))
     summary, rows, _ = fill(job, tmp_path)
-    assert summary.details["not_applicable"] == {"write": 2, "vary": 2, "show": 1}
+    assert summary.details.not_applicable == {"write": 2, "vary": 2, "show": 1}
     written = Counter((row["prompt"], row["document_id"]) for row in rows)
     assert written == {("show", "a"): 9, ("show", "b"): 9, ("vary", "a"): 1, ("write", "a"): 2}
-    assert (summary.rows_in, summary.details["unasked"]) == (21, 0)
+    assert (summary.rows_in, summary.details.unasked) == (21, 0)
     assert {row["raw"] for row in rows if row["prompt"] == "show"} == {"wrote: Like m"}
     assert {row["topic"] for row in rows if row["document_id"] == "b"} == {None}
 
@@ -228,7 +228,7 @@ def test_an_unchanged_job_asks_nothing_and_starts_no_server(tmp_path: Path, teac
     _, first, _ = fill(job, tmp_path)
     summary, second, _ = fill(job, tmp_path, "run-2")
     assert teacher.starts == 1 and len(teacher.questions) == 9
-    assert summary.details["asked"] == 0 and summary.details["reused"] == 9
+    assert summary.details.asked == 0 and summary.details.reused == 9
     assert second == first
     assert {row["run_id"] for row in second} == {"run-1"}
 
@@ -244,7 +244,7 @@ def test_what_was_answered_before_a_failure_is_not_asked_again(
         patched.setattr(TableWriter, "add_all", full_disk)
         fill(job, tmp_path)
     summary, rows, _ = fill(job, tmp_path, "run-2")
-    assert (summary.details["asked"], summary.details["reused"], len(rows)) == (0, 9, 9)
+    assert (summary.details.asked, summary.details.reused, len(rows)) == (0, 9, 9)
     assert len(teacher.questions) == 9
 
 
@@ -320,9 +320,9 @@ def test_a_refused_request_is_asked_again_by_the_next_run(tmp_path: Path, teache
     job = make_job(tmp_path)
     write_prompt(tmp_path, "vary", f"{{{{ '{TOO_LONG}' if topic == 'lost card' else topic }}}}", OUTPUT)
     summary, _, _ = fill(job, tmp_path)
-    assert summary.details["rules"] == {"refused": 1}
+    assert summary.details.rules == {"refused": 1}
     summary, _, rejected = fill(job, tmp_path, "run-2")
-    assert (summary.details["asked"], summary.details["reused"]) == (1, 8)
+    assert (summary.details.asked, summary.details.reused) == (1, 8)
     assert "longer than the model's context" in rejected[0]["rule"]
 
 

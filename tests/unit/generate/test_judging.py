@@ -133,7 +133,7 @@ def test_rows_that_a_judge_does_not_accept_are_quarantined_with_its_verdict(tmp_
     assert all(row["raw"].startswith("w ") for row in rejected)
     (verdict,) = json.loads(rows[0]["judgements"])
     assert (verdict["judge"], verdict["passed"], verdict["raw"], verdict["score"]) == ("about", True, "Yes.", None)
-    assert summary.details["judges"] == {"about": {"asked": 9, "passed": 6, "no_verdict": 0, "mean_score": None}}
+    assert summary.details.judges == {"about": {"asked": 9, "passed": 6, "no_verdict": 0, "mean_score": None}}
     assert teacher.starts == 1 and len(teacher.questions) == 18
 
 
@@ -153,14 +153,14 @@ def test_judges_are_asked_in_order_about_the_rows_that_are_left(tmp_path: Path, 
     teacher.answer = answer
     summary, rows, rejected = fill(make_job(tmp_path, judges=[first, second]), tmp_path)
     assert (len(rows), len(rejected)) == (3, 6)
-    assert summary.details["rules"] == {"judge about": 3, "judge rate": 3}
+    assert summary.details.rules == {"judge about": 3, "judge rate": 3}
     assert {row["rule"] for row in rejected if "rate" in row["rule"]} == {"judge rate: score 3, 'so so'"}
     assert [one["judge"] for one in json.loads(rows[0]["judgements"])] == ["about", "rate"]
     scored = json.loads(rows[0]["judgements"])[1]
     assert (scored["score"], scored["reasons"], len(scored["digest"])) == (5, "so so", 64)
     lost = next(row for row in rejected if "rate" in row["rule"])
     assert [one["passed"] for one in json.loads(lost["judgements"])] == [True, False]
-    assert summary.details["judges"]["rate"] == {"asked": 6, "passed": 3, "no_verdict": 0, "mean_score": 4.0}
+    assert summary.details.judges["rate"] == {"asked": 6, "passed": 3, "no_verdict": 0, "mean_score": 4.0}
 
 
 def test_a_row_whose_judge_gives_no_verdict_is_quarantined_with_the_reason(tmp_path: Path, teacher: Teacher) -> None:
@@ -180,7 +180,7 @@ def test_a_row_whose_judge_gives_no_verdict_is_quarantined_with_the_reason(tmp_p
     summary, rows, rejected = fill(
         dataclasses.replace(job, config=job.config.model_copy(update={"prompts": (plain,)})), tmp_path
     )
-    assert rows == [] and summary.details["rules"] == {"judge rate": 3}
+    assert rows == [] and summary.details.rules == {"judge rate": 3}
     rules = {row["document_id"]: row["rule"].removeprefix("judge rate: no verdict: ") for row in rejected}
     assert rules["a"].startswith("refused") and rules["b"].startswith("unparseable")
     assert rules["c"] == "missing: the row has no topic"

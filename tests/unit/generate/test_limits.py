@@ -28,12 +28,12 @@ def test_the_limit_of_rows_is_met_exactly_and_the_same_way_every_time(tmp_path: 
     job = make_job(tmp_path, limits=Limits(rows=50))
     many_documents(tmp_path)
     summary, rows, rejected = fill(job, tmp_path)
-    assert (len(rows), summary.partial, summary.details["stopped"]) == (50, False, None)
+    assert (len(rows), summary.partial, summary.details.stopped) == (50, False, None)
     assert {row["rule"].split(":")[0] for row in rejected} <= {"surplus"}
-    assert summary.details["unasked"] == 360 - sum(one["requests"] for one in summary.details["by_prompt"].values())
-    assert summary.details["unasked"] > 250
+    assert summary.details.unasked == 360 - sum(one["requests"] for one in summary.details.by_prompt.values())
+    assert summary.details.unasked > 250
     assert len(teacher.questions) == summary.rows_in
-    assert all(one["kept"] for one in summary.details["by_prompt"].values())
+    assert all(one["kept"] for one in summary.details.by_prompt.values())
     numbers = [int(row["document_id"].removeprefix("msg-")) for row in rows]
     assert max(numbers) > 60, "a fair sample of the documents, not the first ones"
     _, again, _ = fill(job, tmp_path, "run-2")
@@ -70,7 +70,7 @@ def test_the_limit_of_rows_counts_what_the_judges_passed(tmp_path: Path, teacher
     )
     summary, rows, _ = fill(job, tmp_path)
     assert len(rows) == 60 and {int(row["topic"][-1]) % 2 for row in rows} == {0}
-    assert summary.details["unasked"] > 0
+    assert summary.details.unasked > 0
 
 
 def test_a_limit_of_tokens_cuts_the_work_short_and_the_next_run_goes_on_with_it(
@@ -82,16 +82,16 @@ def test_a_limit_of_tokens_cuts_the_work_short_and_the_next_run_goes_on_with_it(
     limited = make_job(tmp_path, judges=[judge], limits=Limits(tokens=500))
     many_documents(tmp_path, 40)
     summary, rows, rejected = fill(limited, tmp_path)
-    assert summary.partial and summary.details["stopped"] == "tokens 500"
+    assert summary.partial and summary.details.stopped == "tokens 500"
     assert 30 <= len(rows) < 90
-    assert summary.rows_in + summary.details["unasked"] == 120
+    assert summary.rows_in + summary.details.unasked == 120
     assert {row["rule"] for row in rejected} <= {"judge about: no verdict: not asked: tokens 500 was reached"}
     asked = len(teacher.questions)
     whole = make_job(tmp_path, judges=[judge])
     assert whole.key().hex == limited.key().hex
     summary, rows, _ = fill(whole, tmp_path, "run-2")
-    assert (len(rows), summary.partial, summary.details["unasked"]) == (120, False, 0)
-    assert len(teacher.questions) == 240 and summary.details["reused"] == asked
+    assert (len(rows), summary.partial, summary.details.unasked) == (120, False, 0)
+    assert len(teacher.questions) == 240 and summary.details.reused == asked
 
 
 def test_limits_outside_the_key_do_not_change_which_rows_are_kept(
@@ -119,11 +119,11 @@ def test_a_request_without_an_answer_makes_the_night_partial_and_the_next_asks_i
 
     teacher.answer = answer
     summary, rows, rejected = fill(make_job(tmp_path), tmp_path)
-    assert (summary.partial, summary.details["failed"], summary.details["stopped"]) == (True, 1, None)
+    assert (summary.partial, summary.details.failed, summary.details.stopped) == (True, 1, None)
     assert len(rows) == 8 and [row["rule"].split(":")[0] for row in rejected] == ["failed"]
     ill = False
     summary, rows, _ = fill(make_job(tmp_path), tmp_path, "run-2")
-    assert (summary.partial, summary.details["failed"], len(rows), summary.details["asked"]) == (False, 0, 9, 1)
+    assert (summary.partial, summary.details.failed, len(rows), summary.details.asked) == (False, 0, 9, 1)
 
 
 def test_after_the_limit_all_that_is_stored_is_still_used(
@@ -146,7 +146,7 @@ def test_a_second_chance_that_a_limit_prevents_leaves_the_first_loss(tmp_path: P
     summary, _, rejected = fill(job, tmp_path)
     assert summary.partial and summary.rows_in == len(rejected) >= 1
     assert {row["attempts"] for row in rejected} == {1}
-    assert summary.rows_in + summary.details["unasked"] == 9
+    assert summary.rows_in + summary.details.unasked == 9
 
 
 def test_too_few_rows_at_a_limit_are_an_error_that_names_it(tmp_path: Path, teacher: Teacher) -> None:
@@ -167,11 +167,11 @@ def test_blocks_do_not_change_what_is_written(
     _, whole, _ = fill(job, tmp_path)
     monkeypatch.setattr(blocks, "REQUESTS", 7)
     summary, pieces, _ = fill(job, tmp_path, "run-2")
-    assert pieces == whole and summary.details["reused"] == 50
+    assert pieces == whole and summary.details.reused == 50
 
 
 def test_a_limit_that_is_reached_with_the_last_answer_cuts_nothing_short(tmp_path: Path, teacher: Teacher) -> None:
     teacher.answer = lambda question: ("12345", "stop")
     summary, rows, _ = fill(make_job(tmp_path, limits=Limits(tokens=90)), tmp_path)
-    assert len(rows) == 9 and summary.details["stats"]["completion_tokens"] == 45
-    assert (summary.partial, summary.details["stopped"]) == (False, None)
+    assert len(rows) == 9 and summary.details.stats.completion_tokens == 45
+    assert (summary.partial, summary.details.stopped) == (False, None)

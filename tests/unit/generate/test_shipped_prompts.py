@@ -90,6 +90,6 @@ def test_a_question_stays_only_with_an_answer_that_its_passage_supports(
     judged = next(question for question in teacher.questions if "Criteria:" in question)
     assert example["passage"] in judged and f"Answer: {example['answer']}" in judged
     assert "from 1 (" in judged and "to 5" in judged
-    assert summary.details["judges"]["judge_faithfulness"]["mean_score"] == score
+    assert summary.details.judges["judge_faithfulness"]["mean_score"] == score
     if passes:
         assert json.loads(rows[0]["judgements"])[0]["reasons"] == "The passage says so."

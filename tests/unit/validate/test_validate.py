@@ -117,17 +117,17 @@ def test_every_row_ends_where_it_belongs(inputs: Inputs, config: Callable[..., V
     ]
     counts = (summary.rows_in, summary.accepted, summary.quarantined, summary.contaminated, summary.duplicates)
     assert counts == (9, 4, 2, 1, 2)
-    assert summary.details["rules"] == {"messages: an empty turn": 1, LENGTH: 1, CLOSED: 1, MISSING: 1}
-    assert summary.details["labels"] == {"cards": 1, "dining": 2, "payroll": 1}
-    assert summary.details["contamination"] == {"holdout": 1}
-    assert summary.details["duplicate_kinds"] == {"exact": 1, "near": 1}
+    assert summary.details.rules == {"messages: an empty turn": 1, LENGTH: 1, CLOSED: 1, MISSING: 1}
+    assert summary.details.labels == {"cards": 1, "dining": 2, "payroll": 1}
+    assert summary.details.contamination == {"holdout": 1}
+    assert summary.details.duplicate_kinds == {"exact": 1, "near": 1}
     nothing_lost = {"quarantined": 0, "contaminated": 0, "duplicates": 0}
-    assert summary.details["by_prompt"] == {
+    assert summary.details.by_prompt == {
         "(collected)": {"rows_in": 2, "accepted": 2, **nothing_lost},
         "vary": {"rows_in": 4, "accepted": 2, **nothing_lost, "quarantined": 2},
         "write": {"rows_in": 3, "accepted": 0, "quarantined": 0, "contaminated": 1, "duplicates": 2},
     }
-    assert summary.details["by_source"] == {
+    assert summary.details.by_source == {
         "s.csv": {"rows_in": 9, "accepted": 4, "quarantined": 2, "contaminated": 1, "duplicates": 2}
     }
     for contract in ("rows", "training_set"):
@@ -205,9 +205,9 @@ def test_collected_rows_can_be_left_out_and_generation_too(
 ) -> None:
     collected, generated = inputs(TRAIN, HOLDOUT, [written("r1", "a table for four please", "dining")])
     alone, _ = run(new_job(config(include_collected=False), collected, generated), tmp_path)
-    assert (alone.rows_in, list(alone.details["by_prompt"])) == (1, ["write"])
+    assert (alone.rows_in, list(alone.details.by_prompt)) == (1, ["write"])
     without, _ = run(new_job(config(), collected, None), tmp_path)
-    assert (without.rows_in, list(without.details["by_prompt"])) == (2, ["(collected)"])
+    assert (without.rows_in, list(without.details.by_prompt)) == (2, ["(collected)"])
 
 
 def test_held_out_documents_that_are_not_asked_may_not_be_learned_either(
@@ -231,7 +231,7 @@ def test_texts_of_evaluation_sets_may_not_be_learned(
     rows = [written("r1", "Could you book us a table for four at eight tonight?", "dining")]
     job = new_job(config(contamination=leaks), *inputs(TRAIN, HOLDOUT, rows))
     summary, _ = run(job, tmp_path)
-    assert summary.details["contamination"] == {"questions": 1}
+    assert summary.details.contamination == {"questions": 1}
     key = job.key().hex
     questions.write_text('{"text": "something else"}\n')
     assert job.key().hex != key
@@ -353,7 +353,7 @@ def test_floors_that_are_reached_are_told(
 ) -> None:
     floors = config(minimum_rows=2, minimum_rows_per_label=1)
     summary, _ = run(new_job(floors, inputs(TRAIN, [], [])[0], None), tmp_path)
-    assert summary.details["floors"] == {"minimum_rows": [2, 2], "cards": [1, 1], "payroll": [1, 1]}
+    assert summary.details.floors == {"minimum_rows": [2, 2], "cards": [1, 1], "payroll": [1, 1]}
 
 
 ON_SOME = {"row_condition": "queue ==", "condition_parser": "pandas"}
@@ -401,7 +401,7 @@ def test_a_warning_is_reported_and_costs_nothing_but_stands_with_a_row_that_is_l
     rows = [written("r1", "the card I lost is blue"), written("r2", "when does my salary arrive"), written("r3", "hi")]
     summary, folder = run(new_job(config(rules), *inputs([], [], rows)), tmp_path)
     assert (summary.accepted, summary.quarantined) == (2, 1)
-    assert summary.details["warnings"] == {
+    assert summary.details.warnings == {
         "message.expect_column_values_to_match_regex": "2 of 3 rows break it",
         "five": "observed: 3",
     }
@@ -420,7 +420,7 @@ def test_the_control_is_a_random_subset_of_what_the_filters_saw_without_leaks(
     job = new_job(config(control=True), *inputs(TRAIN, HOLDOUT, [*bad, *unfit, *leaks, *good]))
     summary, folder = run(job, tmp_path)
     training, control = (read(folder / f"{name}.parquet") for name in ("training_set", "control"))
-    assert len(control) == len(training) == summary.details["control"] == 4
+    assert len(control) == len(training) == summary.details.control == 4
     ids = {row["example_id"] for row in control}
     assert len(ids) == 4 and ids & {f"b{number:02}" for number in range(30)} and not ids & {"u1", "u2", "l1", "l2"}
     assert pq.read_schema(folder / "control.parquet") == pq.read_schema(folder / "training_set.parquet")
