@@ -1,7 +1,7 @@
-"""A recipe's training set as a data set that LLaMA-Factory reads: JSON lines beside a ``dataset_info.json``.
+"""A recipe's training set as a data set for LLaMA-Factory: JSON lines and a ``dataset_info.json``.
 
-How LLaMA-Factory takes each form is told in its data/README.md: alpaca has no tool calls; ShareGPT's turns alternate
-between human or observation and gpt or function_call; OpenAI's messages are ShareGPT with other words.
+The forms are those of LLaMA-Factory's data/README.md: alpaca has no tool calls; ShareGPT's turns alternate between
+human or observation and gpt or function_call; OpenAI's messages are ShareGPT with other names.
 """
 
 from __future__ import annotations
@@ -34,14 +34,13 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Export:
-    """What was written.
+    """An exported training set.
 
     Attributes:
-        folder: that holds the file and its dataset_info.json.
-        dataset: its name in there.
+        folder, dataset: of the files, and the name in dataset_info.json.
         rows: conversations.
-        skipped_there: of them, how many LLaMA-Factory leaves out, because their turns do not alternate.
-        calls_as_text: whether LLaMA-Factory will take the arguments of tool calls for a text, as OpenAI spells them.
+        skipped_there: how many LLaMA-Factory leaves out, because their turns do not alternate.
+        calls_as_text: whether LLaMA-Factory takes the arguments of tool calls for a text, as OpenAI's API has them.
         run_id: the run that wrote the training set.
     """
 
@@ -53,19 +52,18 @@ class Export:
     run_id: str
 
     def as_text(self) -> str:
-        """For a person."""
         lines = [f"{self.rows} conversations of run {self.run_id} in {self.folder}, as the data set {self.dataset!r}"]
         if self.skipped_there:
-            lines.append(f"LLaMA-Factory leaves out {self.skipped_there} of them: their turns do not alternate")
+            lines.append(f"LLaMA-Factory leaves out {self.skipped_there} conversations: their turns do not alternate")
         if self.calls_as_text:
             lines.append(
-                "LLaMA-Factory trains on the calls' arguments as a quoted text: --form sharegpt keeps them objects"
+                "LLaMA-Factory trains on the calls' arguments as quoted text: --form sharegpt keeps them objects"
             )
         return "\n".join(lines)
 
 
 def export_training_set(home: Home, recipe: str, form: ExportForm, folder: Path) -> Export:
-    """Write the last training set that a recipe's nights accepted, all or nothing.
+    """Write the last training set that a recipe's nights accepted, atomically.
 
     Args:
         home: where runs are recorded.
@@ -74,12 +72,12 @@ def export_training_set(home: Home, recipe: str, form: ExportForm, folder: Path)
         folder: must not exist, or be empty.
 
     Raises:
-        RecipeError: the recipe has no training set yet, or the folder holds something.
+        RecipeError: the recipe has no training set yet, or the folder is not empty.
         SourceError: a conversation cannot be written in the form.
     """
     folder = folder.resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RecipeError("The folder is there already", where=str(folder), remedy="name a new one: --to FOLDER")
+        raise RecipeError("The folder exists already", where=str(folder), remedy="name a new one: --to FOLDER")
     run_id, table = _training_set(home, recipe)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
@@ -87,7 +85,7 @@ def export_training_set(home: Home, recipe: str, form: ExportForm, folder: Path)
         rows, skipped = _write(table, temporary / f"{recipe}.jsonl", form)
         entry = _entry(table, f"{recipe}.jsonl", form)
         write_json(temporary / DATASET_INFO, {recipe: entry})
-        folder.mkdir(exist_ok=True)  # an empty one stays the one that somebody's shell may be in
+        folder.mkdir(exist_ok=True)  # an empty folder stays: it may be the working directory of a shell
         for name in (f"{recipe}.jsonl", DATASET_INFO):
             (temporary / name).replace(folder / name)
     finally:
@@ -96,11 +94,11 @@ def export_training_set(home: Home, recipe: str, form: ExportForm, folder: Path)
 
 
 def _training_set(home: Home, recipe: str) -> tuple[str, Path]:
-    """The last run that accepted a training set, and its table."""
+    """The last run that accepted a training set, and the path of the table."""
     for file in sorted(home.runs.glob(f"*/{RECORD}"), reverse=True):
         try:
             record = read_record(home, file.parent.name)
-        except ValueError:  # half written when the machine went down
+        except ValueError:  # the machine stopped while it was written
             continue
         if record.recipe == recipe and "validate" in record.stages:
             table = Path(record.stages["validate"]["path"]) / tables.TRAINING_SET
@@ -123,7 +121,7 @@ def _conversations(table: Path) -> Iterator[tuple[str, list[Message], str | None
 
 
 def _write(table: Path, file: Path, form: ExportForm) -> tuple[int, int]:
-    """Write the rows; returns how many there are, and how many of them LLaMA-Factory leaves out."""
+    """Write the rows; returns how many there are, and how many LLaMA-Factory leaves out."""
     rows = skipped = 0
     with file.open("w", encoding="utf-8") as stream:
         for example_id, messages, tools in _conversations(table):
@@ -139,7 +137,9 @@ def _write(table: Path, file: Path, form: ExportForm) -> tuple[int, int]:
 def _alpaca(messages: Sequence[Message], example_id: str) -> Row:
     has_system = bool(messages) and messages[0]["role"] == "system"
     turns = messages[1:] if has_system else messages
-    pairs = [[asked["content"], answered["content"]] for asked, answered in zip(turns[::2], turns[1::2], strict=False)]
+    pairs = [
+        [question["content"], answer["content"]] for question, answer in zip(turns[::2], turns[1::2], strict=False)
+    ]
     roles = [turn["role"] for turn in turns]
     if not pairs or roles != ["user", "assistant"] * len(pairs) or any("tool_calls" in turn for turn in turns):
         raise SourceError(
@@ -157,13 +157,16 @@ def _sharegpt(messages: Sequence[Message], example_id: str) -> Row:
 
 
 def _sharegpt_turns(message: Message) -> Iterator[Row]:
-    """A message as turns: an assistant's text and its calls are two."""
+    """A message as turns: an assistant's text and its calls are two turns."""
     calls = message.get("tool_calls", ())
     if message["content"] or not calls:
         yield {"from": SHAREGPT_ROLES[message["role"]], "value": message["content"]}
     if calls:
-        said = [{"name": call["name"], "arguments": json.loads(call["arguments"])} for call in calls]
-        yield {"from": "function_call", "value": json.dumps(said[0] if len(said) == 1 else said, ensure_ascii=False)}
+        written = [{"name": call["name"], "arguments": json.loads(call["arguments"])} for call in calls]
+        yield {
+            "from": "function_call",
+            "value": json.dumps(written[0] if len(written) == 1 else written, ensure_ascii=False),
+        }
 
 
 def _openai(messages: Sequence[Message], example_id: str) -> Row:
@@ -171,7 +174,7 @@ def _openai(messages: Sequence[Message], example_id: str) -> Row:
 
 
 def _openai_turn(message: Message) -> Row:
-    """A message with its calls as OpenAI's API has them; a call has an id where it came with one."""
+    """A message with its calls as OpenAI's API has them, with their ids if they have any."""
     if "tool_calls" not in message:
         return message
     calls = [
@@ -186,9 +189,9 @@ def _openai_turn(message: Message) -> Row:
 
 
 def _alternates(messages: Sequence[Message], form: ExportForm) -> bool:
-    """Whether question and answer take turns, as LLaMA-Factory wants it of what follows the system turn.
+    """Whether questions and answers alternate after the system turn, as LLaMA-Factory requires.
 
-    A tool's result is a question there, a call an answer. Of OpenAI's messages it joins results that stand together.
+    There, a tool's result is a question and a call is an answer; adjacent results of OpenAI's messages are joined.
     """
     turns = [turn for message in messages for turn in _sharegpt_turns(message)] if form == "sharegpt" else messages
     spoken = [turn.get("from") or SHAREGPT_ROLES[turn["role"]] for turn in turns]
@@ -201,7 +204,7 @@ def _alternates(messages: Sequence[Message], form: ExportForm) -> bool:
 
 
 def _entry(table: Path, file_name: str, form: ExportForm) -> Mapping[str, Any]:
-    """The data set's description, by LLaMA-Factory's data/README.md."""
+    """The data set's description, as LLaMA-Factory's data/README.md defines it."""
     if form == "alpaca":
         names = {"prompt": "instruction", "query": "input", "response": "output", "system": "system"}
         return {"file_name": file_name, "columns": {**names, "history": "history", "tools": "tools"}}
@@ -209,7 +212,7 @@ def _entry(table: Path, file_name: str, form: ExportForm) -> Mapping[str, Any]:
         columns = {"messages": "conversations", "tools": "tools"}
         return {"file_name": file_name, "formatting": "sharegpt", "columns": columns}
     has_calls = any("tool_calls" in turn for _, messages, _ in _conversations(table) for turn in messages)
-    # Its converter for "openai" alone reads tool calls; but it writes a system prompt of its own into the others.
+    # Only its "openai" converter reads tool calls, but it adds a system prompt to conversations without them.
     formatting = "openai" if has_calls else "sharegpt"
     columns = {"messages": "messages", "tools": "tools"}
     return {"file_name": file_name, "formatting": formatting, "columns": columns, "tags": OPENAI_TAGS}

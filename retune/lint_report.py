@@ -1,4 +1,4 @@
-"""What a linter found, for people, editors and machines."""
+"""The findings of a linter, for people, editors and programs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,7 @@ from tasks.core.findings import Finding
 
 @dataclass(frozen=True)
 class LintReport:
-    """What was found.
-
-    Attributes:
-        findings: by file, line and column.
-        checked: how many files were looked at.
-        noun: what they are.
-    """
+    """Findings by file, line and column, in ``checked`` files, each of them a ``noun``."""
 
     findings: tuple[Finding, ...]
     checked: int
@@ -27,11 +21,10 @@ class LintReport:
 
     @property
     def errors(self) -> int:
-        """How many findings are errors."""
         return sum(finding.severity == "error" for finding in self.findings)
 
     def as_json(self) -> dict[str, Any]:
-        """For machines: ``{findings: [{code, what, path, line, column, remedy, severity}], checked}``."""
+        """For programs: ``{findings: [{code, what, path, line, column, remedy, severity}], checked}``."""
         return {"findings": [asdict(finding) for finding in self.findings], "checked": self.checked}
 
     def as_text(self) -> str:
@@ -47,7 +40,7 @@ class LintReport:
 
 
 def as_shown(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Each finding once, by file, line and column; paths from here where they lie below."""
+    """Each finding once, by file, line and column; paths relative to the working directory if they are below it."""
     shown = {replace(finding, path=from_here(finding.path)) for finding in findings}
     return tuple(sorted(shown, key=attrgetter("path", "line", "column", "code", "what")))
 
@@ -58,6 +51,6 @@ def counted(number: int, noun: str) -> str:
 
 
 def from_here(path: str | Path) -> str:
-    """A path, or a place in a file, as seen from the working directory, where it lies below."""
+    """A path, or a place in a file; relative to the working directory if it is below it."""
     absolute = Path(path).absolute()
     return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(path)

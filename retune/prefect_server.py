@@ -1,4 +1,4 @@
-"""A Prefect server of our own: found, or started as a child that ends with us."""
+"""A Prefect server: one that is running, or one that is started as a child process and ends with this one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tasks.core.progress import say
 
 START_TIMEOUT_SECONDS = 180
 OWN_LOG = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO"}
-"""Server and worker have log files of their own; the terminal's quiet is not theirs."""
+"""Server and worker write log files, so they log more than the terminal shows."""
 HAND_OVER_SECONDS = 20
 SERVER_LOG = "prefect-server.log"
 UP_FILE = "up.json"
@@ -30,7 +30,7 @@ UP_FILE = "up.json"
 
 @dataclass(frozen=True)
 class PrefectServer:
-    """A running server: the address of its API, and its process."""
+    """A running server: the URL of its API, and its process."""
 
     url: str
     process: subprocess.Popen[str]
@@ -38,7 +38,7 @@ class PrefectServer:
 
 @contextlib.contextmanager
 def prefect_api(home: Home) -> Iterator[str]:
-    """The API that a run reports to: PREFECT_API_URL, else the one of a living ``retune up``, else one of its own."""
+    """The API that a run reports to: PREFECT_API_URL, else that of a running ``retune up``, else a new server."""
     if url := os.environ.get("PREFECT_API_URL"):
         yield url
         return
@@ -55,7 +55,7 @@ def prefect_api(home: Home) -> Iterator[str]:
 
 
 def _hand_over() -> None:
-    """Send what Prefect still holds back; after the server has ended, it would try for a minute at exit."""
+    """Send what Prefect has not sent yet; without its server, it would retry for a minute at exit."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
@@ -65,15 +65,15 @@ def _hand_over() -> None:
 
 @contextlib.contextmanager
 def prefect_server(home: Home, port: int, *, interface: bool) -> Iterator[PrefectServer]:
-    """Run a Prefect server with its SQLite database under RETUNE_HOME for as long as the block runs.
+    """Run a Prefect server with its SQLite database under RETUNE_HOME while the block runs.
 
     Args:
-        home: where its database and log live.
+        home: holds its database and log.
         port: on 127.0.0.1.
-        interface: also the web interface and the services (scheduler and so on).
+        interface: also run the web interface and the services (scheduler and so on).
 
     Raises:
-        MachineError: the port is taken, or the server does not start.
+        MachineError: the port is in use, or the server does not start.
     """
     _require_free(port)
     log = home.logs / SERVER_LOG
@@ -90,7 +90,7 @@ def prefect_server(home: Home, port: int, *, interface: bool) -> Iterator[Prefec
                 raise MachineError(
                     f"The Prefect server did not start; its last lines:\n{last_lines(log)}",
                     where=str(log),
-                    remedy="read the log; a database of another Prefect version can be moved away",
+                    remedy="read the log; move away a database of another Prefect version",
                 )
             time.sleep(0.3)
         with _api_url(url):
@@ -99,7 +99,7 @@ def prefect_server(home: Home, port: int, *, interface: bool) -> Iterator[Prefec
 
 @contextlib.contextmanager
 def announced(home: Home, url: str) -> Iterator[None]:
-    """Let later ``retune run`` commands find this server."""
+    """Write the file by which ``retune run`` finds this server, while the block runs."""
     file = home.root / "prefect" / UP_FILE
     write_json(file, {"url": url})
     try:
@@ -141,5 +141,5 @@ def _require_free(port: int) -> None:
             raise MachineError(
                 f"Port {port} is in use",
                 where=f"127.0.0.1:{port}",
-                remedy="stop what listens there, or name another one: retune up --port 4300",
+                remedy="stop the program that uses it, or name another port: retune up --port 4300",
             ) from error

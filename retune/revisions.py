@@ -1,4 +1,4 @@
-"""A file as a Git revision has it, with everything beside it that it may refer to."""
+"""A file of a Git revision, with its folder, because it may refer to other files there."""
 
 from __future__ import annotations
 
@@ -18,12 +18,7 @@ SHORT = 10
 
 @dataclass(frozen=True)
 class Kind:
-    """What a file is.
-
-    Attributes:
-        noun: for messages.
-        error: what is raised where it cannot be had.
-    """
+    """What a file is: its ``noun`` for messages, and the ``error`` to raise if it cannot be read."""
 
     noun: str
     error: type[RetuneError]
@@ -37,10 +32,9 @@ class Committed:
     """A file at a revision.
 
     Attributes:
-        path: a copy of the file, in a copy of its folder; it is not there where the revision does not have it.
-        revision: the commit's hash, shortened.
-        subject: the first line of its message.
-        date: when it was committed, ISO 8601 with its time zone.
+        path: a copy of the file, in a copy of its folder; missing if the revision does not have it.
+        revision, subject: the commit's short hash and the first line of its message.
+        date: of the commit, ISO 8601 with its time zone.
     """
 
     path: Path
@@ -49,21 +43,21 @@ class Committed:
     date: str
 
     def where(self, text: str) -> str:
-        """A place in the copy as a reader knows it: ``REVISION:name.md:3``."""
+        """A place in the copy, as ``REVISION:name.md:3``."""
         return text.replace(f"{self.path.parent}/", f"{self.revision}:")
 
 
 @contextlib.contextmanager
 def committed(path: Path, revision: str, kind: Kind) -> Iterator[Committed]:
-    """A working tree's file as a revision has it, for as long as the block runs.
+    """A file of a working tree as a revision has it, while the block runs.
 
     Args:
-        path: the file; it need not be there any more.
-        revision: whatever Git takes for a commit: ``HEAD``, ``main~3``, a tag, a hash.
+        path: the file; it may have been removed.
+        revision: any name of a commit that Git takes: ``HEAD``, ``main~3``, a tag, a hash.
         kind: what the file is.
 
     Raises:
-        RetuneError: the kind's own: the file lies in no Git repository, or there is no such revision.
+        RetuneError: of the kind's type: the file is not in a Git repository, or there is no such revision.
         MachineError: Git is not installed.
     """
     folder = path.resolve().parent
@@ -73,7 +67,7 @@ def committed(path: Path, revision: str, kind: Kind) -> Iterator[Committed]:
         top = Path(_git(folder, "rev-parse", "--show-toplevel").decode().strip())
     except subprocess.CalledProcessError as error:
         raise kind.error(
-            f"The {kind.noun} lies in no Git repository that can be read, so no committed one can be compared with it"
+            f"The {kind.noun} is not in a readable Git repository, so there is no committed one to compare with"
             f" ({error.stderr.decode(errors='replace').strip()})",
             where=str(path),
             remedy="commit it first: git init, git add, git commit",
@@ -95,7 +89,7 @@ def committed(path: Path, revision: str, kind: Kind) -> Iterator[Committed]:
 
 
 def revisions_of(folder: Path, most: int) -> list[str]:
-    """The latest commits that changed something in a folder, newest first; none where Git knows nothing of it."""
+    """The latest commits that changed something in a folder, newest first; none outside a repository."""
     try:
         found = _git(folder, "log", f"--max-count={most}", "--format=%H", "--", ".")
     except (subprocess.CalledProcessError, RetuneError):
@@ -104,7 +98,7 @@ def revisions_of(folder: Path, most: int) -> list[str]:
 
 
 def _unpacked(top: Path, tree: str, scratch: Path, kind: Kind) -> Path:
-    """The files of a tree, in a folder of their own; empty where the revision has no such folder."""
+    """Unpack the files of a tree; nothing if the revision has no such folder."""
     try:
         packed = _git(top, "archive", "--format=tar", tree)
     except subprocess.CalledProcessError:

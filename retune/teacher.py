@@ -1,9 +1,8 @@
-"""``retune serve-teacher``: a recipe's teacher, kept until Ctrl-C, so that trying a template takes seconds.
+"""``retune serve-teacher``: serve a recipe's teacher until Ctrl-C, so that trying a template takes seconds.
 
-What it serves stands in ``RETUNE_HOME/teacher.json``, which only its owner can read, for it holds the server's key.
-Whoever holds ``teacher.lock`` is the one that serves; the lock goes with its process, whatever kills it, so a file
-without a lock is left over. A nightly run never asks this server: it starts its own, with the recipe's settings of
-that night, and shares nothing but the stored answers, whose ids name the engine that gave them.
+``RETUNE_HOME/teacher.json`` describes the server; only its owner can read the file, because it holds the server's key.
+The serving process holds ``teacher.lock``; a killed process loses the lock, so a file without a lock is left over. A
+nightly run never uses this server: it starts its own, and shares only the stored answers, whose ids name their engine.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ from tasks.generate.request_plan import Teacher
 
 POLL_SECONDS = 1.0
 ANSWER_SECONDS = 5.0
-"""How long a server that lives may take to name its models, busy or not."""
+"""How long a running server may take to name its models, even if it is busy."""
 LOCK_SECONDS = 2.0
-"""Longer than another command holds the lock to remove a file that was left over."""
+"""Longer than another command holds the lock to remove a left-over file."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +46,12 @@ class StandingTeacher:
 
     Attributes:
         url: base URL, without ``/v1``.
-        api_key: what it wants as bearer token.
+        api_key: the bearer token.
         pid: the process of ``retune serve-teacher``.
-        model: the teacher as the recipe names it.
-        model_digest: its revision.
+        model, model_digest: the teacher as the recipe names it, and its revision.
         fingerprint: of its files, see :func:`fingerprint`.
         engine: name and version of the server software, and the settings that shape its answers.
-        served_name: what the server calls the model.
+        served_name: the server's name for the model.
         log: the server's log.
     """
 
@@ -69,11 +67,11 @@ class StandingTeacher:
 
     @property
     def teacher(self) -> Teacher:
-        """It as a plan knows it: what it answers is known by the engine that it was started with."""
+        """The teacher as request plans name it, with the engine that it was started with."""
         return Teacher(self.model, self.model_digest, self.engine)
 
     def answers(self) -> bool:
-        """Whether a server at its place knows its key and serves its model."""
+        """Whether a server at its URL accepts its key and serves its model."""
         try:
             answer = httpx.get(
                 f"{self.url}/v1/models",
@@ -87,7 +85,7 @@ class StandingTeacher:
 
 
 def served_model(recipe: Recipe) -> ModelSource:
-    """The model that a recipe's teacher is, where it names no endpoints.
+    """The model of a recipe's teacher, if the recipe names no endpoints.
 
     Raises:
         RecipeError: the recipe generates nothing.
@@ -96,7 +94,7 @@ def served_model(recipe: Recipe) -> ModelSource:
 
 
 def recipe_teacher(recipe: Recipe) -> Teacher:
-    """Who answers in a recipe; a local model's files are read for its digest.
+    """A recipe's teacher; a local model's files are read for its digest.
 
     Raises:
         RecipeError: the recipe generates nothing.
@@ -111,11 +109,11 @@ def _job(recipe: Recipe) -> GenerateJob:
             where="generate",
             remedy="name another with --recipe",
         )
-    return recipe.generate_job(ArtifactRef("collect", "", "", "", 0))  # documents do not decide who answers
+    return recipe.generate_job(ArtifactRef("collect", "", "", "", 0))  # the teacher does not depend on documents
 
 
 def fingerprint(recipe: Recipe) -> str:
-    """Of the teacher's files: names, sizes and times of their last change, known without reading gigabytes."""
+    """A digest of the names, sizes and times of the teacher's files, without reading gigabytes."""
     served = served_model(recipe)
     assert recipe.generate is not None
     folders = [Path(folder) for folder in (served.path if served.is_local else None, recipe.generate.adapter) if folder]
@@ -127,7 +125,7 @@ def serve_teacher(recipe: Recipe, home: Home) -> None:
     """Serve a recipe's teacher until interrupted.
 
     Raises:
-        RecipeError: the recipe generates nothing, or asks remote endpoints.
+        RecipeError: the recipe generates nothing, or uses remote endpoints.
         BusyError: a teacher is being served already in this RETUNE_HOME.
         ServerError: vLLM died.
         ModelError, MachineError, ServerStartError: it could not be started.
@@ -136,7 +134,7 @@ def serve_teacher(recipe: Recipe, home: Home) -> None:
     assert config is not None
     if config.endpoints:
         raise RecipeError(
-            f"The recipe {recipe.name} asks remote endpoints: there is no teacher to start",
+            f"The recipe {recipe.name} uses remote endpoints: there is no teacher to start",
             where="generate.endpoints",
             remedy="preview and diff ask them directly",
         )
@@ -145,7 +143,6 @@ def serve_teacher(recipe: Recipe, home: Home) -> None:
     adapters = {ADAPTER_NAME: Path(config.adapter)} if config.adapter else None
     log = home.logs / "serve-teacher.log"
     with _sole(home, LOCK_SECONDS), serving(served, config.server, log=log, adapters=adapters) as server:
-        name = ADAPTER_NAME if adapters else BASE_NAME
         standing = StandingTeacher(
             url=server.url,
             api_key=server.api_key,
@@ -154,7 +151,7 @@ def serve_teacher(recipe: Recipe, home: Home) -> None:
             model_digest=teacher.digest,
             fingerprint=files,
             engine=teacher.engine,
-            served_name=name,
+            served_name=ADAPTER_NAME if adapters else BASE_NAME,
             log=str(log),
         )
         with announced(home, standing):
@@ -170,15 +167,15 @@ def serve_teacher(recipe: Recipe, home: Home) -> None:
 
 
 def state_file(home: Home) -> Path:
-    """Where the teacher that is being served is described."""
+    """The file that describes the served teacher."""
     return home.root / "teacher.json"
 
 
 def standing_teacher(home: Home) -> StandingTeacher | None:
-    """The teacher that ``retune serve-teacher`` keeps, if it answers; a file that a killed one left is removed."""
+    """The teacher that ``retune serve-teacher`` serves, if it answers; a left-over file is removed."""
     try:
         written = state_file(home).read_bytes()
-    except OSError:  # there is none, or it is another user's
+    except OSError:  # there is no file, or another user owns it
         return None
     with contextlib.suppress(ValueError, TypeError):
         found = StandingTeacher(**json.loads(written))
@@ -191,7 +188,7 @@ def standing_teacher(home: Home) -> StandingTeacher | None:
 
 @contextlib.contextmanager
 def announced(home: Home, teacher: StandingTeacher) -> Iterator[None]:
-    """Describe the teacher in its file, for its owner's eyes alone, for as long as the block runs."""
+    """Write the teacher's file, which only its owner can read, while the block runs."""
     path = state_file(home)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".teacher-", encoding="utf-8", delete=False) as file:
         json.dump(asdict(teacher), file, indent=2)  # the temporary file was made with mode 0600
@@ -206,7 +203,7 @@ def announced(home: Home, teacher: StandingTeacher) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _sole(home: Home, seconds: float) -> Iterator[None]:
-    """Hold the lock of the one that serves; give up after so many seconds."""
+    """Hold the lock of the serving process; give up after so many seconds."""
     home.root.mkdir(parents=True, exist_ok=True)
     lock = FileLock(home.root / "teacher.lock")
     try:
@@ -215,7 +212,7 @@ def _sole(home: Home, seconds: float) -> Iterator[None]:
         raise BusyError(
             "A teacher is being served already, or is just starting",
             where=str(state_file(home)),
-            remedy="use that one; or end it with Ctrl-C where it runs, then start this one",
+            remedy="use that one, or end it with Ctrl-C where it runs, then start this one",
         ) from error
     try:
         yield

@@ -1,10 +1,10 @@
-"""A comparison as lines that people read: the same in the terminal and on the page."""
+"""A comparison as lines for people: the same in the terminal and on the page."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from retune.prompts.measure import CONFIDENCE, Comparison, Measures, Spread
 
@@ -18,11 +18,11 @@ class Reading:
     Attributes:
         name: of the measure.
         before: of the committed template, as text.
-        after: of the edited one.
-        change: from the one to the other.
-        judgement: only where the data can tell a change from chance.
-        share: before and after as fractions for a bar, where it is a share.
-        meaning: how the measure is to be read.
+        after: of the edited template.
+        change: from before to after.
+        judgement: only if the data can tell a change from chance.
+        share: before and after as fractions for a bar, if the measure is a share.
+        meaning: how to read the measure.
     """
 
     name: str
@@ -36,30 +36,43 @@ class Reading:
 
 def readings(comparison: Comparison) -> list[Reading]:
     """Every measure, yield first."""
-    one, other = comparison.before, comparison.after
+
+    def line(name: str, meaning: str, of: Callable[[Measures], Any], show: Callable[[Any], str]) -> Reading:
+        before, after = of(comparison.before), of(comparison.after)
+        known = before is not None and after is not None
+        old, new = (NOTHING if value is None else show(value) for value in (before, after))
+        return Reading(name, old, new, _relative(before, after) if known else "", meaning=meaning)
+
+    def share(name: str, meaning: str, of: Callable[[Measures], float | None]) -> Reading:
+        before, after = of(comparison.before), of(comparison.after)
+        if before is None or after is None:
+            old, new = (NOTHING if value is None else f"{value:.1%}" for value in (before, after))
+            return Reading(name, old, new, "", meaning=meaning)
+        change = f"{100 * (after - before):+.1f} points"
+        return Reading(name, f"{before:.1%}", f"{after:.1%}", change, "", (before, after), meaning)
+
     return [
         _yield(comparison),
-        _number("rows kept", one, other, lambda m: m.kept_rows, "{:,.0f}", "after parsing and judging"),
-        _share("judged rows that pass", one, other, lambda m: m.passed, "of the rows that the judges saw"),
-        _spread("words in a kept row", one, other, lambda m: m.words),
-        _spread("tokens in an answer", one, other, lambda m: m.completion_tokens),
-        _number("tokens in a request", one, other, lambda m: m.prompt_tokens, "{:,.1f}", "the prompt, on average"),
-        _number("tokens for a kept row", one, other, lambda m: m.tokens_per_kept_row, "{:,.1f}", _COST),
-        _number("distinct words", one, other, lambda m: m.distinct_1, "{:.3f}", "different ones as a share of all"),
-        _number(
-            "distinct word pairs", one, other, lambda m: m.distinct_2, "{:.3f}", "different ones as a share of all"
-        ),
-        _number("self-similarity", one, other, lambda m: m.self_similarity, "{:.3f}", _NEAREST),
-        _share("near-duplicates", one, other, lambda m: m.near_duplicates, "validation would drop these"),
+        line("rows kept", "after parsing and judging", lambda m: m.kept_rows, "{:,.0f}".format),
+        share("judged rows that pass", "of the rows that the judges saw", lambda m: m.passed),
+        line("words in a kept row", _PERCENTILES, lambda m: m.words, _spread),
+        line("tokens in an answer", _PERCENTILES, lambda m: m.completion_tokens, _spread),
+        line("tokens in a request", "the prompt, on average", lambda m: m.prompt_tokens, "{:,.1f}".format),
+        line("tokens for a kept row", _COST, lambda m: m.tokens_per_kept_row, "{:,.1f}".format),
+        line("distinct words", "different ones as a share of all", lambda m: m.distinct_1, "{:.3f}".format),
+        line("distinct word pairs", "different ones as a share of all", lambda m: m.distinct_2, "{:.3f}".format),
+        line("self-similarity", _NEAREST, lambda m: m.self_similarity, "{:.3f}".format),
+        share("near-duplicates", "validation would drop these", lambda m: m.near_duplicates),
     ]
 
 
-_COST = "prompt and answer of every request over the kept rows; the judges' own tokens are not in it"
-_NEAREST = "0: no row is like another, 1: each has a twin"
+_PERCENTILES = "median (tenth to ninetieth percentile)"
+_COST = "prompt and answer of every request over the kept rows, without the judges' own tokens"
+_NEAREST = "0: all rows differ, 1: each row has a copy"
 
 
 def footnote(comparison: Comparison) -> str:
-    """On what the measures of diversity rest."""
+    """How many rows the measures of diversity are based on."""
     return (
         f"The last four are of the first {comparison.after.compared} kept rows of each template:"
         " they change with the number of rows."
@@ -67,7 +80,7 @@ def footnote(comparison: Comparison) -> str:
 
 
 def sentence(comparison: Comparison) -> str:
-    """What the yields say, in one sentence that promises no more than the data hold."""
+    """The change in yield in one sentence that claims no more than the data show."""
     change = comparison.yield_change
     points = f"{100 * change.difference:+.1f} points ({_interval(comparison)})"
     if change.ci_low <= 0 <= change.ci_high:
@@ -76,28 +89,24 @@ def sentence(comparison: Comparison) -> str:
 
 
 def reasons(comparison: Comparison) -> list[tuple[str, int, int]]:
-    """Rejected rows of both by rule, the commonest first."""
-    one, other = comparison.before.reasons, comparison.after.reasons
-    rules = sorted({*one, *other}, key=lambda rule: (-one.get(rule, 0) - other.get(rule, 0), rule))
-    return [(rule, one.get(rule, 0), other.get(rule, 0)) for rule in rules]
+    """Rejected rows of both by rule, most first."""
+    before, after = comparison.before.reasons, comparison.after.reasons
+    counts = [(rule, before.get(rule, 0), after.get(rule, 0)) for rule in {*before, *after}]
+    return sorted(counts, key=lambda count: (-count[1] - count[2], count[0]))
 
 
 def _yield(comparison: Comparison) -> Reading:
-    one, other, change = comparison.before, comparison.after, comparison.yield_change
-    sure = change.ci_low > 0 or change.ci_high < 0
+    before, after, change = comparison.before, comparison.after, comparison.yield_change
+    is_sure = change.ci_low > 0 or change.ci_high < 0
     return Reading(
         "yield",
-        _counted(one),
-        _counted(other),
+        f"{before.yield_:.1%} ({before.kept_requests} of {before.requests})",
+        f"{after.yield_:.1%} ({after.kept_requests} of {after.requests})",
         f"{100 * change.difference:+.1f} points ({_interval(comparison)}, p = {change.p_value:.2g})",
-        ("better" if change.difference > 0 else "worse") if sure else "",
-        (one.yield_, other.yield_),
-        "requests that gave a row which is kept; the interval is of the paired difference",
+        ("better" if change.difference > 0 else "worse") if is_sure else "",
+        (before.yield_, after.yield_),
+        "requests that gave a kept row; the interval is of the paired difference",
     )
-
-
-def _counted(measures: Measures) -> str:
-    return f"{measures.yield_:.1%} ({measures.kept_requests} of {measures.requests})"
 
 
 def _interval(comparison: Comparison) -> str:
@@ -105,35 +114,12 @@ def _interval(comparison: Comparison) -> str:
     return f"{CONFIDENCE:.0%} interval {100 * change.ci_low:+.1f} to {100 * change.ci_high:+.1f}"
 
 
-def _share(name: str, one: Measures, other: Measures, of: Callable[[Measures], float | None], meaning: str) -> Reading:
-    before, after = of(one), of(other)
-    if before is None or after is None:
-        shown = [NOTHING if value is None else f"{value:.1%}" for value in (before, after)]
-        return Reading(name, shown[0], shown[1], "", meaning=meaning)
-    change = f"{100 * (after - before):+.1f} points"
-    return Reading(name, f"{before:.1%}", f"{after:.1%}", change, "", (before, after), meaning)
+def _spread(spread: Spread) -> str:
+    return f"{spread.median:.0f} ({spread.low:.0f} to {spread.high:.0f})"
 
 
-def _number(
-    name: str, one: Measures, other: Measures, of: Callable[[Measures], float | None], form: str, meaning: str
-) -> Reading:
-    before, after = of(one), of(other)
-    shown = [NOTHING if value is None else form.format(value) for value in (before, after)]
-    change = "" if before is None or after is None else _relative(before, after)
-    return Reading(name, shown[0], shown[1], change, meaning=meaning)
-
-
-def _spread(name: str, one: Measures, other: Measures, of: Callable[[Measures], Spread | None]) -> Reading:
-    before, after = of(one), of(other)
-    shown = [
-        NOTHING if spread is None else f"{spread.median:.0f} ({spread.low:.0f} to {spread.high:.0f})"
-        for spread in (before, after)
-    ]
-    change = "" if before is None or after is None else _relative(before.median, after.median)
-    return Reading(name, shown[0], shown[1], change, meaning="median (tenth to ninetieth percentile)")
-
-
-def _relative(before: float, after: float) -> str:
-    if before == after:
+def _relative(before: float | Spread, after: float | Spread) -> str:
+    old, new = (value.median if isinstance(value, Spread) else value for value in (before, after))
+    if old == new:
         return "0%"
-    return NOTHING if not before else f"{(after - before) / before:+.0%}"
+    return NOTHING if not old else f"{(new - old) / old:+.0%}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from retune.prompts.documents import Material, find_documents
 from retune.prompts.measure import compare
 from retune.prompts.preview import template_path
 from retune.prompts.report import DiffReport, FileChange, Sample, changed_lines
-from retune.prompts.run_trials import Bench, Try, bench, plan_tries
+from retune.prompts.run_trials import Bench, bench, plan_tries
 from retune.prompts.trials import Trial
 from retune.revisions import TEMPLATE, Committed, committed
 from tasks.core.errors import PromptError
@@ -24,27 +23,20 @@ from tasks.core.prompts import DocumentField, Prompt, read_prompt
 
 @dataclass(frozen=True)
 class Unchanged:
-    """There is nothing to compare: what the template sends, and how it is read, is the same.
-
-    Attributes:
-        prompt: the template's name.
-        revision: the commit it was compared with, shortened.
-    """
+    """The template is the same as in a revision, so there is nothing to compare."""
 
     prompt: str
     revision: str
 
     def as_text(self) -> str:
-        """As a sentence."""
         return f"{self.prompt} sends the same as in {self.revision}: there is nothing to compare"
 
     def as_json(self) -> dict[str, Any]:
-        """The same as JSON-like data."""
         return {"prompt": self.prompt, "revision": self.revision, "changed": False}
 
 
 def diff(name: str, recipe_name: str, home: Home, *, against: str, rows: int, documents: str) -> DiffReport | Unchanged:
-    """Ask the teacher by both templates and compare what came of it.
+    """Ask the teacher with both templates and compare the results.
 
     Args:
         name: of the template, or its path.
@@ -53,7 +45,7 @@ def diff(name: str, recipe_name: str, home: Home, *, against: str, rows: int, do
         documents: ``recipe``, ``example``, or a file.
 
     Raises:
-        RetuneError: a template, the recipe, the revision or the documents are no good, or the teacher does not answer.
+        RetuneError: template, recipe, revision or documents are not valid, or the teacher does not answer.
     """
     edited = read_prompt(template_path(name))
     recipe = read_recipe(recipe_name)
@@ -79,16 +71,14 @@ def diff(name: str, recipe_name: str, home: Home, *, against: str, rows: int, do
             date=revision.date,
             recipe=recipe.name,
             teacher=tried.teacher.name,
-            documents=material.said,
-            document_count=len({one.document_id for one, _ in pairs}),
+            documents=material.origin,
+            document_count=len({old.document_id for old, _ in pairs}),
             seed=recipe.seed,
             made=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             asked=stats.asked,
             reused=stats.reused,
-            comparison=compare(
-                [one for one, _ in pairs], [other for _, other in pairs], recipe.validate_.near_duplicates
-            ),
-            samples=tuple(Sample(one, other) for one, other in pairs),
+            comparison=compare([old for old, _ in pairs], [new for _, new in pairs], recipe.validate_.near_duplicates),
+            samples=tuple(Sample(old, new) for old, new in pairs),
             changes=_changes(before, edited),
         )
 
@@ -100,37 +90,35 @@ def _read_committed(revision: Committed) -> Prompt:
         raise PromptError(
             f"The committed template cannot be read: {error.what}",
             where=revision.where(error.where),
-            remedy="name a revision in which it can, with --against",
+            remedy="name another revision with --against",
         ) from error
 
 
 def _shared_documents(source: str, before: Prompt, edited: Prompt, recipe: Recipe, home: Home, rows: int) -> Material:
-    """Documents that both templates apply to: those of the edited one that have what the committed one reads too."""
+    """Documents that have the fields of both templates."""
     variables = dict(edited.head.variables)
     for name, spec in before.head.variables.items():
         if isinstance(spec, DocumentField):
             spec = spec.model_copy(update={"field": spec.field or name})
-        # A name that both have may stand for other fields in each.
+        # The same name may mean different fields in the two templates.
         variables[f"{name} (committed)" if name in variables else name] = spec
     both = replace(edited, head=edited.head.model_copy(update={"variables": variables}))
     return find_documents(source, both, recipe, home, rows)
 
 
 def _ask_both(before: Prompt, edited: Prompt, material: Material, tried: Bench, rows: int) -> list[tuple[Trial, Trial]]:
-    """The trials of both, in pairs of one document and index."""
-
-    def plan(prompt: Prompt) -> list[Try]:
-        return plan_tries(prompt, material, tried.teacher, tried.recipe.seed, tried.renderer, rows)
-
-    old, new = plan(before), plan(edited)
-    shared = _keys(old) & _keys(new)
-    sides = [tried.ask(prompt, [one for one in tries if (one.document_id, one.index) in shared])
-             for prompt, tries in ((before, old), (edited, new))]  # fmt: skip
-    return list(zip(*sides, strict=True))
-
-
-def _keys(tries: Sequence[Try]) -> set[tuple[str, int]]:
-    return {(one.document_id, one.index) for one in tries}
+    """The trials of both, in pairs of the same document and index."""
+    plans = [
+        {(plan.document_id, plan.index): plan for plan in plan_tries(
+            prompt, material, tried.teacher, tried.recipe.seed, tried.renderer, rows
+        )}
+        for prompt in (before, edited)
+    ]  # fmt: skip
+    old, new = (
+        tried.ask(prompt, [plan for key, plan in plans[side].items() if key in plans[1 - side]])
+        for side, prompt in enumerate((before, edited))
+    )
+    return list(zip(old, new, strict=True))
 
 
 def _changes(before: Prompt, edited: Prompt) -> tuple[FileChange, ...]:
@@ -141,6 +129,6 @@ def _changes(before: Prompt, edited: Prompt) -> tuple[FileChange, ...]:
 
 
 def _text(template: Path, name: str) -> str:
-    """A file beside a template; nothing where there is none."""
+    """A file in a template's folder; empty if there is none."""
     file = template.parent / name
     return file.read_text(encoding="utf-8-sig") if file.is_file() else ""

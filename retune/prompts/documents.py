@@ -1,4 +1,4 @@
-"""The documents that a template is tried on: its example, those of the recipe's last night, or a file's."""
+"""The documents that a template is tried on: its example, those of the recipe's last night, or a file."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from tasks.core.home import Home
 from tasks.core.progress import say
 from tasks.core.prompts import DocumentField, FewShot, Prompt
 from tasks.core.stage import run_stage
+from tasks.core.tables import ROWS
 from tasks.generate.documents import TrainingDocuments, applies, needed_fields
 from tasks.generate.parse import is_storable
 
 EXAMPLE, RECIPE = "example", "recipe"
 RUN = "prompts"
-"""Stands for a run's id where a stage runs for the sake of a template."""
+"""The run id of a stage that runs to try a template."""
 
 Document = Mapping[str, Any]
 Spec = TypeVar("Spec", DocumentField, FewShot)
@@ -38,23 +39,23 @@ class Material:
     """What a template is tried on.
 
     Attributes:
-        documents: those that are tried, in order.
-        pool: those that few-shot examples are drawn from.
-        said: where they come from, in words.
+        documents: in order.
+        pool: documents that few-shot examples are drawn from.
+        origin: where they come from, in words.
     """
 
     documents: Sequence[Document]
     pool: Sequence[Document]
-    said: str
+    origin: str
 
 
 def find_documents(source: str, prompt: Prompt, recipe: Recipe, home: Home, most: int) -> Material:
-    """The documents that a template applies to, at most so many.
+    """The first ``most`` documents that a template applies to.
 
     Args:
-        source: ``example``: the template's own (examples/NAME.json beside it); ``recipe``: training documents of the
-            recipe's last night, a fair sample, and for a judge the rows that it wrote; else a file: JSON (an object or
-            a list), JSONL, CSV or Parquet.
+        source: ``example``: the template's own (examples/NAME.json next to it); ``recipe``: training documents of the
+            recipe's last night, or for a judge the rows that it wrote; else a file: JSON (an object or a list), JSONL,
+            CSV or Parquet.
 
     Raises:
         PromptError: the template has no usable example.
@@ -64,41 +65,38 @@ def find_documents(source: str, prompt: Prompt, recipe: Recipe, home: Home, most
         return _of_recipe(prompt, recipe, home, most)
     if source == EXAMPLE:
         return _of_examples(prompt, recipe, most)
-    said = f"the rows of {source}"
+    origin = f"the rows of {source}"
     documents = _read(Path(source))
     collected = _last_artifact(home, recipe.name, "collect")
     pool = _training_documents(collected, prompt, recipe) if collected else documents
-    return Material([_completed(one, prompt, recipe) for one in _chosen(documents, prompt, most, said)], pool, said)
+    chosen = _chosen(documents, prompt, most, origin)
+    return Material([_completed(document, prompt, recipe) for document in chosen], pool, origin)
 
 
-def _chosen(documents: Iterable[Document], prompt: Prompt, most: int, said: str) -> list[Document]:
-    """The first documents that a template applies to.
-
-    Raises:
-        SourceError: it applies to none.
-    """
+def _chosen(documents: Iterable[Document], prompt: Prompt, most: int, origin: str) -> list[Document]:
+    """The first documents that a template applies to; an error if there are none."""
     chosen: list[Document] = []
-    passed_over = 0
+    skipped = 0
     for document in documents:
         if len(chosen) == most:
             break
         if applies(prompt, document):
             chosen.append(document)
         else:
-            passed_over += 1
+            skipped += 1
     if not chosen:
         raise SourceError(
             f"None of the documents has all fields that the template reads: {', '.join(needed_fields(prompt))}",
-            where=said,
+            where=origin,
             remedy="name others with --documents, or correct the template's variables",
         )
-    if passed_over:
-        say(f"{passed_over} of {said} lack a field that the template reads, and were passed over")
+    if skipped:
+        say(f"skipped {skipped} of {origin}: they lack a field that the template reads")
     return chosen
 
 
 def _completed(document: Document, prompt: Prompt, recipe: Recipe) -> Document:
-    """A document with all fields that the night's have: those that it lacks stand in brackets, as ``(queue)``."""
+    """A document with all fields of the recipe; a missing one has its name in brackets as its value: ``(queue)``."""
     return {**{name: f"({name})" for name in (*recipe.fields, *prompt.head.document_fields)}, **document}
 
 
@@ -108,18 +106,19 @@ def _training_documents(collected: Path, prompt: Prompt, recipe: Recipe) -> Trai
 
 def _of_recipe(prompt: Prompt, recipe: Recipe, home: Home, most: int) -> Material:
     collected = _last_artifact(home, recipe.name, "collect")
-    said = "the training documents of the recipe's last night"
+    origin = "the training documents of the recipe's last night"
     if collected is None:
         say(f"the recipe {recipe.name} has had no night yet: collecting its documents")
         collected = run_stage(recipe.collect_job(home), home, RUN).ref.folder
-        said = "the recipe's training documents"
+        origin = "the recipe's training documents"
     pool = _training_documents(collected, prompt, recipe)
     candidates: Sequence[Document] = pool
     if prompt.head.judge is not None:
         generated = _last_artifact(home, recipe.name, "generate")
-        said = "the rows that the recipe's last night kept"
-        candidates = _written_rows(generated, recipe) if generated else []
-    return Material(_chosen(candidates, prompt, most, said), pool, said)
+        origin = "the rows that the recipe's last night kept"
+        columns = ("row_id", "raw", *recipe.row_fields)
+        candidates = TrainingDocuments(generated / ROWS, columns) if generated else []
+    return Material(_chosen(candidates, prompt, most, origin), pool, origin)
 
 
 def _written_rows(generated: Path, recipe: Recipe) -> Sequence[Document]:
@@ -128,7 +127,7 @@ def _written_rows(generated: Path, recipe: Recipe) -> Sequence[Document]:
 
 
 def _last_artifact(home: Home, recipe: str, stage: str) -> Path | None:
-    """The folder that a stage wrote in the latest run of a recipe that got so far and still has it."""
+    """The artifact of a stage from the latest run of a recipe that still has one."""
     for report in sorted(home.runs.glob("*/report.json"), reverse=True):
         try:
             record = json.loads(report.read_text(encoding="utf-8"))
@@ -141,12 +140,9 @@ def _last_artifact(home: Home, recipe: str, stage: str) -> Path | None:
 
 
 def _of_examples(prompt: Prompt, recipe: Recipe, most: int) -> Material:
-    """A template's examples as documents; few-shot examples are drawn from those that they hold.
+    """A template's examples as documents, with their few-shot examples as the pool.
 
-    What an example gives a sampler is for the linter: here it is drawn, as the night draws it.
-
-    Raises:
-        PromptError: there is no usable example.
+    Values of samplers in an example are for the linter only: here they are drawn, as in a night.
     """
     template, findings = open_template(prompt.path)
     examples, found = read_examples(template) if template else ([], findings)
@@ -160,34 +156,31 @@ def _of_examples(prompt: Prompt, recipe: Recipe, most: int) -> Material:
         for one in _named("example", [{field: one[name] for name, field in fields if name in one} for one in examples])
     ]
     shots = [
-        # They stand for documents that share with this one what they have to share.
+        # As if these documents had the same value as this one in the field that examples must share.
         {**({spec.same: document[spec.same]} if spec.same else {}), **item}
         for document, example in zip(documents, examples, strict=True)
         for name, spec in _variables(prompt, FewShot)
         if is_shots(shown := example.get(name))
         for item in shown
     ]
-    said = f"the examples in {example_path(prompt.path)}"
-    return Material(documents[:most], _named("shot", shots), said)
+    return Material(documents[:most], _named("shot", shots), f"the examples in {example_path(prompt.path)}")
 
 
 def _variables(prompt: Prompt, kind: type[Spec]) -> list[tuple[str, Spec]]:
-    """The variables of one kind, by name."""
     return [(name, spec) for name, spec in prompt.head.variables.items() if isinstance(spec, kind)]
 
 
 def _named(prefix: str, rows: Sequence[Document]) -> list[Document]:
-    """The same rows, each with a ``document_id``."""
     return [{"document_id": f"{prefix}-{number}", **row} for number, row in enumerate(rows, 1)]
 
 
 def _read(path: Path) -> list[Document]:
-    """The rows of a file; a row without a ``document_id`` is known by the file's name and its number."""
+    """The rows of a file; the id of a row without a ``document_id`` is the file's name and its number."""
     readers = {".json": _json, ".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise SourceError(
-            "The documents are in no format that can be read here",
+            "The format of the documents is not supported",
             where=str(path),
             remedy=f"'{EXAMPLE}', '{RECIPE}', or a file that ends with {', '.join(readers)}",
         )
@@ -197,9 +190,9 @@ def _read(path: Path) -> list[Document]:
         what = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise SourceError(f"The documents cannot be read: {what}", where=str(path)) from error
     if not all(isinstance(row, dict) for row in rows):
-        raise SourceError("A document is no object", where=str(path), remedy='write its fields: {"topic": "..."}')
+        raise SourceError("A document is not an object", where=str(path), remedy='write its fields: {"topic": "..."}')
     if not is_storable(json.dumps(rows, ensure_ascii=False, default=str)):
-        raise SourceError("A document holds half of a surrogate pair, which is no character", where=str(path))
+        raise SourceError("A document holds half of a surrogate pair, which is not a character", where=str(path))
     return _named(path.name, rows)
 
 
@@ -214,7 +207,7 @@ def _jsonl(path: Path) -> list[Any]:
         try:
             rows += [json.loads(line)] if line.strip() else []
         except ValueError as error:
-            raise ValueError(f"line {number} is no JSON: {error}") from error
+            raise ValueError(f"line {number} is not valid JSON: {error}") from error
     return rows
 
 

@@ -63,7 +63,7 @@ def _bytes_of(messages: Messages) -> int:
 @cache
 def _own_context(model: ModelSource) -> int | None:
     """The context length that a model's config.json states; None where it is not on this machine."""
-    path = Path(model.path) / "config.json" if model.is_local else _cached(model, "config.json")
+    path = Path(model.path) / "config.json" if model.is_local else cached_file(model, "config.json")
     try:
         config = json.loads(path.read_text(encoding="utf-8")) if path else {}
     except (OSError, ValueError):
@@ -72,7 +72,7 @@ def _own_context(model: ModelSource) -> int | None:
     return int(length) if isinstance(length, int) else None
 
 
-def _cached(model: ModelSource, name: str) -> Path | None:
+def cached_file(model: ModelSource, name: str) -> Path | None:
     """A file of a hub model that was downloaded before."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
@@ -86,7 +86,7 @@ def _cached(model: ModelSource, name: str) -> Path | None:
 
 def _count(model: ModelSource, conversations: Sequence[Messages]) -> int | str:
     """The tokens of the longest request as the model gets it, or why they cannot be counted."""
-    if not model.is_local and _cached(model, "tokenizer_config.json") is None:
+    if not model.is_local and cached_file(model, "tokenizer_config.json") is None:
         return "its tokenizer is not on this machine"
     try:
         tokenizer = _tokenizer(model)

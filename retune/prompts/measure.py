@@ -1,4 +1,4 @@
-"""What one template's trials amount to, and how those of two templates on the same requests differ."""
+"""Measure the trials of a template, and how the trials of two templates on the same requests differ."""
 
 from __future__ import annotations
 
@@ -27,29 +27,28 @@ class Spread:
 
 @dataclass(frozen=True)
 class Measures:
-    """What a template's trials amount to; rates are fractions, and None where nothing can be said.
+    """Measures of a template's trials; rates are fractions, None if there is no data.
 
     Attributes:
         requests: how many were sent.
-        kept_requests: how many of them gave at least one row that stays.
-        yield_: the one over the other.
+        kept_requests: requests that gave at least one kept row.
+        yield_: kept requests / requests.
         yield_interval: Wilson's, at :data:`CONFIDENCE`.
-        rows: rows that the answers gave, good or not.
-        kept_rows: of them those that stay.
+        rows, kept_rows: rows that the answers gave, and those that are kept.
         judged: rows that judges saw.
         passed: share of the judged rows that every judge passed.
-        reasons: rejected rows by rule, the commonest first.
+        reasons: rejected rows by rule, most first.
         words: in a kept row.
         completion_tokens: of an answer.
         prompt_tokens: of a request, on average.
-        tokens: in and out, of all requests; what judges cost is not in it.
-        tokens_per_kept_row: the one over the number of kept rows.
-        compared: on how many kept rows the measures below rest: as many as the other template has too, for all four
-            change with the number of rows.
+        tokens: in and out, of all requests, without those of judges.
+        tokens_per_kept_row: tokens / kept rows.
+        compared: how many kept rows the measures below are based on: the smaller number of both templates, because
+            all four change with the number of rows.
         distinct_1: distinct words over all words.
-        distinct_2: the same of pairs of neighbouring words.
-        self_similarity: mean Jaccard similarity of a row to its nearest other one.
-        near_duplicates: share of rows that repeat an earlier one, as the recipe's validation counts it.
+        distinct_2: the same for pairs of neighbouring words.
+        self_similarity: mean Jaccard similarity of a row to the nearest other row.
+        near_duplicates: share of rows that repeat an earlier row, as the recipe's validation counts it.
     """
 
     requests: int
@@ -80,7 +79,7 @@ class Comparison:
     Attributes:
         before: the committed template.
         after: the edited one.
-        yield_change: yield after less yield before, request by request, with its interval and p-value.
+        yield_change: yield after less yield before, paired by request, with its interval and p-value.
     """
 
     before: Measures
@@ -94,22 +93,22 @@ def compare(before: Sequence[Trial], after: Sequence[Trial], near: NearDuplicate
     Args:
         before: at least one trial.
         after: trials of the same documents and indices, in the same order.
-        near: when two rows count as one, as the recipe's validation says.
+        near: when two rows count as duplicates, as in the recipe's validation.
     """
     pairs = [(trial.document_id, trial.index) for trial in before]
     if pairs != [(trial.document_id, trial.index) for trial in after]:
-        raise ValueError("the trials of the two templates are not those of the same documents")
+        raise ValueError("the trials of the two templates are not of the same documents")
     compared = min(sum(len(trial.kept) for trial in side) for side in (before, after))
     change = paired_accuracy([_kept(trial) for trial in after], [_kept(trial) for trial in before], CONFIDENCE)
     return Comparison(measure(before, near, compared), measure(after, near, compared), change)
 
 
 def measure(trials: Sequence[Trial], near: NearDuplicates, compared: int | None = None) -> Measures:
-    """What the trials of one template amount to.
+    """Measure the trials of one template.
 
     Args:
         trials: at least one, in the plan's order.
-        near: when two rows count as one.
+        near: when two rows count as duplicates.
         compared: on how many kept rows to measure diversity; None: on all.
     """
     rows = [row for trial in trials for row in trial.rows]

@@ -1,4 +1,4 @@
-"""The comparison of two templates as one HTML file: no script, no network, nothing but this file."""
+"""The comparison of two templates as one HTML file, without scripts and without other files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from markupsafe import Markup
 from retune.display_text import Piece, shortened, visible, word_changes
 from retune.prompts.comparison_lines import footnote, readings, reasons, sentence
 from retune.prompts.report import DiffReport, Sample, outcome_counts
-from retune.prompts.trials import Trial, said, verdict
+from retune.prompts.trials import Trial, judgement_text, verdict
 from tasks.core.errors import MachineError
 from tasks.core.files import write_text
 
@@ -34,13 +34,9 @@ class Side:
 
 @dataclass(frozen=True)
 class Scale:
-    """Where the yield's interval lies on a line 200 wide, with zero at 100.
+    """The yield's interval on a line 200 wide, with zero at 100.
 
-    Attributes:
-        limit: points of yield at either end.
-        low: x of the lower bound.
-        middle: x of the difference.
-        high: x of the upper bound.
+    ``limit``: points of yield at either end; ``low``, ``middle``, ``high``: x of lower bound, difference, upper bound.
     """
 
     limit: float
@@ -50,11 +46,11 @@ class Scale:
 
 
 def diff_page(report: DiffReport) -> str:
-    """The page as HTML; whatever models, documents and authors wrote is escaped."""
+    """The page as HTML; all text of models, documents and authors is escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
-        finalize=_finalised,
+        finalize=_without_control_codes,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -76,10 +72,10 @@ def diff_page(report: DiffReport) -> str:
 
 
 def write_page(report: DiffReport, path: Path) -> Path:
-    """Write the page, whole or not at all; returns where it lies.
+    """Write the page atomically; returns its path.
 
     Raises:
-        MachineError: it cannot be written there.
+        MachineError: it cannot be written.
     """
     try:
         write_text(path, diff_page(report))
@@ -90,8 +86,8 @@ def write_page(report: DiffReport, path: Path) -> Path:
     return path.resolve()
 
 
-def _finalised(value: Any) -> Any:
-    """Every value on its way into the page, before it is escaped; a macro's result went this way already."""
+def _without_control_codes(value: Any) -> Any:
+    """Each value before it is escaped; the result of a macro was treated already."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
@@ -120,6 +116,6 @@ def _side(title: str, trial: Trial, pieces: list[Piece]) -> Side:
         bool(trial.kept),
         verdict(trial),
         pieces if trial.answer is not None else [Piece("same", problems[0] if problems else "")],
-        [(found.judge, found.passed, shortened(said(found), 300)) for found in judgements],
+        [(found.judge, found.passed, shortened(judgement_text(found), 300)) for found in judgements],
         [(turn["role"], shortened(str(turn["content"]))) for turn in trial.messages],
     )

@@ -1,10 +1,11 @@
-"""``retune prompts preview``: what a template sends for a few documents, and what the teacher makes of it."""
+"""``retune prompts preview``: what a template sends for a few documents, and the rows of the teacher's answers."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,20 @@ from flows.recipe.recipe import Recipe
 from retune.lint_report import LintReport
 from retune.prompts.documents import EXAMPLE, find_documents
 from retune.prompts.lint import lint_prompts
+from retune.prompts.lint_budget import cached_file
 from retune.prompts.run_trials import Try, bench, plan_tries, unasked
-from retune.prompts.tokens import text_tokens
 from retune.prompts.trials import Trial
 from retune.teacher import served_model
+from tasks.core.config import ModelSource
 from tasks.core.home import Home
 from tasks.core.prompts import SUFFIX, read_prompt
 from tasks.core.prompts.rendering import Renderer
 from tasks.generate.request_plan import Teacher
 
 OF_EXAMPLES = ("missing-example", "example-json", "example-variable", "render")
-"""Findings that do not matter where other documents are used."""
-NOBODY = Teacher("", "", "")
-"""Plans what is only looked at: what is sent does not depend on who answers."""
+"""Findings that do not matter if other documents are used."""
+NO_TEACHER = Teacher("", "", "")
+"""Plans requests that are only shown: their messages do not depend on the teacher."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,11 @@ class Preview:
         prompt: its name.
         path: its file.
         recipe: whose teacher, judges and documents.
-        teacher: the model that answered; empty where nobody was asked.
+        teacher: the model that answered; empty if it was not asked.
         documents: where the documents come from, in words.
         asked: whether the teacher was asked.
-        seconds: what asking took, the start of a teacher included; 0 where it was not asked.
-        trials: a row each.
+        seconds: how long asking took, with the start of a teacher; 0 if it was not asked.
+        trials: one for each row.
     """
 
     prompt: str
@@ -54,7 +56,6 @@ class Preview:
     trials: tuple[Trial, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """The same as JSON-like data."""
         return asdict(self)
 
 
@@ -64,12 +65,11 @@ def template_path(name: str) -> Path:
 
 
 def template_faults(path: Path, recipe: str, documents: str) -> LintReport:
-    """What the linter says against trying a template; what it finds in its example only where that is used."""
+    """The linter's findings in a template; those in its example only if the example is used."""
     report = lint_prompts([str(path)], recipe)
     if documents == EXAMPLE:
         return report
-    kept = tuple(finding for finding in report.findings if finding.code not in OF_EXAMPLES)
-    return replace(report, findings=kept)
+    return replace(report, findings=tuple(found for found in report.findings if found.code not in OF_EXAMPLES))
 
 
 def preview(name: str, recipe_name: str, home: Home, *, rows: int, documents: str, run: bool) -> Preview:
@@ -81,32 +81,51 @@ def preview(name: str, recipe_name: str, home: Home, *, rows: int, documents: st
         documents: ``example``, ``recipe``, or a file.
 
     Raises:
-        RetuneError: the template, the recipe or the documents are no good, or the teacher does not answer.
+        RetuneError: the template, the recipe or the documents are not valid, or the teacher does not answer.
     """
     prompt = read_prompt(template_path(name))
     recipe = read_recipe(recipe_name)
     material = find_documents(documents, prompt, recipe, home, rows)
-    teacher = ""
-    started = time.monotonic()
+    teacher, seconds, started = "", 0.0, time.monotonic()
     if run:
         with bench(recipe, home) as tried:
             tries = plan_tries(prompt, material, tried.teacher, recipe.seed, tried.renderer, rows)
             trials, teacher = tried.ask(prompt, tries), tried.teacher.name
-        seconds = time.monotonic() - started
+        seconds = round(time.monotonic() - started, 2)
     else:
         with Renderer() as renderer:
-            trials = _counted(plan_tries(prompt, material, NOBODY, recipe.seed, renderer, rows), recipe)
-        seconds = 0.0
-    return Preview(
-        prompt.name, str(prompt.path), recipe.name, teacher, material.said, run, round(seconds, 2), tuple(trials)
-    )
+            trials = _counted(plan_tries(prompt, material, NO_TEACHER, recipe.seed, renderer, rows), recipe)
+    return Preview(prompt.name, str(prompt.path), recipe.name, teacher, material.origin, run, seconds, tuple(trials))
 
 
 def _counted(tries: Sequence[Try], recipe: Recipe) -> list[Trial]:
-    """What is sent, with its tokens where the teacher's tokenizer is at hand."""
+    """The requests, with their tokens if the teacher's tokenizer is on this machine."""
     served = served_model(recipe)
     assert recipe.generate is not None
-    trials = [unasked(one) for one in tries]
+    trials = [unasked(attempt) for attempt in tries]
     if recipe.generate.endpoints:
         return trials
-    return [replace(trial, prompt_tokens=text_tokens(served, trial.messages)) for trial in trials]
+    return [replace(trial, prompt_tokens=_text_tokens(served, trial.messages)) for trial in trials]
+
+
+def _text_tokens(model: ModelSource, messages: Sequence[Mapping[str, Any]]) -> int | None:
+    """Tokens of all turns' texts, without the few that a chat template adds; None without the model's tokenizer."""
+    tokenizer = _tokenizer(model)
+    if tokenizer is None:
+        return None
+    texts = [str(turn["content"]) for turn in messages]
+    return sum(len(encoding.ids) for encoding in tokenizer.encode_batch(texts, add_special_tokens=False))
+
+
+@cache
+def _tokenizer(model: ModelSource) -> Any:
+    """The bare tokenizer: importing transformers for it would take seconds."""
+    from tokenizers import Tokenizer
+
+    path = Path(model.path) / "tokenizer.json" if model.is_local else cached_file(model, "tokenizer.json")
+    if path is None or not path.is_file():
+        return None
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception:  # of its Rust code, which has no type of its own for a file that it cannot read
+        return None

@@ -1,4 +1,4 @@
-"""Templates' trials and comparisons as text in a terminal. Nothing that a model wrote is markup or a control code."""
+"""Print trials and comparisons of templates. Text of a model is never markup or a control code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from retune.display_text import Piece, shortened, word_changes
 from retune.prompts.comparison_lines import footnote, readings, reasons, sentence
 from retune.prompts.preview import Preview
 from retune.prompts.report import DiffReport, Sample, outcome_counts
-from retune.prompts.trials import Trial, said, verdict
+from retune.prompts.trials import Trial, judgement_text, verdict
 from retune.terminal import plain
 
 MOST_SAMPLES = 6
@@ -24,7 +24,7 @@ JUDGEMENTS = {"better": "green", "worse": "red", "": ""}
 
 
 def print_diff(console: Console, report: DiffReport) -> None:
-    """The whole comparison but for most of the samples, which the page has."""
+    """Print the comparison with a few samples; the page has more."""
     changed = f"against {report.revision}, “{report.subject}”"
     console.print(plain(report.prompt, "bold") + plain(f": {report.path} {changed}"), soft_wrap=True)
     requests = report.comparison.after.requests
@@ -76,20 +76,20 @@ def _pieces(pieces: Iterable[Piece]) -> Text:
 
 
 def print_preview(console: Console, shown: Preview) -> None:
-    """What a template sends for each row and, where the teacher was asked, what came of it and how long it took."""
+    """Print what a template sends for each row and, if the teacher was asked, the rows and how long it took."""
     print_trials(console, shown.trials)
-    said = f"recipe {shown.recipe}, {shown.documents}"
+    origin = f"recipe {shown.recipe}, {shown.documents}"
     if not shown.asked:
-        console.print(plain(f"\n{said}; --run asks the teacher", "dim"), soft_wrap=True)
+        console.print(plain(f"\n{origin}; --run asks the teacher", "dim"), soft_wrap=True)
         return
     rows = [row for trial in shown.trials for row in trial.rows]
     kept = sum(row.is_kept for row in rows)
     console.print(plain(f"\n{kept} of {len(rows)} rows kept, in {shown.seconds:.1f} s", "bold"))
-    console.print(plain(f"{said}, teacher {shown.teacher}", "dim"), soft_wrap=True)
+    console.print(plain(f"{origin}, teacher {shown.teacher}", "dim"), soft_wrap=True)
 
 
 def print_trials(console: Console, trials: Sequence[Trial]) -> None:
-    """Each row: its prompt, unless an earlier row has the same, and its outcome."""
+    """Print each row: its prompt, unless an earlier row has the same, and its outcome."""
     for number, trial in enumerate(trials, 1):
         title = f"row {number} of {len(trials)}: document {trial.document_id}, row {trial.index} of it"
         console.rule(plain(title, "bold"), align="left")
@@ -108,7 +108,7 @@ def _cost(trial: Trial) -> Text:
     counted = "tokens not counted" if trial.prompt_tokens is None else f"{trial.prompt_tokens} tokens"
     if trial.answer is None:
         return plain(counted, "dim")
-    known = ", known from an earlier run" if trial.was_stored else ""
+    known = ", stored by an earlier run" if trial.was_stored else ""
     return plain(f"{counted} in, {trial.completion_tokens} out{known}", "dim")
 
 
@@ -122,7 +122,9 @@ def _outcome(trial: Trial) -> Iterable[RenderableType]:
             yield _inset(plain(f"{name}: {value}"))
         for judgement in row.judgements:
             mark = "passed" if judgement.passed else "refused"
-            yield _inset(plain(f"{judgement.judge}: {mark}, {said(judgement)}", "green" if judgement.passed else "red"))
+            yield _inset(
+                plain(f"{judgement.judge}: {mark}, {judgement_text(judgement)}", "green" if judgement.passed else "red")
+            )
 
 
 def _inset(text: Text) -> Padding:

@@ -1,4 +1,4 @@
-"""What ``retune prompts diff`` has found: all that its text, its page and its JSON are made of."""
+"""The result of ``retune prompts diff``: the source of its text, its page and its JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Sample:
 
     @property
     def outcome(self) -> Outcome:
-        """What the edit did to the row."""
+        """What the edit changed for the row."""
         if self.before.kept:
             return "kept by both" if self.after.kept else "lost"
         return "gained" if self.after.kept else "kept by neither"
@@ -31,12 +31,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class FileChange:
-    """A file of the template that differs: itself, or a partial that it includes.
-
-    Attributes:
-        name: relative to the template's folder.
-        lines: unified diff, without its two lines of file names.
-    """
+    """A file that differs, the template or a partial: its name in the folder, its unified diff without file names."""
 
     name: str
     lines: tuple[str, ...]
@@ -47,19 +42,16 @@ class DiffReport:
     """Everything about one comparison.
 
     Attributes:
-        prompt: the template's name.
-        path: its file.
-        revision: the commit it is compared with, shortened.
-        subject: first line of the commit's message.
-        date: of the commit.
+        prompt, path: the template's name and file.
+        revision, subject, date: of the commit: short hash, first line of its message, ISO 8601.
         recipe: whose teacher, judges and documents.
         teacher: the model that answered.
         documents: where the documents come from, in words.
-        document_count: how many different ones.
+        document_count: how many different documents.
         seed: the recipe's.
         made: when, ISO 8601.
-        asked: requests that were sent, the judges' included.
-        reused: requests whose answers were known.
+        asked: requests that were sent, including the judges'.
+        reused: requests with a stored answer.
         comparison: the measures.
         samples: every request of both, in the plan's order.
         changes: of the template's own text.
@@ -84,11 +76,10 @@ class DiffReport:
 
     @property
     def by_outcome(self) -> list[Sample]:
-        """The samples, those first whose fate the edit changed."""
+        """The samples, first those whose outcome the edit changed."""
         return sorted(self.samples, key=lambda sample: OUTCOMES.index(sample.outcome))
 
     def as_json(self) -> dict[str, Any]:
-        """The same as JSON-like data."""
         found = {"changed": True, **asdict(self)}
         for sample, written in zip(self.samples, found["samples"], strict=True):
             written["outcome"] = sample.outcome
@@ -102,6 +93,6 @@ def changed_lines(before: str, after: str) -> tuple[str, ...]:
 
 
 def outcome_counts(samples: Sequence[Sample]) -> list[tuple[Outcome, int]]:
-    """How many samples met each fate."""
-    fates = [sample.outcome for sample in samples]
-    return [(outcome, fates.count(outcome)) for outcome in OUTCOMES]
+    """How many samples had each outcome."""
+    found = [sample.outcome for sample in samples]
+    return [(outcome, found.count(outcome)) for outcome in OUTCOMES]

@@ -1,4 +1,4 @@
-"""Try a template as the night would use it: the same plan, teacher, parsing and judges, on a few documents."""
+"""Try a template as a night uses it: the same plan, teacher, parsing and judges, on a few documents."""
 
 from __future__ import annotations
 
@@ -34,18 +34,12 @@ from tasks.generate.written_rows import columns_of_rows
 
 KEY = "RETUNE_STANDING_TEACHER_KEY"
 ANY_FAILURES = 1.0
-"""No share of failed rows ends a trial: the failures are what it is to show."""
+"""No share of failed rows ends a trial: it is there to show failures."""
 
 
 @dataclass(frozen=True)
 class Try:
-    """A planned row, and which one it is.
-
-    Attributes:
-        document_id: of its document.
-        index: which of the document's rows, from 0.
-        plan: the row.
-    """
+    """A planned row: row ``index`` (from 0) of a document."""
 
     document_id: str
     index: int
@@ -54,15 +48,7 @@ class Try:
 
 @dataclass(frozen=True)
 class Bench:
-    """What templates are tried with.
-
-    Attributes:
-        recipe: whose teacher, judges, task and seed.
-        teacher: who answers.
-        renderer: renders templates.
-        store: the answers, the nights' too.
-        engine: asks what the store does not know.
-    """
+    """Everything to try templates: ``engine`` asks the teacher for answers that the ``store`` does not have."""
 
     recipe: Recipe
     teacher: Teacher
@@ -71,16 +57,16 @@ class Bench:
     engine: Engine
 
     def ask(self, prompt: Prompt, tries: Sequence[Try]) -> list[Trial]:
-        """Ask the teacher, read the answers, and let the recipe's judges see the rows; in the order of the tries."""
-        planned = [one.plan for one in tries]
+        """Ask the teacher, parse the answers, and ask the recipe's judges about the rows; in the order of the tries."""
+        planned = [attempt.plan for attempt in tries]
         ids = [plan.request.request_id for plan in planned if plan.request is not None]
         known = set(self.store.find(ids))
         rows = self._judge(prompt, planned) if prompt.head.judge else self._write(prompt, planned)
         answers = self.store.find(ids)
-        return [_trial(one, answers, known, tuple(rows[one.plan.row_id])) for one in tries]
+        return [_trial(attempt, answers, known, tuple(rows[attempt.plan.row_id])) for attempt in tries]
 
     def _write(self, prompt: Prompt, planned: Sequence[PlannedRow]) -> Mapping[str, list[TriedRow]]:
-        """The rows of each request, by its row id; a rejected one has no second chance."""
+        """The rows of each request, by its row id; a rejected answer is not asked for again."""
         recipe = self.recipe
         assert recipe.generate is not None
         columns = columns_of_rows(recipe.fields, [*recipe.prompts, prompt])
@@ -116,7 +102,7 @@ class Bench:
 def plan_tries(
     prompt: Prompt, material: Material, teacher: Teacher, seed: int, renderer: Renderer, most: int
 ) -> list[Try]:
-    """The rows that the night would plan for these documents, at most so many: each document once, then again."""
+    """The first ``most`` rows that a night would plan for these documents: each document once, then again."""
     documents = material.documents
     if prompt.head.judge is not None:
         rows = [{"row_id": str(document["document_id"]), "raw": "", **document} for document in documents[:most]]
@@ -136,20 +122,20 @@ def plan_tries(
     return tries[:most]
 
 
-def unasked(one: Try) -> Trial:
-    """What is sent, before anybody has answered."""
-    if one.plan.request is None:
-        return Trial(one.document_id, one.index, (), (TriedRow({}, f"render: {one.plan.problem}"),))
-    return Trial(one.document_id, one.index, one.plan.request.messages)
+def unasked(attempt: Try) -> Trial:
+    """The request, before it is asked."""
+    if attempt.plan.request is None:
+        return Trial(attempt.document_id, attempt.index, (), (TriedRow({}, f"render: {attempt.plan.problem}"),))
+    return Trial(attempt.document_id, attempt.index, attempt.plan.request.messages)
 
 
-def _trial(one: Try, answers: Mapping[str, Answer], known: set[str], rows: tuple[TriedRow, ...]) -> Trial:
-    request = one.plan.request
+def _trial(attempt: Try, answers: Mapping[str, Answer], known: set[str], rows: tuple[TriedRow, ...]) -> Trial:
+    request = attempt.plan.request
     answer = answers.get(request.request_id) if request is not None else None
-    if answer is None:  # it was refused, or given up, or never rendered: the row's rule says so
-        return replace(unasked(one), rows=rows)
+    if answer is None:  # refused, given up, or not rendered: the row's rule tells which
+        return replace(unasked(attempt), rows=rows)
     return replace(
-        unasked(one),
+        unasked(attempt),
         rows=rows,
         answer=answer.text,
         finish_reason=answer.finish_reason,
@@ -160,18 +146,16 @@ def _trial(one: Try, answers: Mapping[str, Answer], known: set[str], rows: tuple
 
 
 def _request_of(row: Mapping[str, Any]) -> str:
-    """The row id of the request that a row came of; those of an answer with several rows have a number behind it."""
+    """The row id of the request of a row: an answer with several rows numbers them after a dash."""
     return str(row["row_id"]).partition("-")[0]
 
 
 @contextlib.contextmanager
 def bench(recipe: Recipe, home: Home) -> Iterator[Bench]:
-    """All that is needed to ask: the teacher that is being served, if it is the recipe's, or one that is started.
-
-    The recipe's limits do not hold here, and no share of failures ends a trial.
+    """Find the served teacher, if it is the recipe's, or start one. The recipe's limits do not apply.
 
     Raises:
-        RecipeError: the recipe generates nothing, or an endpoint is named wrongly.
+        RecipeError: the recipe generates nothing, or an endpoint is not valid.
         ModelError, MachineError: the teacher's files are incomplete, or vLLM is not installed.
         ServerError: in the block, when the teacher stops answering.
     """
@@ -203,26 +187,25 @@ def bench(recipe: Recipe, home: Home) -> Iterator[Bench]:
 
 
 def _standing(recipe: Recipe, home: Home) -> StandingTeacher | None:
-    """The teacher that is being served, if it is the recipe's."""
     standing = standing_teacher(home)
     if standing is None:
-        say("no teacher is being served, so one is started; `retune serve-teacher` keeps one and saves this time")
+        say("starting a teacher, because none is being served; `retune serve-teacher` keeps one and saves this time")
         return None
     if standing.fingerprint == fingerprint(recipe) or standing.model_digest == recipe_teacher(recipe).digest:
         return standing
-    say(f"retune serve-teacher serves another model, {standing.model}: the recipe's own is started")
+    say(f"starting the recipe's teacher, because retune serve-teacher serves another model, {standing.model}")
     return None
 
 
 def _asking(config: GenerateConfig, standing: StandingTeacher) -> GenerateConfig:
-    """The section with the standing teacher as its one endpoint."""
+    """The same section with the served teacher as its only endpoint."""
     endpoint = Endpoint(url=f"{standing.url}/v1", model=standing.served_name, api_key_env=KEY)
     return config.model_copy(update={"endpoints": (endpoint,), "teacher": None, "adapter": None})
 
 
 @contextlib.contextmanager
 def _key(standing: StandingTeacher | None) -> Iterator[None]:
-    """The standing teacher's key where an endpoint's key is looked for."""
+    """Put the served teacher's key where an endpoint's key is read."""
     if standing is None:
         yield
         return

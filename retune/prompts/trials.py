@@ -1,4 +1,4 @@
-"""What came of asking a teacher one template's requests: the rows, the rules they broke, what the judges said."""
+"""The results of one template's requests: the rows, the rules they broke, the judgements."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tasks.generate.judging import Judgement
 
 @dataclass(frozen=True)
 class TriedRow:
-    """A row that an answer gave.
+    """A row of an answer.
 
     Attributes:
-        fields: what the answer filled.
-        rule: ``rule: detail`` that the row broke, or None where it is kept.
+        fields: filled by the answer.
+        rule: ``rule: detail`` that the row broke; None if it is kept.
         judgements: of the judges that saw it.
     """
 
@@ -25,29 +25,28 @@ class TriedRow:
 
     @property
     def is_kept(self) -> bool:
-        """Whether the night would keep it."""
         return self.rule is None
 
     @property
     def text(self) -> str:
-        """All that the answer filled, one field a line."""
+        """The filled fields, one a line."""
         return "\n".join(self.fields.values())
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One request and what came of it.
+    """One request and its result.
 
     Attributes:
         document_id: of the document it was made from.
         index: which of the document's rows, from 0.
-        messages: the conversation that is sent; empty where the template could not be rendered.
-        rows: at least one once it was asked; a request that failed is one row with its rule.
-        answer: the teacher's raw text, or None where it was not asked.
+        messages: the conversation that is sent; empty if the template could not be rendered.
+        rows: at least one after it was asked; a failed request is one row with its rule.
+        answer: the teacher's raw text; None if it was not asked.
         finish_reason: ``stop``, ``length`` or ``refused: ...``.
-        prompt_tokens: tokens in; None where nobody counted them.
+        prompt_tokens: tokens in; None if they were not counted.
         completion_tokens: tokens out.
-        was_stored: whether the answer was known from an earlier run.
+        was_stored: whether an earlier run had stored the answer.
     """
 
     document_id: str
@@ -62,18 +61,17 @@ class Trial:
 
     @property
     def kept(self) -> list[TriedRow]:
-        """The rows that the night would keep."""
         return [row for row in self.rows if row.is_kept]
 
 
-def said(judgement: Judgement) -> str:
-    """A judge's words, with its score where it gave one."""
-    words = judgement.problem or judgement.reasons
-    return words if judgement.score is None else f"{judgement.score:g}: {words}"
+def judgement_text(judgement: Judgement) -> str:
+    """A judge's reasons, with its score if it gave one."""
+    text = judgement.problem or judgement.reasons
+    return text if judgement.score is None else f"{judgement.score:g}: {text}"
 
 
 def verdict(trial: Trial) -> str:
-    """What became of a request, in a few words: ``kept``, ``3 of 4 rows kept``, or the rule it broke."""
+    """The outcome of a request: ``kept``, ``3 of 4 rows kept``, or the rule it broke."""
     if len(trial.rows) > 1 and trial.kept:
         return f"{len(trial.kept)} of {len(trial.rows)} rows kept"
     if trial.kept:

@@ -176,11 +176,11 @@ def test_a_folder_that_holds_something_is_not_touched(tmp_path: Path) -> None:
     kept = tmp_path / "out" / "kept.txt"
     kept.parent.mkdir()
     export_training_set(home, "mine", "sharegpt", kept.parent)
-    with pytest.raises(RecipeError, match="is there already"):
+    with pytest.raises(RecipeError, match="exists already"):
         export_training_set(home, "mine", "sharegpt", kept.parent)
     file = tmp_path / "file"
     file.write_text("mine", encoding="utf-8")
-    with pytest.raises(RecipeError, match="is there already"):
+    with pytest.raises(RecipeError, match="exists already"):
         export_training_set(home, "mine", "sharegpt", file)
     assert file.read_text(encoding="utf-8") == "mine"
 
