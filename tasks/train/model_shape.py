@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 CATALOGUE = Path(__file__).with_name("model_catalogue.yaml")
 Config = Mapping[str, Any]
+COMPUTED = ("llama", "qwen2")
+COMPUTED_FROM = {
+    "hidden_size", "intermediate_size", "vocab_size", "num_attention_heads", "num_key_value_heads",
+    "num_hidden_layers", "tie_word_embeddings",
+}  # fmt: skip
+"""The families whose shape is computed, from configs that have all these keys."""
 
 
 @dataclass(frozen=True)
@@ -130,11 +136,64 @@ def catalogue() -> Mapping[str, Config]:
 
 
 def model_shape(config: Config, train: TrainConfig) -> ModelShape:
-    """The shape of a model that is built without weights; ``train`` names the layers that get an adapter.
+    """The shape of a model; ``train`` names the layers that get an adapter.
 
     Raises:
         ModelError: transformers does not have the architecture, or the model lacks a named layer.
     """
+    if config["model_type"] in COMPUTED and config.keys() >= COMPUTED_FROM:
+        return computed_shape(config, train)
+    return built_shape(config, train)
+
+
+def computed_shape(config: Config, train: TrainConfig) -> ModelShape:
+    """The shape of a Llama or Qwen2 model from its config: importing transformers would take seconds."""
+    from tasks.train.target_modules import chosen_layers
+
+    hidden, feed_forward, vocabulary = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
+    heads, count = config["num_attention_heads"], config["num_hidden_layers"]
+    width = config.get("head_dim") or hidden // heads
+    query, key_value = heads * width, config["num_key_value_heads"] * width
+    sizes = {
+        "self_attn.q_proj": (hidden, query), "self_attn.k_proj": (hidden, key_value),
+        "self_attn.v_proj": (hidden, key_value), "self_attn.o_proj": (query, hidden),
+        "mlp.gate_proj": (hidden, feed_forward), "mlp.up_proj": (hidden, feed_forward),
+        "mlp.down_proj": (feed_forward, hidden),
+    }  # fmt: skip
+    biased = {name for name in sizes if config.get(f"{name.partition('.')[0].replace('self_attn', 'attention')}_bias")}
+    if config["model_type"] == "qwen2":
+        biased = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}
+    linear = tuple(
+        Linear(f"model.layers.{at}.{name}", *size, name in biased)
+        for at in range(count)
+        for name, size in sizes.items()
+    )
+    names = [layer.name for layer in linear]
+    targets: tuple[str, ...] = ()
+    if train.training_method.is_low_rank:
+        targets = chosen_layers(train.target_modules, config["model_type"], vocabulary, names, [*names, "lm_head"])
+    biases = sum(layer.outputs for layer in linear if layer.has_bias)
+    embeddings = vocabulary * hidden * (1 if config["tie_word_embeddings"] else 2)
+    return ModelShape(
+        family=config["model_type"],
+        total_parameters=embeddings + hidden * (2 * count + 1) + biases + sum(layer.weights for layer in linear),
+        linear=linear,
+        targets=targets,
+        biases=biases,
+        layers=count,
+        embedding_width=hidden,
+        hidden=hidden,
+        query=query,
+        key_value=key_value,
+        intermediate=feed_forward,
+        is_gated=True,
+        vocabulary=vocabulary,
+        **_storage(config),
+    )
+
+
+def built_shape(config: Config, train: TrainConfig) -> ModelShape:
+    """The shape of a model that transformers builds without weights."""
     settings, model = _empty_model(config)
     try:
         return _shape_of(config, settings, model, train)
@@ -186,9 +245,13 @@ def _shape_of(config: Config, settings: PreTrainedConfig, model: PreTrainedModel
         intermediate=_feed_forward_width(text) * (getattr(text, "num_experts_per_tok", None) or 1),
         is_gated=any("gate" in name or ".w3." in name for name, _ in model.named_parameters()),
         vocabulary=text.vocab_size,
-        is_quantised=bool(config.get("quantization_config")),
-        stored_bytes=4 if str(config.get("dtype", config.get("torch_dtype"))).endswith("float32") else 2,
+        **_storage(config),
     )
+
+
+def _storage(config: Config) -> dict[str, Any]:
+    is_float32 = str(config.get("dtype", config.get("torch_dtype"))).endswith("float32")
+    return {"is_quantised": bool(config.get("quantization_config")), "stored_bytes": 4 if is_float32 else 2}
 
 
 def _empty_model(config: Config) -> tuple[PreTrainedConfig, PreTrainedModel]:

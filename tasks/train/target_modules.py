@@ -46,10 +46,18 @@ def target_modules(model: Any, config: TrainConfig) -> tuple[str, ...]:
     Raises:
         ModelError: the model's family has no default, or the model has no linear layer with a given name.
     """
-    wanted, layers = config.target_modules, linear_layers(model)
+    modules = [name for name, _ in linear_modules(model)]
+    vocabulary = model.config.get_text_config().vocab_size
+    return chosen_layers(config.target_modules, model.config.model_type, vocabulary, linear_layers(model), modules)
+
+
+def chosen_layers(
+    wanted: tuple[str, ...] | str, family: str, vocabulary: int, layers: Sequence[str], modules: Sequence[str]
+) -> tuple[str, ...]:
+    """As :func:`target_modules`, from the names of a model's linear layers, without and with its head and towers."""
     if isinstance(wanted, str):
-        chosen = set(layers if wanted == "all-linear" else _of_family(model, layers))
-        return shortest_names(chosen, (name for name, _ in linear_modules(model) if name not in chosen))
+        chosen = set(layers if wanted == "all-linear" else _of_family(family, vocabulary, layers))
+        return shortest_names(chosen, (name for name in modules if name not in chosen))
     if missing := [name for name in wanted if not any(_has_name(layer, name) for layer in layers)]:
         raise ModelError(
             f"The model has no linear layer named {', '.join(missing)}",
@@ -88,10 +96,9 @@ def shortest_names(chosen: Iterable[str], others: Iterable[str]) -> tuple[str, .
     return tuple(sorted(names, key=lambda name: (order.get(name, len(order)), name)))
 
 
-def _of_family(model: Any, layers: Sequence[str]) -> list[str]:
-    family, settings = model.config.model_type, model.config.get_text_config()
+def _of_family(family: str, vocabulary: int, layers: Sequence[str]) -> list[str]:
     layouts = NAMED_LAYOUTS.get(family, ())
-    if family == "llama" and any(0 <= settings.vocab_size - size <= ADDED_TOKENS for size in EARLY_LLAMA_VOCABULARIES):
+    if family == "llama" and any(0 <= vocabulary - size <= ADDED_TOKENS for size in EARLY_LLAMA_VOCABULARIES):
         layouts = (_QUERY_AND_VALUE,)
     for names in layouts:
         chosen = [layer for layer in layers if any(_has_name(layer, name) for name in names)]

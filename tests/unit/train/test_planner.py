@@ -15,7 +15,14 @@ from tasks.core.home import PROJECT_ROOT
 from tasks.train.config import TrainConfig
 from tasks.train.devices import MemoryDevice
 from tasks.train.memory import trainable_parameters
-from tasks.train.model_shape import catalogue, check_target_modules, model_shape, read_config
+from tasks.train.model_shape import (
+    built_shape,
+    catalogue,
+    check_target_modules,
+    computed_shape,
+    model_shape,
+    read_config,
+)
 from tasks.train.planner import plan_training, planned_steps
 from tests.tiny_families import FAMILIES, tiny_config
 
@@ -221,3 +228,22 @@ def test_layers_of_what_cannot_be_built_by_its_config_are_left_to_the_training(
     wanted = training(target_modules=["Wqkv"])
     assert not is_refused(model_of(config, tmp_path, **settings), wanted)
     assert not is_refused(ModelSource(path="some/model", revision="main"), wanted)
+
+
+LLAMA_WITH_BIASES = {
+    **{key: QWEN2[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")},
+    **{"model_type": "llama", "num_key_value_heads": 1, "vocab_size": 32_001, "head_dim": 16, "dtype": "float32"},
+    **{"tie_word_embeddings": False, "attention_bias": True, "mlp_bias": True},
+}
+
+
+@pytest.mark.parametrize("targets", ["family", "all-linear", ("v_proj", "down_proj")])
+@pytest.mark.parametrize(
+    "name", ["Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-7B", "meta-llama/Llama-3.2-1B", "biased", "seedling"]
+)
+def test_a_computed_shape_is_the_one_that_transformers_builds(name: str, targets: Any) -> None:
+    seedling = ModelSource(path=str(PROJECT_ROOT / "seedling" / "model"))
+    known = {"biased": LLAMA_WITH_BIASES, "seedling": read_config(seedling)}
+    config = known.get(name) or catalogue()[name]
+    train = training(method="lora", target_modules=targets)
+    assert computed_shape(config, train) == built_shape(config, train)
