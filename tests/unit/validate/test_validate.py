@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.core.artifacts import ArtifactRef, Summary
+from tasks.core.details import ValidateDetails
 from tasks.core.errors import ContractViolation
 from tasks.core.home import Home
 from tasks.core.messages import plain
@@ -82,7 +83,8 @@ def read(table: Path) -> list[Row]:
 
 def run(job: ValidateJob, tmp_path: Path) -> tuple[Summary, Path]:
     result = run_stage(job, Home(tmp_path / "home"), "run-1")
-    return Summary(**result.ref.manifest()["summary"]), result.ref.folder
+    summary = {**result.ref.manifest()["summary"], "details": result.ref.details(ValidateDetails)}
+    return Summary(**summary), result.ref.folder
 
 
 def test_every_row_ends_where_it_belongs(inputs: Inputs, config: Callable[..., ValidateConfig], tmp_path: Path) -> None:
