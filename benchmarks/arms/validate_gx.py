@@ -17,8 +17,9 @@ import pandas as pd
 
 from benchmarks.planted import FIELDS
 from benchmarks.rows import CONTRACT
-from tasks.validate.contracts.contract import contract_columns, read_contract
-from tasks.validate.contracts.expectations import expectation_class, load_great_expectations
+from tasks.validate.contracts.columns import contract_columns
+from tasks.validate.contracts.contract import read_contract
+from tasks.validate.contracts.expectations.classes import expectation_class, load_great_expectations
 
 
 def main() -> None:

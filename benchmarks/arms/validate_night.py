@@ -25,7 +25,7 @@ from tasks.core.stage import run_stage
 from tasks.validate.check_documents import CheckDocumentsJob
 from tasks.validate.check_training_set import CheckTrainingSetJob, Publications
 from tasks.validate.config import ValidateConfig
-from tasks.validate.contracts.contract import ContractContext
+from tasks.validate.contracts.rule import ContractContext
 from tasks.validate.validate import ValidateJob
 
 SET_ASIDE = {"breach": "quarantine", "leak": "contaminated", "copy": "duplicates"}

@@ -22,8 +22,9 @@ from benchmarks.planted import FIELDS
 from benchmarks.rows import CONTRACT
 from tasks.validate.checkpoint import run_checkpoint
 from tasks.validate.config import NearDuplicates
-from tasks.validate.contracts.contract import contract_columns, read_contract
-from tasks.validate.contracts.expectations import load_great_expectations
+from tasks.validate.contracts.columns import contract_columns
+from tasks.validate.contracts.contract import read_contract
+from tasks.validate.contracts.expectations.classes import load_great_expectations
 from tasks.validate.duplicates.duplicates import find_duplicates
 from tasks.validate.quarantine import contract_breaches, write_quarantine
 from tasks.validate.rows import read_rows

@@ -22,7 +22,8 @@ from tasks.train.devices import devices_present, training_device
 from tasks.train.model_shape import check_target_modules
 from tasks.validate.check_training_set import read_drift_contract
 from tasks.validate.contamination.evaluation_sets import check_evaluation_sets
-from tasks.validate.contracts.contract import check_contract, contract_columns, document_columns
+from tasks.validate.contracts.columns import contract_columns, document_columns
+from tasks.validate.contracts.contract import read_contract
 
 if TYPE_CHECKING:
     from flows.recipe.recipe import Recipe
@@ -76,7 +77,7 @@ def _check_contracts(recipe: Recipe) -> None:
     documents, rows = document_columns(recipe.fields), contract_columns(recipe.row_fields)
     columns = {"documents": documents, "rows": rows, "training_set": rows, "evaluations": documents}
     for boundary, path in contracts:
-        check_contract(Path(path), columns[boundary], context=context)
+        read_contract(Path(path), columns[boundary], context=context)
     read_drift_contract(Path(contracts.training_set))
 
 

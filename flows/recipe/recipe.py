@@ -31,7 +31,7 @@ from tasks.train.train import InitialAdapter, TrainJob
 from tasks.validate.check_documents import CheckDocumentsJob
 from tasks.validate.check_training_set import CheckTrainingSetJob, Publications
 from tasks.validate.config import ValidateConfig
-from tasks.validate.contracts.contract import ContractContext
+from tasks.validate.contracts.rule import ContractContext
 from tasks.validate.validate import ValidateJob
 
 RECIPES = PROJECT_ROOT / "deployments" / "recipes"

@@ -20,7 +20,7 @@ from retune.lint_report import LintReport, as_shown
 from tasks.core.errors import ContractError
 from tasks.core.findings import Finding
 from tasks.core.suggestions import did_you_mean
-from tasks.validate.contracts.contract import examine_contract
+from tasks.validate.contracts.compiler import compile_table
 from tasks.validate.contracts.odcs import ContractFile, read_file
 
 SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
@@ -83,15 +83,15 @@ def _of_contract(path: Path, recipes: Sequence[ProjectRecipe], adopting: bool) -
             return
         uses += found
         yield from unknown
-    yield from _in_uses(path, uses or uses_of_its_own(file))
+    yield from _in_uses(file, findings, uses or uses_of_its_own(file))
 
 
-def _in_uses(path: Path, uses: Sequence[Use]) -> Iterator[Finding]:
+def _in_uses(file: ContractFile, of_file: Sequence[Finding], uses: Sequence[Use]) -> Iterator[Finding]:
     """What is wrong with a contract where it is used; what depends on the columns there says where."""
     places: dict[Finding, list[str]] = {}
     for use in uses:
-        _, findings = examine_contract(path, use.columns, table=use.table, context=use.context)
-        for finding in findings:
+        _, found = compile_table(file, use.columns, use.table, use.context)
+        for finding in (*of_file, *found):
             known = next((one for one in places if replace(one, remedy="") == replace(finding, remedy="")), finding)
             places.setdefault(known, []).append(use.said)
     for finding, said in places.items():

@@ -29,7 +29,9 @@ from tasks.validate.boundary import (
 )
 from tasks.validate.checkpoint import RuleResult, run_checkpoint
 from tasks.validate.config import ValidateConfig
-from tasks.validate.contracts.contract import Contract, ContractContext, document_columns, read_contract
+from tasks.validate.contracts.columns import document_columns
+from tasks.validate.contracts.contract import Contract, read_contract
+from tasks.validate.contracts.rule import ContractContext
 from tasks.validate.json_texts import TEXT
 from tasks.validate.quarantine import Breach, contract_breaches, counts_by_rule, quarantined, write_quarantine
 from tasks.validate.rows import read_documents

@@ -23,8 +23,10 @@ from tasks.validate.boundary import (
 )
 from tasks.validate.checkpoint import RuleResult, run_checkpoint
 from tasks.validate.config import ValidateConfig
-from tasks.validate.contracts.contract import Contract, ContractContext, contract_columns, read_contract
+from tasks.validate.contracts.columns import contract_columns
+from tasks.validate.contracts.contract import Contract, read_contract
 from tasks.validate.contracts.odcs import read_file
+from tasks.validate.contracts.rule import ContractContext
 from tasks.validate.drift.drift import DRIFT_COLUMNS
 from tasks.validate.drift.drift_report import Compared, Drift
 from tasks.validate.drift.profile import PROFILE, read_profile

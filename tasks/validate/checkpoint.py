@@ -17,8 +17,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks.core.errors import ContractError
-from tasks.validate.contracts.contract import Contract, Rule
-from tasks.validate.contracts.expectations import expectation_class, load_great_expectations
+from tasks.validate.contracts.contract import Contract
+from tasks.validate.contracts.expectations.classes import expectation_class, load_great_expectations
+from tasks.validate.contracts.rule import Rule
 from tasks.validate.data_docs import make_readable_offline
 from tasks.validate.rows import contract_view
 

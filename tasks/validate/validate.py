@@ -27,7 +27,9 @@ from tasks.validate.contamination.contamination import (
     write_contaminated,
 )
 from tasks.validate.contamination.evaluation_sets import read_evaluation_sets
-from tasks.validate.contracts.contract import Contract, ContractContext, contract_columns, read_contract
+from tasks.validate.contracts.columns import contract_columns
+from tasks.validate.contracts.contract import Contract, read_contract
+from tasks.validate.contracts.rule import ContractContext
 from tasks.validate.drift.profile import PROFILE, profile
 from tasks.validate.duplicates.duplicates import Duplicates, find_duplicates
 from tasks.validate.duplicates.meaning import add_same_meaning

@@ -18,7 +18,8 @@ from tasks.core.home import PROJECT_ROOT
 from tasks.core.tables import Columns
 from tasks.validate.checkpoint import RuleResult, run_checkpoint
 from tasks.validate.contracts.columns import contract_columns, document_columns
-from tasks.validate.contracts.contract import Contract, ContractContext, read_contract
+from tasks.validate.contracts.contract import Contract, read_contract
+from tasks.validate.contracts.rule import ContractContext
 from tasks.validate.drift.drift import DRIFT_COLUMNS
 
 CONTRACTS, PLANTED = PROJECT_ROOT / "data_contracts", Path(__file__).parent / "planted"

@@ -1,7 +1,7 @@
-"""Patterns that a text of some dozens of characters keeps busy for ever, such as ``^(\\w+\\s?)+$``.
+"""Find regular expressions with catastrophic backtracking on short texts, such as ``^(\\w+\\s?)+$``.
 
-Python's ``re`` tries every way to divide a text among repetitions within repetitions, and cannot be interrupted. So
-patterns are tried in a process of their own, on texts that such patterns stumble over.
+Python's ``re`` tries every way to divide a text among nested repetitions, and cannot be interrupted. So patterns are
+tried in a process of their own, on texts that expose such patterns.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from functools import cache
 
 PATIENCE_SECONDS = 2
-"""Of the processor's time, however busy the machine is; all patterns together take a hundredth of a second."""
+"""CPU time, which does not depend on how busy the machine is; good patterns together take a hundredth of a second."""
 PROBES = tuple(
     (part * 40)[:60] + ending
     for part in ("a", "ab", "A", "0", "a0", " ", "a ", "word ", "word, ", "a-", "a.", "(", '"', "字", "\n", "a\n")
@@ -33,14 +33,13 @@ for pattern in patterns:
 
 
 def endless(patterns: Iterable[str]) -> frozenset[str]:
-    """Those of some regular expressions that take too long on a short text."""
+    """The regular expressions that take too long on a short text."""
     return _endless(tuple(dict.fromkeys(patterns)))
 
 
 @cache
 def _endless(patterns: tuple[str, ...]) -> frozenset[str]:
-    found = set()
-    left = list(patterns)
+    found, left = set(), list(patterns)
     while left:
         done = _tried(left)
         if done < len(left):
@@ -50,7 +49,7 @@ def _endless(patterns: tuple[str, ...]) -> frozenset[str]:
 
 
 def _tried(patterns: list[str]) -> int:
-    """How many of the patterns, from the first on, are done in time."""
+    """How many of the patterns, in their order, finish before the first that is too slow."""
     command = [sys.executable, "-I", "-S", "-c", _TRY_ALL]
     given = json.dumps([patterns, PROBES, PATIENCE_SECONDS])
     child = subprocess.run(command, input=given, capture_output=True, text=True)

@@ -14,13 +14,13 @@ ALSO_DESCRIBED_AS = {
     ARRAY: (TEXT, "object"),
     INTEGER: ("number",),
 }
-"""The logical types that fit a stored type beside its own."""
+"""The logical types that fit a stored type, in addition to its own."""
 
 
 def contract_columns(fields: Sequence[str]) -> Columns:
     """The columns of rows: the recipe's fields, the lineage, and the conversation.
 
-    ``messages`` is the conversation as JSON text, ``user_text`` and ``assistant_text`` what each of them said.
+    ``messages`` is the conversation as JSON text; ``user_text`` and ``assistant_text`` are what each of the two wrote.
 
     Raises:
         ContractError: a field has the name of a column that every row has anyway.
@@ -49,5 +49,5 @@ def _columns(fields: Sequence[str], given: Iterable[str]) -> Columns:
 
 
 def can_hold(stored: str, logical: str) -> bool:
-    """Whether a column of one stored type can be described by a logical type. Lists and objects may be JSON text."""
+    """Whether a logical type can describe a column of a stored type. Lists and objects may be JSON text."""
     return stored == logical or logical in ALSO_DESCRIBED_AS.get(stored, ())

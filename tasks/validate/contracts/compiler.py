@@ -1,11 +1,11 @@
-"""From a table of a contract file to rules that can be run, with everything that is wrong with them."""
+"""Compile a table of a contract file to rules, and find everything that is wrong with them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tasks.core.findings import Finding
 from tasks.core.suggestions import did_you_mean
@@ -14,21 +14,20 @@ from tasks.validate.contracts.arguments import faults_of_arguments
 from tasks.validate.contracts.backtracking import endless
 from tasks.validate.contracts.column_types import misfits
 from tasks.validate.contracts.columns import can_hold
-from tasks.validate.contracts.expectations import (
+from tasks.validate.contracts.expectations.catalogue import (
     close_names,
     find_expectation,
     from_recipe,
     is_row_level,
     runs_on_pandas,
 )
-from tasks.validate.contracts.odcs import ContractFile, implementation_of, is_great_expectations
+from tasks.validate.contracts.odcs import ContractFile, Place, implementation_of, is_great_expectations
 from tasks.validate.contracts.rule import ContractContext, Rule
 from tasks.validate.contracts.vacuous_rules import Placed, clashes
 
 if TYPE_CHECKING:
     from open_data_contract_standard.model import DataQuality, SchemaObject, SchemaProperty
 
-Location = tuple[str | int, ...]
 SEVERITIES = {"critical": "critical", "error": "critical", "warning": "warning", "info": "info"}
 BOUNDS = {
     "minimum": ("min_value", ""),
@@ -36,21 +35,15 @@ BOUNDS = {
     "exclusiveMinimum": ("min_value", "strict_min"),
     "exclusiveMaximum": ("max_value", "strict_max"),
 }
-"""Options of numbers: the argument that they become, and the one that makes it exclusive."""
+"""Options of numbers: the argument that each becomes, and the argument that makes it exclusive."""
 CUSTOM_REMEDY = "write it as {type: custom, engine: greatExpectations, implementation: {type: expect_..., kwargs: ...}}"
 SEVERITY_REMEDY = "write it beside type: critical (or error), warning, or info"
 ABOUT_ALL_COLUMNS = "expect_table_column"
-"""Expectations that begin so count or list the table's columns."""
+"""How the names of expectations begin that count or list the table's columns."""
 
 
-@dataclass(frozen=True)
-class Compiled:
-    """What a table of a contract says.
-
-    Attributes:
-        rules: in the order of the file, each with a name of its own.
-        types: the logical type of each column that the table gives one.
-    """
+class Compiled(NamedTuple):
+    """The rules of a table, in the order of the file and with unique names, and the logical types of its columns."""
 
     rules: tuple[Rule, ...]
     types: Mapping[str, str]
@@ -59,11 +52,11 @@ class Compiled:
 def compile_table(
     file: ContractFile, columns: Columns | Sequence[str], table: str | None, context: ContractContext
 ) -> tuple[Compiled | None, list[Finding]]:
-    """Compile one table of a contract, and find all that is wrong with it.
+    """Compile one table of a contract, and find everything that is wrong with it.
 
     Args:
         file: the contract.
-        columns: those that the table has, with the logical types that they are stored as, where those are known.
+        columns: the table's columns, with the logical types that they are stored as, where those are known.
         table: its name in the contract; None: the first.
         context: what rules take from the recipe.
     """
@@ -78,21 +71,15 @@ def compile_table(
     stored = columns if isinstance(columns, Mapping) else dict.fromkeys(columns)
     described = tables[number].properties or []
     types = {item.name: item.logicalType for item in described if item.name and item.logicalType}
-    compiler = _Compiler(file, stored, types, context, ("schema", number))
-    found = list(compiler.rules_and_faults(tables[number]))
-    placed = [item for item in found if isinstance(item, Placed)]
-    faults = [item for item in found if isinstance(item, Finding)]
-    faults += _endless_patterns(file, placed)
-    faults += [
-        file.finding(clash.code, clash.what, clash.at, clash.remedy, is_error=clash.is_error)
-        for clash in clashes(placed)
-    ]
-    return Compiled(tuple(_with_unique_names([item.rule for item in placed])), types), faults
+    compiler = _Compiler(file, stored, types, context)
+    compiler.add_table(tables[number], ("schema", number))
+    compiler.check_rules_together()
+    return Compiled(tuple(_with_unique_names(placed.rule for placed in compiler.rules)), types), compiler.findings
 
 
 @dataclass(frozen=True)
 class _Compiler:
-    """Turns a table of a contract file into rules.
+    """Collects the rules of a table and the findings.
 
     Attributes:
         stored: the columns, with the types that they are stored as, where those are known.
@@ -103,89 +90,94 @@ class _Compiler:
     stored: Mapping[str, str | None]
     described: Mapping[str, str]
     context: ContractContext
-    at: Location
+    rules: list[Placed] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
-    def rules_and_faults(self, table: SchemaObject) -> Iterator[Placed | Finding]:
+    def add_table(self, table: SchemaObject, at: Place) -> None:
         properties = table.properties or []
         keys = [item.name or "" for item in properties if item.primaryKey]
         seen: set[str] = set()
         for index, item in enumerate(properties):
-            at = (*self.at, "properties", index)
-            name = item.name or ""
+            name, place = item.name or "", (*at, "properties", index)
             if name in seen:
-                what = f"The column {name!r} is described twice"
-                yield self.file.finding("duplicate-column", what, (*at, "name"), "describe it once")
+                self._report("duplicate-column", f"The column {name!r} is described twice", (*place, "name"),
+                             "describe it once")  # fmt: skip
             seen.add(name)
-            faults = list(self._faults_of_column(item, at))
-            yield from faults
-            if not faults:
-                yield from self._property_rules(item, at, sole_key=len(keys) == 1)
+            is_sound = self._check_column(item, place)
+            if is_sound:
+                self._add_property_rules(item, place, sole_key=len(keys) == 1)
             for number, rule in enumerate(item.quality or []):
-                yield from self._quality_rule(rule, (*at, "quality", number), None if faults else name, name)
+                self._add_quality_rule(rule, (*place, "quality", number), name if is_sound else None, name)
         if len(keys) > 1 and seen.issuperset(keys):
-            arguments = {"column_list": keys}
-            yield from self._rule("expect_compound_columns_to_be_unique", arguments, (*self.at, "properties"))
+            self._add("expect_compound_columns_to_be_unique", {"column_list": keys}, (*at, "properties"))
         for number, rule in enumerate(table.quality or []):
-            yield from self._quality_rule(rule, (*self.at, "quality", number), None, None)
+            self._add_quality_rule(rule, (*at, "quality", number), None, None)
 
-    def _faults_of_column(self, item: SchemaProperty, at: Location) -> Iterator[Finding]:
+    def check_rules_together(self) -> None:
+        """Report patterns that never finish, and rules that clash."""
+        slow = endless(pattern for placed in self.rules for _, pattern in _patterns(placed.rule))
+        for rule, at in self.rules:
+            for name, pattern in _patterns(rule):
+                if pattern in slow:
+                    what = f"{rule.expectation}: {pattern!r} takes forever on some texts of 60 characters"
+                    remedy = "avoid repetitions inside repetitions that match the same text, as in (\\w+\\s?)+"
+                    self._report("regex", what, (*at, "kwargs", name), remedy)
+        for placed, clash in clashes(self.rules):
+            self._report(clash.code, clash.what, placed.at, clash.remedy, is_error=clash.is_error)
+
+    def _report(self, code: str, what: str, at: Place, remedy: str, *, is_error: bool = True) -> None:
+        self.findings.append(self.file.finding(code, what, at, remedy, is_error=is_error))
+
+    def _check_column(self, item: SchemaProperty, at: Place) -> bool:
         name = item.name or ""
-        if fault := self._unknown_column(name, (*at, "name")):
-            yield fault
-            return
+        if not self._is_known(name, (*at, "name")):
+            return False
         stored = self.stored[name]
-        if item.logicalType and stored and not can_hold(stored, item.logicalType):
-            yield self.file.finding(
-                "column-type",
-                f"The column {name!r} is stored as {stored}, not as {item.logicalType}",
-                (*at, "logicalType"),
-                f"write logicalType: {stored}, and what its text must be like as a pattern or a quality rule",
-            )
+        if not item.logicalType or not stored or can_hold(stored, item.logicalType):
+            return True
+        what = f"The column {name!r} is stored as {stored}, not as {item.logicalType}"
+        remedy = f"write logicalType: {stored}, and describe its text by a pattern or a quality rule"
+        self._report("column-type", what, (*at, "logicalType"), remedy)
+        return False
 
-    def _unknown_column(self, column: str, at: Location) -> Finding | None:
+    def _is_known(self, column: str, at: Place) -> bool:
         if column in self.stored:
-            return None
+            return True
         what = f"The contract names the column {column!r}, which the rows do not have"
-        return self.file.finding(
-            "unknown-column", what, at, f"{did_you_mean(column, self.stored)}columns: {', '.join(self.stored)}"
-        )
+        remedy = f"{did_you_mean(column, self.stored)}columns: {', '.join(self.stored)}"
+        self._report("unknown-column", what, at, remedy)
+        return False
 
-    def _property_rules(self, item: SchemaProperty, at: Location, sole_key: bool) -> Iterator[Placed | Finding]:
+    def _add_property_rules(self, item: SchemaProperty, at: Place, sole_key: bool) -> None:
         column = {"column": item.name or ""}
         if item.required or item.primaryKey:
-            said = "required" if item.required else "primaryKey"
-            yield from self._rule("expect_column_values_to_not_be_null", column, (*at, said))
+            key = "required" if item.required else "primaryKey"
+            self._add("expect_column_values_to_not_be_null", column, (*at, key))
         if item.unique or (item.primaryKey and sole_key):
-            said = "unique" if item.unique else "primaryKey"
-            yield from self._rule("expect_column_values_to_be_unique", column, (*at, said))
+            key = "unique" if item.unique else "primaryKey"
+            self._add("expect_column_values_to_be_unique", column, (*at, key))
         if item.enum:
             allowed = {"value_set": [choice.value for choice in item.enum]}
-            yield from self._rule("expect_column_values_to_be_in_set", column | allowed, (*at, "enum"))
-        yield from self._option_rules(item, column, (*at, "logicalTypeOptions"))
+            self._add("expect_column_values_to_be_in_set", column | allowed, (*at, "enum"))
+        self._add_option_rules(item, column, (*at, "logicalTypeOptions"))
 
-    def _option_rules(
-        self, item: SchemaProperty, column: Mapping[str, str], at: Location
-    ) -> Iterator[Placed | Finding]:
+    def _add_option_rules(self, item: SchemaProperty, column: Mapping[str, str], at: Place) -> None:
         options = dict(item.logicalTypeOptions or {})
         written = {"minLength": "min_value", "maxLength": "max_value"}
         lengths = {name: options.pop(name) for name in written if options.get(name) is not None}
         if lengths:
             given = {written[name]: value for name, value in lengths.items()}
-            where = (*at, next(iter(lengths)))
-            yield from self._rule("expect_column_value_lengths_to_be_between", {**column, **given}, where)
+            self._add("expect_column_value_lengths_to_be_between", {**column, **given}, (*at, next(iter(lengths))))
         if (pattern := options.pop("pattern", None)) is not None:
-            yield from self._rule("expect_column_values_to_match_regex", {**column, "regex": pattern}, (*at, "pattern"))
+            self._add("expect_column_values_to_match_regex", {**column, "regex": pattern}, (*at, "pattern"))
         if item.logicalType in ("integer", "number"):
-            yield from self._bound_rules({name: options.pop(name) for name in BOUNDS if name in options}, column, at)
+            self._add_bound_rules({name: options.pop(name) for name in BOUNDS if name in options}, column, at)
         for name in options:
             what = f"logicalTypeOptions.{name} of a {item.logicalType or 'property'} is not checked here"
-            remedy = f"remove it, or as a quality rule {CUSTOM_REMEDY}"
-            yield self.file.finding("not-checked", what, (*at, name), remedy)
+            self._report("not-checked", what, (*at, name), f"remove it, or as a quality rule {CUSTOM_REMEDY}")
 
-    def _bound_rules(
-        self, bounds: dict[str, Any], column: Mapping[str, str], at: Location
-    ) -> Iterator[Placed | Finding]:
-        """One rule for a lower and an upper bound; a second one where there are two of a kind."""
+    def _add_bound_rules(self, bounds: dict[str, Any], column: Mapping[str, str], at: Place) -> None:
+        """Add one rule for a lower and an upper bound, and a second one where there are two of a kind."""
         while bounds:
             first_of_a_kind = {BOUNDS[name][0]: name for name in reversed(bounds)}
             chosen = [name for name in bounds if name in first_of_a_kind.values()]
@@ -193,88 +185,81 @@ class _Compiler:
             for name in chosen:
                 argument, strict = BOUNDS[name]
                 arguments |= {argument: bounds.pop(name), **({strict: True} if strict else {})}
-            yield from self._rule("expect_column_values_to_be_between", {**column, **arguments}, (*at, chosen[0]))
+            self._add("expect_column_values_to_be_between", {**column, **arguments}, (*at, chosen[0]))
 
-    def _quality_rule(
-        self, rule: DataQuality, at: Location, column: str | None, written_under: str | None
-    ) -> Iterator[Placed | Finding]:
-        """One quality rule.
+    def _add_quality_rule(self, rule: DataQuality, at: Place, column: str | None, written_under: str | None) -> None:
+        """Add one quality rule.
 
         Args:
-            column: the property that it belongs to; None where there is none, or no such column.
-            written_under: the same, whether there is such a column or not.
+            column: the property that it belongs to; None for a rule of the table, or if the column is faulty.
+            written_under: the same, also if the column is faulty.
         """
         kind = rule.type or "library"
         if kind == "text":
             return
         if kind != "custom" or not is_great_expectations(rule.engine):
             named = f"type: {kind}" + (f", engine: {rule.engine}" if kind == "custom" else "")
-            place = (*at, "engine") if kind == "custom" else (*at, "type")
-            yield self.file.finding("engine", f"A quality rule of {named} is not supported", place, CUSTOM_REMEDY)
+            place = (*at, "engine" if kind == "custom" else "type")
+            self._report("engine", f"A quality rule of {named} is not supported", place, CUSTOM_REMEDY)
             return
         where = (*at, "implementation")
         wanted = implementation_of(rule)
         if wanted is None:
             what = "implementation must have a type, may have kwargs, and nothing else"
-            yield self.file.finding("implementation", what, where, CUSTOM_REMEDY)
+            self._report("implementation", what, where, CUSTOM_REMEDY)
             return
         arguments = wanted.get("kwargs") or {}
         if not isinstance(arguments, dict):
-            yield self.file.finding("implementation", "kwargs is no mapping", (*where, "kwargs"), CUSTOM_REMEDY)
+            self._report("implementation", "kwargs is not a mapping", (*where, "kwargs"), CUSTOM_REMEDY)
             return
         severity = SEVERITIES.get((rule.severity or "critical").lower())
         if severity is None:
-            what = f"The severity {rule.severity!r} is unknown"
-            yield self.file.finding("severity", what, (*at, "severity"), SEVERITY_REMEDY)
+            self._report("severity", f"The severity {rule.severity!r} is unknown", (*at, "severity"), SEVERITY_REMEDY)
         if "severity" in arguments:
-            what = "The severity stands in kwargs"
-            yield self.file.finding("severity", what, (*where, "kwargs", "severity"), SEVERITY_REMEDY)
+            self._report("severity", "The severity is in kwargs", (*where, "kwargs", "severity"), SEVERITY_REMEDY)
             arguments = {name: value for name, value in arguments.items() if name != "severity"}
         if written_under is not None and not arguments.keys() & {"column", "column_A", "column_list"}:
             if column is None:
-                return  # what is wrong with its column was said where the column is described
+                return  # the fault of its column is already reported
             arguments = {"column": column, **arguments}
-        yield from self._rule(wanted["type"], arguments, where, severity or "critical", rule.name)
+        self._add(wanted["type"], arguments, where, severity or "critical", rule.name)
 
-    def _rule(
+    def _add(
         self,
         expectation: str,
         arguments: Mapping[str, Any],
-        at: Location,
+        at: Place,
         severity: str = "critical",
         name: str | None = None,
-    ) -> Iterator[Placed | Finding]:
+    ) -> None:
         found = find_expectation(expectation)
         if found is None:
             near = close_names(expectation)
             remedy = f"did you mean {' or '.join(near)}?" if near else "see https://greatexpectations.io/expectations"
-            what = f"There is no expectation {expectation!r}"
-            yield self.file.finding("unknown-expectation", what, (*at, "type"), remedy)
+            self._report("unknown-expectation", f"There is no expectation {expectation!r}", (*at, "type"), remedy)
             return
         if not runs_on_pandas(found):
-            remedy = "choose one that works on pandas"
-            yield self.file.finding("engine", f"{found} needs an SQL database", (*at, "type"), remedy)
+            what = f"{found} needs an SQL database"
+            self._report("engine", what, (*at, "type"), "choose one that works on pandas")
             return
         filled = {**arguments, **self._given_by_recipe(found, arguments)}
         rule = Rule(found, found, filled, severity, self.file.where(at), "row" if is_row_level(found) else "table")
-        faults = list(self._faults_of_rule(rule, at))
-        yield from faults
-        if not faults:
-            also_reads = self._read_besides(rule)
+        if self._check_rule(rule, at):
             named = name or ".".join([*rule.columns[:1], found])
-            yield Placed(replace(rule, name=named, also_reads=also_reads), at)
+            self.rules.append(Placed(replace(rule, name=named, also_reads=self._also_reads(rule)), at))
 
-    def _faults_of_rule(self, rule: Rule, at: Location) -> Iterator[Finding]:
+    def _check_rule(self, rule: Rule, at: Place) -> bool:
+        before = len(self.findings)
         types = {name: self.stored.get(name) or self.described.get(name) for name in rule.columns}
         for fault in (*faults_of_arguments(rule.expectation, rule.arguments), *misfits(rule, types)):
-            place = (*at, "kwargs", *([fault.argument] if fault.argument else []))
-            yield self.file.finding(fault.code, fault.what, place, fault.remedy)
+            self._report(fault.code, fault.what, (*at, "kwargs", *filter(None, [fault.argument])), fault.remedy)
         for column in rule.columns:
-            if unknown := self._unknown_column(column, (*at, "kwargs", *_naming(column, rule))):
-                yield unknown
+            naming = [key for key, value in rule.arguments.items() if value == column][:1]
+            self._is_known(column, (*at, "kwargs", *naming))
+        return len(self.findings) == before
 
     def _given_by_recipe(self, expectation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments that the contract leaves to the recipe."""
+        """The arguments that the contract omits and the recipe gives."""
         known = {argument: getattr(self.context, name) for argument, name in from_recipe(expectation).items()}
         return {
             argument: list(value) if isinstance(value, tuple) else value
@@ -282,24 +267,11 @@ class _Compiler:
             if value and argument not in arguments
         }
 
-    def _read_besides(self, rule: Rule) -> tuple[str, ...]:
+    def _also_reads(self, rule: Rule) -> tuple[str, ...]:
         if rule.expectation.startswith(ABOUT_ALL_COLUMNS):
             return tuple(self.stored)
         words = set(re.findall(r"\w+", str(rule.arguments.get("row_condition") or "")))
         return tuple(column for column in self.stored if column in words)
-
-
-def _endless_patterns(file: ContractFile, rules: Sequence[Placed]) -> Iterator[Finding]:
-    named = [(rule, name, pattern) for rule in rules for name, pattern in _patterns(rule.rule)]
-    slow = endless(pattern for _, _, pattern in named)
-    for rule, name, pattern in named:
-        if pattern in slow:
-            yield file.finding(
-                "regex",
-                f"{rule.rule.expectation}: {pattern!r} takes for ever on some texts of 60 characters",
-                (*rule.at, "kwargs", name),
-                "let no repetition hold another one that can match the same text, as (\\w+\\s?)+ does",
-            )
 
 
 def _patterns(rule: Rule) -> Iterator[tuple[str, str]]:
@@ -308,15 +280,9 @@ def _patterns(rule: Rule) -> Iterator[tuple[str, str]]:
         yield from ((name, pattern) for pattern in ([given] if isinstance(given, str) else given))
 
 
-def _naming(column: str, rule: Rule) -> list[str]:
-    """The argument of a rule that names a column."""
-    return [key for key, value in rule.arguments.items() if value == column][:1]
-
-
-def _with_unique_names(rules: Sequence[Rule]) -> Iterator[Rule]:
-    """The same rules; a name that was used before gets a number."""
+def _with_unique_names(rules: Iterator[Rule]) -> Iterator[Rule]:
+    """The same rules, with a number behind a name that is already taken."""
     seen: dict[str, int] = {}
     for rule in rules:
         seen[rule.name] = seen.get(rule.name, 0) + 1
-        suffix = f" ({seen[rule.name]})" if seen[rule.name] > 1 else ""
-        yield replace(rule, name=rule.name + suffix)
+        yield replace(rule, name=f"{rule.name} ({seen[rule.name]})") if seen[rule.name] > 1 else rule

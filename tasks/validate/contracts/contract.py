@@ -1,8 +1,9 @@
-"""A data contract: read from its file, checked, and compiled to rules, without running any of them.
+"""Read a data contract from its file, check it, and compile it to rules, without running them.
 
-Compiled: of a property ``required``, ``unique``, ``primaryKey``, ``enum`` and the lengths, pattern and bounds in
-``logicalTypeOptions``; and every quality rule of ``type: custom, engine: greatExpectations``. ``type: text`` is prose.
-``logicalType`` is held against how the column is stored. Not compiled: the inner properties of ``messages``.
+Compiled are ``required``, ``unique``, ``primaryKey``, ``enum`` and the lengths, pattern and bounds in
+``logicalTypeOptions`` of a property, and every quality rule of ``type: custom, engine: greatExpectations``.
+``type: text`` is prose. ``logicalType`` is checked against how the column is stored. The inner properties of
+``messages`` are not compiled.
 """
 
 from __future__ import annotations
@@ -14,32 +15,21 @@ from pathlib import Path
 from tasks.core.errors import ContractError
 from tasks.core.findings import Finding, first_error
 from tasks.core.tables import Columns
-from tasks.validate.contracts.columns import contract_columns, document_columns
-from tasks.validate.contracts.compiler import Compiled, compile_table
-from tasks.validate.contracts.odcs import ContractFile, read_file
+from tasks.validate.contracts.compiler import compile_table
+from tasks.validate.contracts.odcs import read_file
 from tasks.validate.contracts.rule import ContractContext, Rule
 
-__all__ = [
-    "Contract",
-    "ContractContext",
-    "Rule",
-    "check_contract",
-    "contract_columns",
-    "document_columns",
-    "examine_contract",
-    "read_contract",
-]
 NO_CONTEXT = ContractContext()
 
 
 @dataclass(frozen=True)
 class Contract:
-    """A contract that was read and checked, or those of its rules that are asked for.
+    """A contract that was read and checked, or some of its rules.
 
     Attributes:
         path: its file.
-        name: as the file says.
-        version: as the file says: ``MAJOR.MINOR.PATCH``.
+        name: its name in the file.
+        version: its version in the file: ``MAJOR.MINOR.PATCH``.
         rules: in the order of the file.
         types: the ODCS logical type of each column that the file gives one.
     """
@@ -69,17 +59,17 @@ class Contract:
 def read_contract(
     path: Path, columns: Columns | Sequence[str], *, table: str | None = None, context: ContractContext = NO_CONTEXT
 ) -> Contract:
-    """Read a contract for a table of these columns, and find everything that can be wrong with it.
+    """Read a contract for a table with these columns.
 
     Args:
         path: the file.
-        columns: of the table, with the logical types that they are stored as, where those are known.
+        columns: the table's columns, with the logical types that they are stored as, where those are known.
         table: which of the contract's tables; None: the first.
         context: what rules take from the recipe.
 
     Raises:
-        ContractError: the file is missing or no ODCS, or a rule names an unknown column, an unknown expectation or
-            arguments that it does not take, or can never fail or never hold; with file and line.
+        ContractError: the file is missing or not ODCS, or a rule names an unknown column or expectation, has arguments
+            that do not fit, or can never fail or never hold; with file and line.
     """
     contract, findings = examine_contract(path, columns, table=table, context=context)
     if error := first_error(findings):
@@ -89,17 +79,10 @@ def read_contract(
     return contract
 
 
-def check_contract(
-    path: Path, columns: Columns | Sequence[str], *, table: str | None = None, context: ContractContext = NO_CONTEXT
-) -> None:
-    """Find what is wrong with a contract before anything runs. Errors: as :func:`read_contract`."""
-    read_contract(path, columns, table=table, context=context)
-
-
 def examine_contract(
     path: Path, columns: Columns | Sequence[str], *, table: str | None = None, context: ContractContext = NO_CONTEXT
 ) -> tuple[Contract | None, list[Finding]]:
-    """Read a contract and all that is wrong with it; no contract where there is an error among the findings.
+    """Read a contract and find everything that is wrong with it; None if a finding is an error.
 
     Args: as :func:`read_contract`.
     """
@@ -108,10 +91,8 @@ def examine_contract(
         return None, findings
     compiled, found = compile_table(file, columns, table, context)
     findings += found
-    return (None if compiled is None or first_error(findings) else _contract(file, compiled)), findings
-
-
-def _contract(file: ContractFile, compiled: Compiled) -> Contract:
+    if compiled is None or first_error(findings):
+        return None, findings
     document = file.document
-    name = document.name or document.id or file.path.stem
-    return Contract(file.path, name, document.version or "", compiled.rules, compiled.types)
+    name = document.name or document.id or path.stem
+    return Contract(path, name, document.version or "", compiled.rules, compiled.types), findings

@@ -1,10 +1,10 @@
-"""A contract file of the Open Data Contract Standard (ODCS v3, https://bitol.io): read, checked, and known by place."""
+"""Read a contract file of the Open Data Contract Standard (ODCS v3, https://bitol.io) and check it by the standard."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from open_data_contract_standard.model import DataQuality, OpenDataContractStandard
 
 SEE = "see https://bitol-io.github.io/open-data-contract-standard, or data_contracts/ for examples"
-Place = Sequence[str | int]
+Place = tuple[str | int, ...]
 
 
 class _TextLoader(yaml.SafeLoader):
-    """YAML as ODCS means it: dates stay text, as its JSON schema wants them."""
+    """A YAML loader that leaves dates as text, as the standard's JSON schema requires."""
 
 
 _TextLoader.yaml_implicit_resolvers = {
@@ -37,7 +37,7 @@ _TextLoader.yaml_implicit_resolvers = {
 
 @dataclass(frozen=True)
 class ContractFile:
-    """A contract file that was read.
+    """A contract file.
 
     Attributes:
         path: the file.
@@ -58,15 +58,15 @@ class ContractFile:
         return f"{self.path}:{self.place(at)[0]}"
 
     def finding(self, code: str, what: str, at: Place, remedy: str, *, is_error: bool = True) -> Finding:
-        """A fault at a place in this file."""
+        """A finding at a place in this file."""
         return Finding(code, what, str(self.path), *self.place(at), remedy, "error" if is_error else "warning")
 
 
 def read_file(path: Path) -> tuple[ContractFile | None, list[Finding]]:
-    """Read a contract and hold it against the standard's JSON schema.
+    """Read a contract and check it against the standard's JSON schema.
 
     Returns:
-        the contract, or None where the file is no contract at all; and what is wrong with it as a file of the standard.
+        the contract, or None if the file is not a contract; and what is wrong with the file by the standard.
     """
     from open_data_contract_standard.model import OpenDataContractStandard
     from pydantic import ValidationError as Invalid
@@ -74,23 +74,17 @@ def read_file(path: Path) -> tuple[ContractFile | None, list[Finding]]:
     tree, data = _read_yaml(path)
     if isinstance(data, Finding):
         return None, [data]
-    findings = list(_faults_of_yaml(path, tree))
-    if not findings:
-        findings = _faults(path, tree, data)
+    findings = list(_yaml_faults(path, tree)) or _schema_faults(path, tree, data)
+    version = data.get("version")  # a number, if its quotes are missing: read on, to find other faults as well
+    readable = {**data, "version": str(version)} if isinstance(version, int | float) else data
     try:
-        return ContractFile(path, OpenDataContractStandard.model_validate(_readable(data)), tree), findings
+        return ContractFile(path, OpenDataContractStandard.model_validate(readable), tree), findings
     except Invalid:
         return None, findings
 
 
-def _readable(data: dict[str, Any]) -> dict[str, Any]:
-    """The same with a version that lacks its quotes as text, so that what else is wrong is found as well."""
-    version = data.get("version")
-    return {**data, "version": str(version)} if isinstance(version, int | float) else data
-
-
 def implementation_of(rule: DataQuality) -> dict[str, Any] | None:
-    """The expectation that a quality rule names and its ``kwargs``; None where they are not written as they must be."""
+    """The expectation that a quality rule names and its ``kwargs``; None where ``implementation`` is malformed."""
     written = rule.implementation
     try:
         wanted = yaml.safe_load(written) if isinstance(written, str) else written
@@ -105,11 +99,10 @@ def is_great_expectations(engine: str | None) -> bool:
     return re.sub(r"[_\- ]", "", engine or "").lower() == "greatexpectations"
 
 
-def _faults(path: Path, tree: yaml.Node, data: dict[str, Any]) -> list[Finding]:
+def _schema_faults(path: Path, tree: yaml.Node, data: dict[str, Any]) -> list[Finding]:
     """What the standard's JSON schema finds, the first at each place, in the order of lines."""
-    schema = _schema()
     found: dict[tuple[int, int], Finding] = {}
-    for error in validator_for(schema)(schema).iter_errors(data):
+    for error in validator_for(_schema())(_schema()).iter_errors(data):
         for fault in _as_findings(path, tree, best_match([error]) or error):
             found.setdefault((fault.line, fault.column), fault)
     return [found[place] for place in sorted(found)]
@@ -119,109 +112,106 @@ def _faults(path: Path, tree: yaml.Node, data: dict[str, Any]) -> list[Finding]:
 def _schema() -> dict[str, Any]:
     from open_data_contract_standard.model import OpenDataContractStandard
 
-    schema: dict[str, Any] = _mended(json.loads(OpenDataContractStandard.json_schema()))
+    schema: dict[str, Any] = _corrected(json.loads(OpenDataContractStandard.json_schema()))
     return schema
 
 
 def _as_findings(path: Path, tree: yaml.Node, error: ValidationError) -> Iterator[Finding]:
-    at = list(error.absolute_path)
+    at = tuple(error.absolute_path)
     name = ".".join(str(part) for part in at) or "the contract"
     if error.validator not in ("additionalProperties", "unevaluatedProperties") or not isinstance(error.instance, dict):
         what = f"Not an Open Data Contract (ODCS v3): {name}: {error.message}"
         yield Finding("not-odcs", what, str(path), *_place(tree, at), SEE)
         return
     for key in error.instance:
-        if repr(key) in error.message:  # the keys that are too many are quoted there
+        if repr(key) in error.message:  # it quotes the unknown keys
             elsewhere = key in _known_keys()
             hint = "the key belongs elsewhere in a contract; " if elsewhere else did_you_mean(key, _known_keys())
             what = f"Not an Open Data Contract (ODCS v3): {name} has no key {key!r}"
-            yield Finding("unknown-key", what, str(path), *_place(tree, [*at, key]), f"{hint}{SEE}")
+            yield Finding("unknown-key", what, str(path), *_place(tree, (*at, key)), f"{hint}{SEE}")
 
 
 @cache
 def _known_keys() -> tuple[str, ...]:
-    """Every key that the standard has somewhere."""
+    """Every key that the standard has at any place."""
 
     def keys(part: Any) -> Iterator[str]:
-        if isinstance(part, list):
-            for item in part:
-                yield from keys(item)
-        elif isinstance(part, dict):
+        if isinstance(part, dict):
             named = part.get("properties")
             yield from named if isinstance(named, dict) else ()
-            for value in part.values():
-                yield from keys(value)
+        for item in part if isinstance(part, list) else part.values() if isinstance(part, dict) else ():
+            yield from keys(item)
 
     return tuple(dict.fromkeys(keys(_schema())))
 
 
-def _faults_of_yaml(path: Path, tree: yaml.Node) -> Iterator[Finding]:
+def _yaml_faults(path: Path, tree: yaml.Node) -> Iterator[Finding]:
     for text in broken_texts(tree):
-        yield Finding("yaml", "Half of a surrogate pair, which is no character", str(path), *_of(text), "remove it")
+        yield Finding("yaml", "Half of a surrogate pair is not a character", str(path), *_start(text), "remove it")
     for odd in odd_keys(tree):
-        yield Finding("yaml", "A key that is no text", str(path), *_of(odd), "put templates and braces in quotes")
+        yield Finding("yaml", "A key is not text", str(path), *_start(odd), "put templates and braces in quotes")
     for key in doubled_keys(tree):
-        what = f"The key {key.value!r} stands twice, and YAML takes the last"
-        yield Finding("duplicate-key", what, str(path), *_of(key), "remove one of the two")
+        what = f"The key {key.value!r} occurs twice, and YAML takes the last"
+        yield Finding("duplicate-key", what, str(path), *_start(key), "remove one of the two")
 
 
-def _mended(schema: Any) -> Any:
-    """The standard's JSON schema, whose conditions on ``logicalType`` also hold where there is none (as of 3.2.0).
+def _corrected(schema: Any) -> Any:
+    """The standard's JSON schema, with its conditions on ``logicalType`` requiring that key (as of 3.2.0).
 
-    Without this a property that leaves it out is told that it lacks ``map``.
+    Otherwise a property without a type is reported to lack ``map``.
     """
     if isinstance(schema, list):
-        return [_mended(item) for item in schema]
+        return [_corrected(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    mended = {name: _mended(item) for name, item in schema.items()}
+    corrected = {name: _corrected(item) for name, item in schema.items()}
     is_condition = set(schema) == {"properties"} and "const" in schema["properties"].get("logicalType", {})
-    return {**mended, "required": ["logicalType"]} if is_condition else mended
+    return {**corrected, "required": ["logicalType"]} if is_condition else corrected
 
 
 def _read_yaml(path: Path) -> tuple[yaml.Node, dict[str, Any] | Finding]:
-    """The nodes and the data of a file, or why it has none."""
-    nothing = yaml.ScalarNode("tag:yaml.org,2002:null", "")
+    """The nodes and the data of a file, or why it cannot be read."""
+    place = 1, 1
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        tree, data = yaml.compose(text, _TextLoader), yaml.load(text, _TextLoader)
+        loader = _TextLoader(path.read_text(encoding="utf-8-sig"))
+        tree = loader.get_single_node()
+        data: Any = loader.construct_document(tree) if tree else None
     except FileNotFoundError:
+        code, what = "no-file", "The data contract does not exist"
         known = ", ".join(sorted(other.name for other in path.parent.glob("*.y*ml"))) or "none"
         remedy = f"contracts in that folder: {known}"
-        return nothing, Finding("no-file", "The data contract does not exist", str(path), 1, 1, remedy)
     except UnicodeDecodeError as error:
         before = error.object[: error.start].decode("utf-8")
         place = before.count("\n") + 1, len(before) - before.rfind("\n")
-        what = f"The data contract is not UTF-8: {error.reason}"
-        return nothing, Finding("encoding", what, str(path), *place, "save it as UTF-8")
+        code, what, remedy = "encoding", f"The data contract is not UTF-8: {error.reason}", "save it as UTF-8"
     except OSError as error:
-        what = f"The data contract cannot be read: {error.strerror}"
-        return nothing, Finding("no-file", what, str(path), 1, 1, "name a readable file")
+        code, what, remedy = "no-file", f"The data contract cannot be read: {error.strerror}", "name a readable file"
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        what = f"The data contract is no YAML: {getattr(error, 'problem', None) or error or 'nested too deeply'}"
-        return nothing, Finding("yaml", what, str(path), *place, "correct the YAML at that line")
-    if tree is None or not isinstance(data, dict):
-        remedy = "begin with apiVersion: v3.1.0"
-        return nothing, Finding("yaml", "The data contract is no mapping", str(path), 1, 1, remedy)
-    return tree, data
+        if mark := getattr(error, "problem_mark", None):
+            place = mark.line + 1, mark.column + 1
+        problem = getattr(error, "problem", None) or error or "nested too deeply"
+        code, what, remedy = "yaml", f"The data contract is not valid YAML: {problem}", "correct the YAML at that line"
+    else:
+        if tree and isinstance(data, dict):
+            return tree, data
+        code, what, remedy = "yaml", "The data contract is not a mapping", "begin with apiVersion: v3.1.0"
+    return yaml.ScalarNode("tag:yaml.org,2002:null", ""), Finding(code, what, str(path), *place, remedy)
 
 
 def _place(tree: yaml.Node, at: Place) -> tuple[int, int]:
-    node, place = tree, _of(tree)
+    node, place = tree, _start(tree)
     for part in at:
         if isinstance(node, yaml.MappingNode):
             pair = next(((key, value) for key, value in node.value if key.value == part), None)
             if pair is None:
                 break
-            place, node = _of(pair[0]), pair[1]
+            place, node = _start(pair[0]), pair[1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
-            place = _of(node)
+            place = _start(node)
     return place
 
 
-def _of(node: yaml.Node) -> tuple[int, int]:
+def _start(node: yaml.Node) -> tuple[int, int]:
     """Line and column of a node, both from 1."""
     return node.start_mark.line + 1, node.start_mark.column + 1

@@ -1,4 +1,4 @@
-"""One rule of a contract, ready to be run, and what rules need to know of a recipe."""
+"""One rule of a contract, ready to run, and what rules need to know about a recipe."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Level = Literal["row", "table"]
 COLUMN_ARGUMENTS = ("column", "column_A", "column_B")
 LIST_ARGUMENTS = ("column_list", "column_set")
 
@@ -16,13 +15,13 @@ class Rule:
     """One expectation of a contract.
 
     Attributes:
-        name: by what people find it: ``column.expectation``, or the name its author gave it.
+        name: shown to people: the name its author gave it, or ``column.expectation``.
         expectation: its snake-case name.
-        arguments: its keyword arguments, those that the recipe gave among them.
+        arguments: its keyword arguments, including those from the recipe.
         severity: critical (rows are quarantined, tables stop the run), warning or info (reported only).
         where: file and line.
         level: whether it names the rows that break it, or judges the table as a whole.
-        also_reads: columns that it needs beside those that its arguments name: those of a ``row_condition``, or all
+        also_reads: columns that it needs in addition to those in its arguments: those of a ``row_condition``, or all
             where it counts or lists the table's columns.
     """
 
@@ -31,7 +30,7 @@ class Rule:
     arguments: Mapping[str, Any]
     severity: str
     where: str
-    level: Level = "row"
+    level: Literal["row", "table"] = "row"
     also_reads: tuple[str, ...] = ()
 
     @property
@@ -43,25 +42,44 @@ class Rule:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The columns that must be there for it to run."""
+        """The columns that it needs to run."""
         return tuple(dict.fromkeys((*self.columns, *self.also_reads)))
 
     @property
     def tolerance_is_set(self) -> bool:
-        """Whether its author said how many rows may break it: more than that stops the run."""
+        """Whether its author limited how many rows may break it; more than that stops the run."""
         return "mostly" in self.arguments
 
 
 @dataclass(frozen=True)
 class ContractContext:
-    """What rules of language data take from the recipe where the contract leaves it out.
+    """What rules for language data take from the recipe where the contract omits it.
 
     Attributes:
-        model: folder or hub id of the model that is trained, whose tokenizer counts tokens.
-        control_tokens: what must not be written in data.
+        model: folder or hub id of the trained model, whose tokenizer counts tokens.
+        control_tokens: tokens that data must not spell.
         labels: the closed set of answers, where the task has one.
     """
 
     model: str | None = None
     control_tokens: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong with a rule.
+
+    Attributes:
+        code: the code of the finding.
+        what: one sentence.
+        remedy: what to do about it.
+        argument: the argument at fault; None where it is the rule as a whole.
+        is_error: whether it is an error, not a warning.
+    """
+
+    code: str
+    what: str
+    remedy: str
+    argument: str | None = None
+    is_error: bool = True

@@ -1,156 +1,118 @@
-"""Rules that promise nothing: those that can never fail, can never hold, or say again what another one says."""
+"""Find rules that decide nothing: those that can never fail, can never hold, or repeat or contradict another."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from tasks.validate.contracts.rule import Rule
+from tasks.validate.contracts.rule import Fault, Rule
 
 BOUNDS = (("min_value", "max_value"), ("min_share", "max_share"))
-LEAST = {
-    "expect_column_value_lengths_to_be_between": 0,
-    "expect_column_token_counts_to_be_between": 0,
-    "expect_column_unique_value_count_to_be_between": 0,
-    "expect_column_proportion_of_unique_values_to_be_between": 0,
-    "expect_column_proportion_of_non_null_values_to_be_between": 0,
-    "expect_column_label_shares_to_be_between": 0,
-    "expect_column_stdev_to_be_between": 0,
-    "expect_table_row_count_to_be_between": 0,
-    "expect_table_column_count_to_be_between": 0,
-}
-"""The smallest value there can be."""
-MOST = {
-    "expect_column_proportion_of_unique_values_to_be_between": 1,
-    "expect_column_proportion_of_non_null_values_to_be_between": 1,
-    "expect_column_label_shares_to_be_between": 1,
-    "expect_column_values_to_not_repeat_themselves": 1,
-}
-"""The largest."""
+NEVER_NEGATIVE = frozenset({
+    "expect_column_value_lengths_to_be_between", "expect_column_token_counts_to_be_between",
+    "expect_column_unique_value_count_to_be_between", "expect_column_proportion_of_unique_values_to_be_between",
+    "expect_column_proportion_of_non_null_values_to_be_between", "expect_column_label_shares_to_be_between",
+    "expect_column_stdev_to_be_between", "expect_table_row_count_to_be_between",
+    "expect_table_column_count_to_be_between",
+})  # fmt: skip
+AT_MOST_ONE = frozenset({
+    "expect_column_proportion_of_unique_values_to_be_between",
+    "expect_column_proportion_of_non_null_values_to_be_between", "expect_column_label_shares_to_be_between",
+    "expect_column_values_to_not_repeat_themselves",
+})  # fmt: skip
 SETS_THAT_MUST_ALLOW = (
     "expect_column_values_to_be_in_set",
     "expect_column_distinct_values_to_be_in_set",
     "expect_column_most_common_value_to_be_in_set",
 )
-SETS_THAT_MUST_HOLD_SOMETHING = (
-    "expect_column_values_to_not_be_in_set",
-    "expect_column_distinct_values_to_contain_set",
-)
+SETS_THAT_MUST_EXCLUDE = ("expect_column_values_to_not_be_in_set", "expect_column_distinct_values_to_contain_set")
 IN_SET, CONTAINS = "expect_column_values_to_be_in_set", "expect_column_distinct_values_to_contain_set"
 NULL, NOT_NULL = "expect_column_values_to_be_null", "expect_column_values_to_not_be_null"
 RANKS = {"critical": 2, "warning": 1, "info": 0}
-DEPENDS_ON_ITS_SURROUNDINGS = re.compile(r"(?<!\\)(?:\\\\)*(?:[\^$]|\\[bBAZ1-9]|\(\?[=!<P(])")
-"""Anchors, look-around, groups that are referred to: parts of a pattern that an empty text alone does not decide."""
+DEPENDS_ON_CONTEXT = re.compile(r"(?<!\\)(?:\\\\)*(?:[\^$]|\\[bBAZ1-9]|\(\?[=!<P(])")
+"""Anchors, look-around and groups that are referred to: an empty match may fail because of the text around it."""
 
 
-@dataclass(frozen=True)
-class Senseless:
-    """Why a rule decides nothing.
-
-    Attributes:
-        code: ``bad-range``, ``never-fails`` or ``never-holds``.
-        what: one sentence.
-        argument: the argument that makes it so.
-        remedy: what to do about it.
-    """
-
-    code: str
-    what: str
-    argument: str
-    remedy: str
-
-
-@dataclass(frozen=True)
-class Placed:
+class Placed(NamedTuple):
     """A rule and its place in the contract file."""
 
     rule: Rule
     at: tuple[str | int, ...]
 
 
-@dataclass(frozen=True)
-class Clash:
-    """A rule that another one makes pointless or impossible."""
-
-    code: str
-    what: str
-    at: tuple[str | int, ...]
-    remedy: str
-    is_error: bool
-
-
-def what_is_senseless(expectation: str, arguments: Mapping[str, Any]) -> Senseless | None:
+def why_vacuous(expectation: str, arguments: Mapping[str, Any]) -> Fault | None:
     """Why a rule can never fail, or can never hold, whatever the rows; None where it decides something."""
     if _number(arguments.get("mostly")) == 0:
         return _never_fails("mostly: 0 lets every row break it", "mostly", "leave mostly out, or raise it")
     return (
-        _of_bounds(expectation, arguments)
-        or _of_quantiles(arguments)
-        or _of_sets(expectation, arguments)
-        or _of_patterns(expectation, arguments)
+        _bounds_fault(expectation, arguments)
+        or _quantiles_fault(arguments)
+        or _set_fault(expectation, arguments)
+        or _pattern_fault(expectation, arguments)
     )
 
 
-def clashes(rules: Sequence[Placed]) -> Iterator[Clash]:
-    """The rules that an earlier one of the same column repeats, makes pointless, or contradicts; each of them once."""
+def clashes(rules: Sequence[Placed]) -> Iterator[tuple[Placed, Fault]]:
+    """The rules that an earlier rule on the same columns repeats, implies or contradicts, each with the first clash."""
     for number, later in enumerate(rules):
-        found = (clash for earlier in rules[:number] if (clash := _clash(earlier.rule, later)))
-        yield from list(found)[:1]
+        found = (fault for earlier in rules[:number] if (fault := _clash(earlier.rule, later.rule)))
+        if fault := next(found, None):
+            yield later, fault
 
 
 def matches_anything(pattern: str) -> bool:
-    """Whether a search for it is certain to succeed in every text: it can be found empty, wherever one looks.
+    """Whether a search for the pattern succeeds in every text, because it matches the empty string anywhere.
 
-    Says no where that takes more than a look: of patterns with look-around, or held at both ends.
+    Answers no where this is hard to know: for patterns with look-around, or anchored at both ends.
     """
     bare = re.sub(r"^(?:\\A|\^)", "", pattern)
     if bare == pattern:
         bare = re.sub(r"(?<!\\)(?:\\Z|\$)$", "", pattern)
-    return not DEPENDS_ON_ITS_SURROUNDINGS.search(bare) and re.compile(bare).fullmatch("") is not None
+    return not DEPENDS_ON_CONTEXT.search(bare) and re.compile(bare).fullmatch("") is not None
 
 
-def _of_bounds(expectation: str, arguments: Mapping[str, Any]) -> Senseless | None:
-    least, most = LEAST.get(expectation), MOST.get(expectation)
+def _bounds_fault(expectation: str, arguments: Mapping[str, Any]) -> Fault | None:
+    least, most = 0 if expectation in NEVER_NEGATIVE else None, 1 if expectation in AT_MOST_ONE else None
     strict_min, strict_max = bool(arguments.get("strict_min")), bool(arguments.get("strict_max"))
     for low_name, high_name in BOUNDS:
         low, high = _number(arguments.get(low_name)), _number(arguments.get(high_name))
         for name in (low_name, high_name) if (least, most) != (None, None) else ():
             if isinstance(arguments.get(name), str | bool):
-                return Senseless("bad-range", f"{name} {arguments[name]!r} is no number", name, "write a number")
+                return Fault("bad-range", f"{name} {arguments[name]!r} is not a number", "write a number", name)
         if low is not None and high is not None and (low > high or (low == high and (strict_min or strict_max))):
             what = f"{low_name} {low} is above {high_name} {high}"
             if low == high:
-                what = f"{low_name} and {high_name} are {low}, and nothing is strictly between"
-            return Senseless("bad-range", what, low_name, "swap or correct them")
+                what = f"{low_name} and {high_name} are {low}, and no value is strictly between"
+            return Fault("bad-range", what, "swap or correct them", low_name)
         if high is not None and least is not None and (high < least or (high == least and strict_max)):
-            what = f"nothing is below {least}, and so not below {high}"
-            return Senseless("never-holds", what, high_name, "raise it")
+            what = f"no value is below {least}, so none is below {high}"
+            return Fault("never-holds", what, "raise it", high_name)
         if low is not None and most is not None and (low > most or (low == most and strict_min)):
-            return Senseless("never-holds", f"nothing is above {most}, and so not above {low}", low_name, "lower it")
-    return _without_bounds(expectation, arguments, least, most)
+            what = f"no value is above {most}, so none is above {low}"
+            return Fault("never-holds", what, "lower it", low_name)
+    return _unbounded_fault(expectation, arguments, least, most)
 
 
-def _of_quantiles(arguments: Mapping[str, Any]) -> Senseless | None:
+def _quantiles_fault(arguments: Mapping[str, Any]) -> Fault | None:
     given = arguments.get("quantile_ranges")
     for low, high in given.get("value_ranges") or () if isinstance(given, Mapping) else ():
         if low is not None and high is not None and low > high:
-            return Senseless("bad-range", f"{low} is above {high}", "quantile_ranges", "swap or correct them")
+            return Fault("bad-range", f"{low} is above {high}", "swap or correct them", "quantile_ranges")
     return None
 
 
-def _without_bounds(
+def _unbounded_fault(
     expectation: str, arguments: Mapping[str, Any], least: float | None, most: float | None
-) -> Senseless | None:
-    """Bounds that exclude nothing."""
-    is_about_bounds = expectation.endswith("_to_be_between") or expectation in MOST
-    if not is_about_bounds or "quantile" in expectation or arguments.get("value_set"):
+) -> Fault | None:
+    """A fault of bounds that exclude nothing."""
+    has_bounds = expectation.endswith("_to_be_between") or expectation in AT_MOST_ONE
+    if not has_bounds or "quantile" in expectation or arguments.get("value_set"):
         return None
     given = {name: arguments[name] for pair in BOUNDS for name in pair if arguments.get(name) is not None}
     if not given:
-        has_defaults = expectation in MOST
+        has_defaults = expectation in AT_MOST_ONE
         return None if has_defaults else _never_fails("it has no bounds", "column", "give it min_value or max_value")
     if any(_excludes_something(name, arguments, least, most) for name in given):
         return None
@@ -159,7 +121,6 @@ def _without_bounds(
 
 
 def _excludes_something(name: str, arguments: Mapping[str, Any], least: float | None, most: float | None) -> bool:
-    """Whether a bound lies inside of what there can be."""
     bound = _number(arguments[name])
     is_lower = name.startswith("min")
     outermost = least if is_lower else most
@@ -170,18 +131,18 @@ def _excludes_something(name: str, arguments: Mapping[str, Any], least: float | 
     return inside or bool(is_strict and bound == outermost)
 
 
-def _of_sets(expectation: str, arguments: Mapping[str, Any]) -> Senseless | None:
+def _set_fault(expectation: str, arguments: Mapping[str, Any]) -> Fault | None:
     for name in ("value_set", "regex_list"):
         if arguments.get(name) != []:
             continue
         if expectation in SETS_THAT_MUST_ALLOW:
-            return Senseless("never-holds", "an empty set allows no value", name, "name the values that are allowed")
-        if expectation in SETS_THAT_MUST_HOLD_SOMETHING or name == "regex_list":
-            return _never_fails("an empty list excludes nothing", name, "name what it is about")
+            return Fault("never-holds", "an empty set allows no value", "name the values that are allowed", name)
+        if expectation in SETS_THAT_MUST_EXCLUDE or name == "regex_list":
+            return _never_fails("an empty list excludes nothing", name, "name the values or patterns")
     return None
 
 
-def _of_patterns(expectation: str, arguments: Mapping[str, Any]) -> Senseless | None:
+def _pattern_fault(expectation: str, arguments: Mapping[str, Any]) -> Fault | None:
     patterns = {name: arguments[name] for name in ("regex", "regex_list") if arguments.get(name)}
     for name, value in patterns.items():
         listed = value if isinstance(value, list) else [value]
@@ -191,29 +152,28 @@ def _of_patterns(expectation: str, arguments: Mapping[str, Any]) -> Senseless | 
             continue
         what = f"{loose[0]!r} is found in every text"
         if "not_match" in expectation:
-            return Senseless("never-holds", what, name, "write what a text must not hold")
+            return Fault("never-holds", what, "write what a text must not hold", name)
         return _never_fails(what, name, "write what a text must hold")
     return None
 
 
-def _clash(earlier: Rule, later: Placed) -> Clash | None:
-    rule = later.rule
+def _clash(earlier: Rule, rule: Rule) -> Fault | None:
     if earlier.columns != rule.columns or "row_condition" in {*earlier.arguments, *rule.arguments}:
         return None
     line = earlier.where.rsplit(":", 1)[-1]
     if earlier.expectation == rule.expectation and earlier.arguments == rule.arguments:
-        return Clash("same-rule", f"The rule repeats that of line {line}", later.at, "remove one of the two", False)
+        return Fault("same-rule", f"The rule repeats that of line {line}", "remove one of the two", is_error=False)
     if _contradict(earlier, rule) or _contradict(rule, earlier):
-        what = f"Nothing can keep both this rule and that of line {line}, {earlier.name!r}"
-        return Clash("never-holds", what, later.at, "correct one of the two", True)
+        what = f"No row can satisfy both this rule and that of line {line}, {earlier.name!r}"
+        return Fault("never-holds", what, "correct one of the two")
     if RANKS[earlier.severity] >= RANKS[rule.severity] and _implies(earlier, rule):
-        what = f"Whatever breaks this rule breaks that of line {line}, {earlier.name!r}, too"
-        return Clash("redundant", what, later.at, "remove it, or make it stricter", False)
+        what = f"Every row that breaks this rule also breaks that of line {line}, {earlier.name!r}"
+        return Fault("redundant", what, "remove it, or make it stricter", is_error=False)
     return None
 
 
 def _implies(one: Rule, other: Rule) -> bool:
-    """Whether what keeps one rule keeps the other, of the same kind and column."""
+    """Whether every value that satisfies one rule satisfies the other, on the same columns."""
     if one.expectation != other.expectation or one.tolerance_is_set:
         return False
     if one.expectation == IN_SET:
@@ -225,7 +185,7 @@ def _implies(one: Rule, other: Rule) -> bool:
 
 
 def _contradict(one: Rule, other: Rule) -> bool:
-    """Whether nothing keeps both; of a rule on single values, no value."""
+    """Whether no value, or no table, satisfies both."""
     if one.tolerance_is_set or other.tolerance_is_set:
         return False
     if one.expectation == NOT_NULL:
@@ -234,13 +194,13 @@ def _contradict(one: Rule, other: Rule) -> bool:
         allowed = one.arguments["value_set"]
         if other.expectation == CONTAINS:
             return any(value not in allowed for value in other.arguments["value_set"])
-        return bool(allowed) and not any(_may_keep(value, other) for value in allowed)
+        return bool(allowed) and not any(_may_satisfy(value, other) for value in allowed)
     ranges = _range(one), _range(other)
     return bool(one.expectation == other.expectation and ranges[0] and ranges[1] and ranges[0][1] < ranges[1][0])
 
 
-def _may_keep(value: Any, rule: Rule) -> bool:
-    """Whether a value may keep a rule; yes where that takes more than a look."""
+def _may_satisfy(value: Any, rule: Rule) -> bool:
+    """Whether a value may satisfy a rule; True where that is unknown."""
     arguments = rule.arguments
     match rule.expectation:
         case "expect_column_values_to_be_in_set":
@@ -259,7 +219,7 @@ def _may_keep(value: Any, rule: Rule) -> bool:
 
 
 def _range(rule: Rule) -> tuple[float, float] | None:
-    """From where to where a rule's bounds go; None where it has none, or they are no numbers or strict ones."""
+    """A rule's lower and upper bound; None where it has none, or where they are strict or not numbers."""
     arguments = rule.arguments
     for names in BOUNDS:
         given = [arguments.get(name) for name in names]
@@ -276,8 +236,8 @@ def _without_mostly(rule: Rule) -> dict[str, Any]:
     return {name: value for name, value in rule.arguments.items() if name != "mostly"}
 
 
-def _never_fails(why: str, argument: str, remedy: str) -> Senseless:
-    return Senseless("never-fails", f"it can never fail: {why}", argument, remedy)
+def _never_fails(why: str, argument: str, remedy: str) -> Fault:
+    return Fault("never-fails", f"it can never fail: {why}", remedy, argument)
 
 
 def _number(value: Any) -> float | None:

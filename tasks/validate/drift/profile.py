@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks.validate.contracts.expectations import detect_languages, refusals
+from tasks.validate.contracts.expectations.languages import detect_languages
+from tasks.validate.contracts.expectations.phrases import refusals
 from tasks.validate.drift.diversity import diversity
 from tasks.validate.drift.size_free_diversity import distinct_shares, mean_similarity
 

@@ -16,7 +16,7 @@ from tasks.core.home import Home
 from tasks.core.stage import StageResult, run_stage
 from tasks.validate.check_documents import CheckDocumentsJob
 from tasks.validate.config import Contracts, ValidateConfig
-from tasks.validate.contracts.contract import ContractContext
+from tasks.validate.contracts.rule import ContractContext
 from tests.unit.validate.tables import FIELDS, Row, document, expectation, write_contract
 
 Inputs = Callable[..., tuple[ArtifactRef, ArtifactRef]]

@@ -15,7 +15,7 @@ from tasks.core.home import PROJECT_ROOT, Home
 from tasks.core.stage import StageResult, run_stage
 from tasks.validate.check_training_set import CheckTrainingSetJob, Publication, Publications, choose_publications
 from tasks.validate.config import Contracts, ValidateConfig
-from tasks.validate.contracts.contract import ContractContext
+from tasks.validate.contracts.rule import ContractContext
 from tasks.validate.drift.profile import PROFILE
 from tests.unit.validate.drift.profiles import LABELS, training_rows, write_validated
 from tests.unit.validate.tables import expectation, write_contract

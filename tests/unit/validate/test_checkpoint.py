@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from tasks.validate.checkpoint import RuleResult, run_checkpoint
-from tasks.validate.contracts.contract import Contract, Rule
+from tasks.validate.contracts.contract import Contract
+from tasks.validate.contracts.rule import Rule
 
 
 def rule(expectation: str, severity: str = "critical", **arguments: Any) -> Rule:

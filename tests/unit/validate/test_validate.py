@@ -25,7 +25,7 @@ from tasks.core.messages import plain
 from tasks.core.stage import StageContext, run_stage
 from tasks.validate.check_documents import CheckDocumentsJob
 from tasks.validate.config import Contamination, Contracts, EvaluationSet, ValidateConfig
-from tasks.validate.contracts.contract import ContractContext
+from tasks.validate.contracts.rule import ContractContext
 from tasks.validate.validate import ValidateJob
 from tests.unit.validate.tables import (
     COLLECTED_COLUMNS,
@@ -433,7 +433,7 @@ def test_the_control_is_a_random_subset_of_what_the_filters_saw_without_leaks(
 def test_the_training_set_holds_every_column_that_a_contract_can_name(
     inputs: Inputs, config: Callable[..., ValidateConfig], tmp_path: Path
 ) -> None:
-    from tasks.validate.contracts.contract import contract_columns
+    from tasks.validate.contracts.columns import contract_columns
     from tasks.validate.rows import read_rows, read_training_set
 
     rows = [written("r1", "a table for four please", "dining")]

@@ -1,7 +1,7 @@
-"""Which expectations exist, and which arguments each takes: Great Expectations' own, and ours.
+"""Which expectations exist, Great Expectations' own and ours, and which arguments each takes.
 
-Great Expectations ships its catalogue as JSON; reading that instead of importing the package (seconds) keeps the check
-of a recipe quick. The few of its expectations that have no schema there have one here.
+Great Expectations ships its catalogue as JSON. Reading that instead of importing the package (seconds) keeps the check
+of a recipe quick. The few of its expectations without a schema get one here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import importlib.util
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,8 @@ from jsonschema import Draft7Validator
 from jsonschema.exceptions import best_match
 from pydantic import ValidationError
 
-from tasks.validate.contracts.expectations.classes import expectation_class
+from tasks.validate.contracts.expectations.classes import OWN, expectation_class
 from tasks.validate.contracts.expectations.own import RowCheck
-from tasks.validate.contracts.expectations.registry import OWN
 
 SCHEMAS = Path("expectations", "core", "schemas")
 A_ROW_RULE = "ExpectColumnValuesToNotBeNull.json"
@@ -36,21 +35,21 @@ WITHOUT_SCHEMA: dict[str, dict[str, Any]] = {
     "expect_column_values_to_be_increasing": STRICTLY,
     "expect_column_values_to_be_json_parseable": {},
 }
-"""Great Expectations' own that its catalogue only names: the arguments beside those of every rule on rows."""
+"""Great Expectations' own without a schema: their arguments, without those of every rule on rows."""
 
 
 @cache
 def catalogue() -> dict[str, dict[str, Any]]:
     """Every expectation by its snake-case name; the value is empty where Great Expectations ships no schema.
 
-    Ours take the place of Great Expectations' own of the same name.
+    Ours replace Great Expectations' own of the same name.
     """
     index = json.loads((_schema_folder() / "index.json").read_text(encoding="utf-8"))
     return {**{name: {} for name in (*index["documented_absent"], *OWN)}, **index["expectations"]}
 
 
 def find_expectation(written: str) -> str | None:
-    """The expectation's snake-case name, written that way or as its class is named; None if there is none."""
+    """The snake-case name of an expectation, given in snake case or as the class name; None if there is none."""
     plain = _plain(written)
     return next((name for name in catalogue() if _plain(name) == plain), None)
 
@@ -79,7 +78,7 @@ def is_row_level(expectation: str) -> bool:
 
 
 def from_recipe(expectation: str) -> Mapping[str, str]:
-    """Arguments that a recipe knows where a contract leaves them out: argument -> field of ``ContractContext``."""
+    """Arguments that the recipe gives where a contract omits them: argument -> field of ``ContractContext``."""
     own = OWN.get(expectation)
     return own.arguments.from_recipe if own else {}
 
@@ -88,56 +87,48 @@ def what_is_wrong(expectation: str, arguments: Mapping[str, Any]) -> str | None:
     """Why these arguments do not fit the expectation, or None."""
     for name, value in arguments.items():
         if isinstance(value, float) and not math.isfinite(value):
-            return f"{name}: {value} is no finite number"
+            return f"{name}: {value} is not a finite number"
     for name in ("regex", "regex_list"):
         if problem := _regex_problem(arguments.get(name)):
             return f"{name}: {problem}"
     schema = _schema_of(expectation)
-    unknown = sorted(set(arguments) - set(schema["properties"]))
-    if unknown:
+    if unknown := sorted(set(arguments) - set(schema["properties"])):
         return f"unknown argument {unknown[0]!r}; it takes {', '.join(_own_arguments(schema))}"
-    missing = [name for name in schema.get("required", ()) if name not in arguments]
-    if missing:
+    if missing := [name for name in schema.get("required", ()) if name not in arguments]:
         return f"the argument {missing[0]!r} is missing"
     error = best_match(Draft7Validator(schema).iter_errors(dict(arguments)))
     if error:
         return f"{'.'.join(str(part) for part in error.absolute_path)}: {error.message}"
-    return _what_our_model_says(expectation, arguments) or _what_its_class_says(expectation, arguments)
+    return _model_problem(expectation, arguments) or _class_problem(expectation, arguments)
 
 
-def _what_its_class_says(expectation: str, arguments: Mapping[str, Any]) -> str | None:
-    """Of texts, which Great Expectations reads as dates or formats and its schemas do not judge."""
-    read = [name for name in READ_BY_ITS_CLASS if isinstance(arguments.get(name), str)]
-    if expectation in OWN or not read:
+def _class_problem(expectation: str, arguments: Mapping[str, Any]) -> str | None:
+    """A problem with texts that Great Expectations parses as dates or formats, which its schemas do not check."""
+    parsed = [name for name in READ_BY_ITS_CLASS if isinstance(arguments.get(name), str)]
+    if expectation in OWN or not parsed:
         return None
     try:
         expectation_class(expectation)(**arguments)
     except ValueError:
-        name = read[0]
-        kind = "no format of dates" if name == "strftime_format" else "neither a number nor a date"
+        name = parsed[0]
+        kind = "not a date format" if name == "strftime_format" else "neither a number nor a date"
         return f"{name}: {arguments[name]!r} is {kind}"
     return None
 
 
-def _what_our_model_says(expectation: str, arguments: Mapping[str, Any]) -> str | None:
-    own = OWN.get(expectation)
-    if own is None:
+def _model_problem(expectation: str, arguments: Mapping[str, Any]) -> str | None:
+    """The first problem that the model of our own expectation finds: ``min_value: Input should be ...``."""
+    if (own := OWN.get(expectation)) is None:
         return None
+    model = own.arguments
     try:
-        own.arguments.model_validate(
-            {name: arguments[name] for name in own.arguments.model_fields if name in arguments}
-        )
+        model.model_validate({name: arguments[name] for name in model.model_fields if name in arguments})
     except ValidationError as error:
-        return next(_in_words(error))
-    return None
-
-
-def _in_words(error: ValidationError) -> Iterator[str]:
-    """The problems that a model found: ``min_value: Input should be ...``."""
-    for problem in error.errors(include_url=False):
+        problem = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in problem["loc"])
-        said = problem["msg"].removeprefix("Value error, ")
-        yield f"{place}: {said}" if place else said
+        message = problem["msg"].removeprefix("Value error, ")
+        return f"{place}: {message}" if place else message
+    return None
 
 
 def _regex_problem(patterns: Any) -> str | None:
@@ -145,12 +136,12 @@ def _regex_problem(patterns: Any) -> str | None:
         try:
             re.compile(pattern if isinstance(pattern, str) else "")
         except re.error as error:
-            return f"{pattern!r} is no regular expression: {error}"
+            return f"{pattern!r} is not a valid regular expression: {error}"
     return None
 
 
 def _schema_of(expectation: str) -> dict[str, Any]:
-    """The JSON schema of an expectation's arguments; of ours, types and bounds are left to the model."""
+    """The JSON schema of an expectation's arguments. For ours, the model checks types and bounds."""
     if own := OWN.get(expectation):
         fields = own.arguments.model_fields
         like = A_ROW_RULE if isinstance(own, RowCheck) else A_TABLE_RULE
@@ -170,7 +161,7 @@ def _like(file_name: str, properties: Mapping[str, Any], required: list[str]) ->
 def _argument_schema(file_name: str) -> dict[str, Any]:
     schema: dict[str, Any] = json.loads((_schema_folder() / file_name).read_text(encoding="utf-8"))
     for options in schema["properties"].values():
-        options.pop("multipleOf", None)  # of a float it refuses good values: 0.29 / 0.01 is no whole number
+        options.pop("multipleOf", None)  # it refuses valid floats: 0.29 / 0.01 is not a whole number
     return schema
 
 

@@ -1,22 +1,42 @@
-"""The expectation classes that a checkpoint runs: Great Expectations' own, and those made of our checks.
+"""The expectation classes that a checkpoint runs: Great Expectations' own, and those made of Retune's checks.
 
-Ours are made when the first is asked for, since their bases take seconds to import. They are classes like any other:
-suites store them, ``mostly`` and severities work, Data Docs say what they mean.
+Retune's classes are made at the first use, because Great Expectations takes seconds to import. Suites store them,
+``mostly`` and severities apply, and Data Docs describe them, as for any other expectation.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
+from tasks.validate.contracts.expectations import (
+    conversations,
+    json_values,
+    labels,
+    languages,
+    phrases,
+    repetition,
+    tokens,
+)
 from tasks.validate.contracts.expectations.own import Arguments, RowCheck, TableCheck
-from tasks.validate.contracts.expectations.registry import OWN
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FAMILIES: tuple[tuple[RowCheck | TableCheck, ...], ...] = (
+    conversations.CHECKS,
+    json_values.CHECKS,
+    labels.CHECKS,
+    languages.CHECKS,
+    phrases.CHECKS,
+    repetition.CHECKS,
+    tokens.CHECKS,
+)
+OWN: dict[str, RowCheck | TableCheck] = {check.name: check for family in FAMILIES for check in family}
+"""Retune's own expectations, by name."""
 
 
 def load_great_expectations() -> Any:
@@ -39,18 +59,11 @@ def expectation_class(expectation: str) -> Any:
 @cache
 def _own_classes() -> dict[str, Any]:
     load_great_expectations()
-    with _allowing_to_replace():
-        return {name: _row_class(own) if isinstance(own, RowCheck) else _table_class(own) for name, own in OWN.items()}
-
-
-@contextmanager
-def _allowing_to_replace() -> Iterator[None]:
-    """Great Expectations warns where one of its own gives way to ours of the same name: that is meant."""
     log = logging.getLogger("great_expectations.expectations.registry")
     level = log.level
-    log.setLevel(logging.ERROR)
+    log.setLevel(logging.ERROR)  # it warns where one of ours replaces one of its own, which is intended
     try:
-        yield
+        return {name: _row_class(own) if isinstance(own, RowCheck) else _table_class(own) for name, own in OWN.items()}
     finally:
         log.setLevel(level)
 
@@ -61,7 +74,7 @@ def _row_class(check: RowCheck) -> Any:
     from great_expectations.expectations.metrics import ColumnMapMetricProvider, column_condition_partial
 
     def holds(cls: Any, column: pd.Series[Any], **arguments: Any) -> pd.Series[Any]:
-        return pd.Series(~check.failing(column, _read(check, arguments)), index=column.index)
+        return type(column)(~check.failing(column, _read(check, arguments)), index=column.index)
 
     metric = f"column_values.{check.name.removeprefix('expect_column_')}"
     fields = tuple(check.arguments.model_fields)
@@ -82,7 +95,7 @@ def _table_class(check: TableCheck) -> Any:
     def observe(cls: Any, column: pd.Series[Any], **arguments: Any) -> Any:
         return check.observe(column, _read(check, arguments))
 
-    def judge(self: Any, metrics: Mapping[str, Any], **_: Any) -> dict[str, Any]:
+    def validate(self: Any, metrics: Mapping[str, Any], **_: Any) -> dict[str, Any]:
         seen = metrics[metric]
         return {"success": seen.success, "result": {"observed_value": seen.observed, "details": dict(seen.details)}}
 
@@ -94,7 +107,7 @@ def _table_class(check: TableCheck) -> Any:
         "_pandas": column_aggregate_value(engine=PandasExecutionEngine)(observe),
     }
     type(ColumnAggregateMetricProvider)(f"{_camel(check.name)}Metric", (ColumnAggregateMetricProvider,), provider)
-    members = {"metric_dependencies": (metric,), "success_keys": fields, "_validate": judge}
+    members = {"metric_dependencies": (metric,), "success_keys": fields, "_validate": validate}
     return _class(ColumnAggregateExpectation, check, members)
 
 
@@ -105,7 +118,7 @@ def _class(base: Any, check: RowCheck | TableCheck, members: Mapping[str, Any]) 
     from great_expectations.render import LegacyRendererType
     from great_expectations.render.renderer.renderer import renderer
 
-    def fits(cls: Any, values: dict[str, Any]) -> dict[str, Any]:
+    def check_arguments(cls: Any, values: dict[str, Any]) -> dict[str, Any]:
         _read(check, values)
         return values
 
@@ -113,20 +126,17 @@ def _class(base: Any, check: RowCheck | TableCheck, members: Mapping[str, Any]) 
         return [_sentence(check, configuration.kwargs, runtime_configuration or {})]
 
     fields = check.arguments.model_fields
+    optional = {name: field for name, field in fields.items() if not field.is_required()}
     namespace = {
         **members,
-        **{
-            name: field.get_default(call_default_factory=True)
-            for name, field in fields.items()
-            if not field.is_required()
-        },
+        **{name: field.get_default(call_default_factory=True) for name, field in optional.items()},
         "__annotations__": dict.fromkeys(fields, Any),
         "__module__": __name__,
         "__doc__": check.failing.__doc__ if isinstance(check, RowCheck) else check.observe.__doc__,
         "args_keys": ("column", *fields),
         "domain_keys": base.domain_keys,
         "library_metadata": {"tags": ["retune"]},
-        "_fits": pydantic.root_validator(skip_on_failure=True, allow_reuse=True)(fits),
+        "_check_arguments": pydantic.root_validator(skip_on_failure=True, allow_reuse=True)(check_arguments),
         "_prescriptive_renderer": classmethod(
             renderer(renderer_type=LegacyRendererType.PRESCRIPTIVE)(render_suite_parameter_string(render))
         ),
@@ -141,20 +151,20 @@ def _read(check: RowCheck | TableCheck, arguments: Mapping[str, Any]) -> Argumen
 
 
 def _sentence(check: RowCheck | TableCheck, arguments: Mapping[str, Any], runtime: Mapping[str, Any]) -> Any:
-    """What the rule asks, as Data Docs show it: a parameter of the template, so that they escape it."""
+    """What the rule demands, for Data Docs: a parameter of the template, so that they escape it."""
     from great_expectations.render import RenderedStringTemplateContent
     from great_expectations.render.util import parse_row_condition_string
 
     mostly, condition = arguments.get("mostly"), arguments.get("row_condition")
     share = f", at least {mostly:.4g} of the time" if isinstance(mostly, int | float) and mostly < 1 else ""
     where = f", where {parse_row_condition_string(condition)}" if condition else ""
-    said = f"{check.sentence(_read(check, arguments))}{share}{where}."
+    sentence = f"{check.sentence(_read(check, arguments))}{share}{where}."
     column = "" if runtime.get("include_column_name") is False else "$column "
     return RenderedStringTemplateContent(
         content_block_type="string_template",
         string_template={
             "template": f"{column}$sentence",
-            "params": {"column": arguments.get("column"), "sentence": said},
+            "params": {"column": arguments.get("column"), "sentence": sentence},
             "styling": {**(runtime.get("styling") or {}), "params": {"sentence": {}}},
         },
     )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from tasks.core.messages import why_invalid
 from tasks.validate.contracts.expectations.own import Arguments, Mask, RowCheck
 from tasks.validate.contracts.expectations.texts import is_missing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAY_FOLLOW = {
     None: ("system", "user"),
@@ -21,15 +23,15 @@ MAY_FOLLOW = {
     "assistant that calls": ("tool",),
     "tool": ("tool", "assistant"),
 }
-"""Who may speak after whom: user and assistant in turns, and after a call of tools their results first."""
+"""Which roles may follow which: user and assistant alternate, and tool results come first after a tool call."""
 
 
 class NoArguments(Arguments):
-    """It takes none of its own."""
+    """The check has no arguments of its own."""
 
 
 def is_unfit_conversation(values: pd.Series[Any], arguments: NoArguments) -> Mask:
-    """Conversations that are not well formed, by :func:`why_unfit`, and values that are none.
+    """Values that are not well-formed conversations, by :func:`why_unfit`.
 
     A conversation is JSON text, as the stages store it, or a list of turns.
     """
@@ -42,19 +44,19 @@ def is_unfit_conversation(values: pd.Series[Any], arguments: NoArguments) -> Mas
 def why_unfit(conversation: Any) -> str | None:
     """Why a conversation is not fit for training, or None.
 
-    A fit one is a list of ``{role, content, ...}``: a system turn at most first, then the user's and the assistant's in
-    turns; after an assistant's turn that calls tools come their results (one turn or more), then the assistant again.
-    No turn is empty, and the last is the assistant's.
+    A fit one is a list of ``{role, content, ...}``: optionally a system turn, then user and assistant in turns. After
+    an assistant's turn that calls tools come one or more tool results, then the assistant again. No turn is empty, and
+    the last is the assistant's.
     """
     try:
         turns = json.loads(conversation) if isinstance(conversation, str) else conversation
     except ValueError:
-        return "it is no JSON"
+        return "it is not valid JSON"
     if not isinstance(turns, list) or not all(_is_turn(turn) for turn in turns):
-        return "it is no list of turns"
+        return "it is not a list of turns"
     try:
-        return why_invalid(turns) or _why_out_of_turn(turns)
-    except (KeyError, TypeError, ValueError):  # a call without a name, or with arguments that are no JSON
+        return why_invalid(turns) or _wrong_order(turns)
+    except (KeyError, TypeError, ValueError):  # a call without a name, or whose arguments are not valid JSON
         return "a broken tool call"
 
 
@@ -68,7 +70,7 @@ def _is_turn(turn: Any) -> bool:
     )
 
 
-def _why_out_of_turn(turns: Sequence[Mapping[str, Any]]) -> str | None:
+def _wrong_order(turns: Sequence[Mapping[str, Any]]) -> str | None:
     before = None
     for turn in turns:
         role = turn["role"]

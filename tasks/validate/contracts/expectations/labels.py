@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from pydantic import Field, model_validator
 
 from tasks.validate.contracts.expectations.own import Arguments, Observation, Share, TableCheck
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 SHOWN = 5
-"""Labels that a result names of each kind; its details have all."""
+"""Labels of each kind that a result names; its details have all."""
 
 
 class LabelShares(Arguments):
-    """Bounds on each value's share of the values that are there."""
+    """Bounds on each label's share of the labels that are not missing."""
 
     min_share: Share | None = None
     max_share: Share | None = None
@@ -24,7 +26,7 @@ class LabelShares(Arguments):
     )
 
     @model_validator(mode="after")
-    def _something_is_asked(self) -> LabelShares:
+    def _can_hold(self) -> LabelShares:
         if self.min_share is None and self.max_share is None and self.value_set is None:
             raise ValueError("give min_share, max_share, value_set or several of them")
         low, high = self.min_share or 0.0, 1.0 if self.max_share is None else self.max_share
@@ -36,7 +38,7 @@ class LabelShares(Arguments):
 
 
 def observe_label_shares(values: pd.Series[Any], arguments: LabelShares) -> Observation:
-    """The share of every label; one of ``value_set`` that is missing has none. Rows without a label do not count.
+    """The share of every label; a missing label of ``value_set`` has share 0. Rows without a label do not count.
 
     It fails where a share is below ``min_share`` or above ``max_share``, or a label of ``value_set`` is missing.
     """
@@ -49,16 +51,16 @@ def observe_label_shares(values: pd.Series[Any], arguments: LabelShares) -> Obse
     low = [label for label, share in shares.items() if 0 < share < lowest]
     high = [label for label, share in shares.items() if share > highest]
     complaints = [
-        *([f"missing: {_some(missing)}"] if missing else []),
-        *([f"below {lowest:.1%}: {_some(low, shares)}"] if low else []),
-        *([f"above {highest:.1%}: {_some(high, shares)}"] if high else []),
+        *([f"missing: {_first(missing)}"] if missing else []),
+        *([f"below {lowest:.1%}: {_first(low, shares)}"] if low else []),
+        *([f"above {highest:.1%}: {_first(high, shares)}"] if high else []),
     ]
     rest = f"shares from {min(shares.values()):.1%} to {max(shares.values()):.1%}" if shares else "no labels"
     details = {"shares": dict(sorted(shares.items(), key=lambda item: (-item[1], item[0]))), "rows": total}
     return Observation(not complaints, "; ".join([*complaints, rest]), details)
 
 
-def _some(labels: Sequence[str], shares: dict[str, float] | None = None) -> str:
+def _first(labels: Sequence[str], shares: dict[str, float] | None = None) -> str:
     """The first labels, with their shares, and how many more there are."""
     named = [f"{label} {shares[label]:.1%}" if shares else label for label in labels[:SHOWN]]
     more = len(labels) - len(named)
@@ -73,7 +75,7 @@ def _sentence(arguments: LabelShares) -> str:
     ]
     asked = [
         *([f"each label's share must be {' and '.join(bounds)}"] if bounds else []),
-        *([f"these labels must be there: {_some([str(label) for label in labels])}"] if labels else []),
+        *([f"these labels must be there: {_first([str(label) for label in labels])}"] if labels else []),
     ]
     return "; ".join(asked)
 

@@ -1,4 +1,4 @@
-"""The check on languages, by py3langid: Lui and Baldwin's langid.py (2012), kept up to date; small, and offline."""
+"""The check on languages, by py3langid, a maintained langid.py (Lui and Baldwin, 2012): small and offline."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, field_validator
@@ -17,6 +16,7 @@ from tasks.validate.contracts.expectations.own import Arguments, Mask, RowCheck
 from tasks.validate.contracts.expectations.texts import WIDE_LETTERS, text_batches
 
 if TYPE_CHECKING:
+    import pandas as pd
     from py3langid.langid import LanguageIdentifier
 
 COMMON = (
@@ -24,22 +24,21 @@ COMMON = (
     "ja", "ko", "lt", "lv", "nl", "no", "pl", "pt", "ro", "ru", "sr", "sv", "sw", "ta", "te", "th", "tl", "tr", "uk",
     "ur", "vi", "zh",
 )  # fmt: skip
-"""The languages that a text is held against, beside those asked for.
+"""The languages that the detector chooses from, in addition to those asked for.
 
-Held against all 130 that the detector knows, short texts are taken for Bikol or Extremaduran: of 7,843 messages of 15
-letters and more in 30 languages (Django's translations) 92.4 % were told right; against these, of those with 20 letters
-and more, 97.2 %, and of 1,715 paragraphs (the Declaration of Human Rights) 99.8 %. A text in a language that is not
-among them is told as the nearest that is.
+With all 130 languages that it knows, short texts are taken for Bikol or Extremaduran: of 7,843 messages of 15 letters
+and more in 30 languages (Django's translations) 92.4 % were recognised. With these languages it was 97.2 % of those
+with 20 letters and more, and 99.8 % of 1,715 paragraphs (the Declaration of Human Rights). A text in another language
+is taken for the nearest of these.
 """
 UNKNOWN = "und"
 HEAD = 100
-"""Characters that are looked at: on the texts above, 300 were no better."""
+"""Characters that the detector reads: on the texts above, 300 were no better."""
 UNLIKELY = 0.1
-"""Below this probability of all allowed languages together a text is in another one.
+"""Where all allowed languages together are less probable than this, the text is in another one.
 
 Below it were 4 of 23,700 English requests (CLINC150), 7 of 999 English answers (Alpaca's demo: three Spanish or French
-ones, and lists, tables and code), and all but some hundredths of the texts above that are not English, most of those
-untranslated.
+ones, and lists, tables and code), and nearly all of the texts above that are not English.
 """
 MINIMUM_LETTERS = 20
 NO_LETTERS = r"[^\pL\pM]+"
@@ -51,24 +50,25 @@ class Languages(Arguments):
 
     languages: Sequence[str] = Field(min_length=1)
     minimum_letters: int = Field(
-        MINIMUM_LETTERS, ge=0, description="a text with fewer is not judged; a Chinese character counts for three"
+        MINIMUM_LETTERS, ge=0, description="a text with fewer is not checked; a Chinese character counts as three"
     )
 
     @field_validator("languages")
     @classmethod
     def _are_known(cls, languages: Sequence[str]) -> Sequence[str]:
-        known = known_languages()
-        unknown = next((code for code in languages if code not in known), None)
-        if unknown is not None:
-            raise ValueError(f"{unknown!r} is no language that the detector knows: {', '.join(sorted(known))}")
+        known = COMMON if set(languages) <= set(COMMON) else known_languages()  # the others need the model
+        if unknown := [code for code in languages if code not in known]:
+            raise ValueError(
+                f"the detector does not know the language {unknown[0]!r}; it knows {', '.join(sorted(known))}"
+            )
         return languages
 
 
 def is_in_another_language(values: pd.Series[Any], arguments: Languages) -> Mask:
-    """Texts that are in none of the languages: the detector holds all of them together for unlikely.
+    """Texts in none of the languages: the detector finds all of them together unlikely.
 
-    Texts with fewer than ``minimum_letters`` letters are not judged, nor are values that are no texts. About 15,000
-    rows a second, a minute for a million: the slowest check.
+    Values that are not strings, or have fewer than ``minimum_letters`` letters, are not checked. This is the slowest
+    check: about 15,000 rows a second, so a minute for a million.
     """
     allowed = frozenset(arguments.languages)
     detector = _detector(allowed)
@@ -76,23 +76,21 @@ def is_in_another_language(values: pd.Series[Any], arguments: Languages) -> Mask
     for texts in text_batches(values):
         judged = pc.greater_equal(_letters(texts), arguments.minimum_letters).to_numpy(zero_copy_only=False)
         heads = _heads(texts)
-        judged[judged] = [
-            _is_unlikely(detector, heads[int(place)].as_py(), allowed) for place in np.flatnonzero(judged)
-        ]
+        judged[judged] = [_is_unlikely(detector, heads[int(at)].as_py(), allowed) for at in np.flatnonzero(judged)]
         found.append(judged)
     return np.concatenate(found)
 
 
 def detect_languages(texts: Iterable[str | None]) -> list[str]:
-    """The likeliest language of each text, of :data:`COMMON`; ``und`` where there are too few letters to tell."""
+    """The most probable language of each text, from :data:`COMMON`; ``und`` where it has too few letters."""
+    import pandas as pd
+
     detector = _detector(frozenset())
     languages: list[str] = []
     for batch in text_batches(pd.Series(list(texts), dtype=object)):
         judged = pc.greater_equal(_letters(batch), MINIMUM_LETTERS).to_pylist()
-        heads = _heads(batch).to_pylist()
-        languages += [
-            detector.classify(head)[0] if enough else UNKNOWN for head, enough in zip(heads, judged, strict=True)
-        ]
+        heads = zip(_heads(batch).to_pylist(), judged, strict=True)
+        languages += [detector.classify(head)[0] if enough else UNKNOWN for head, enough in heads]
     return languages
 
 
@@ -114,9 +112,7 @@ def _heads(texts: pa.Array) -> pa.Array:
 
 
 def _letters(texts: pa.Array) -> pa.Array:
-    letters, wide = (
-        pc.utf8_length(pc.replace_substring_regex(texts, others, "")) for others in (NO_LETTERS, NO_WIDE_LETTERS)
-    )
+    letters, wide = (pc.utf8_length(pc.replace_substring_regex(texts, no, "")) for no in (NO_LETTERS, NO_WIDE_LETTERS))
     return pc.add(letters, pc.multiply(wide, 2))
 
 

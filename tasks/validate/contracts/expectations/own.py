@@ -1,30 +1,32 @@
-"""The shape of Retune's own expectations: plain functions on a column's values, with typed arguments.
+"""The types of Retune's own expectations: plain functions on a column's values, with typed arguments.
 
-What each check says about single values is in the modules of this package, one a family; ``registry`` lists them, and
-``classes`` makes expectations of Great Expectations out of them.
+Each module of this package has one family of checks; ``classes`` lists them and makes Great Expectations classes of
+them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Mask = NDArray[np.bool_]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Arguments(BaseModel):
-    """The arguments of one check, beside ``column``, ``mostly`` and what else every expectation takes."""
+    """The arguments of one check, without those that every expectation takes (``column``, ``mostly``, ...)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     from_recipe: ClassVar[Mapping[str, str]] = {}
-    """Arguments that a recipe knows, where the contract leaves them out: argument -> field of ``ContractContext``."""
+    """Arguments that the recipe gives where the contract omits them: argument -> field of ``ContractContext``."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,9 @@ class RowCheck:
     Attributes:
         name: the expectation's snake-case name.
         arguments: their types and bounds.
-        failing: (values, arguments) -> one bool a value, True where it breaks the rule. Missing values (None, NaN)
-            never do: whether a value must be there is another rule. The index of the series does not matter.
-        sentence: (arguments) -> what must hold, to be read behind the column's name: "values must not be refusals".
+        failing: (values, arguments) -> one bool per value, True where it breaks the rule. A missing value (None, NaN)
+            never does: another rule requires values. The index of the series does not matter.
+        sentence: (arguments) -> what must hold, to follow the column's name: "values must not be refusals".
     """
 
     name: str
@@ -47,13 +49,7 @@ class RowCheck:
 
 @dataclass(frozen=True)
 class Observation:
-    """What a check on a whole column found.
-
-    Attributes:
-        success: whether it holds.
-        observed: what it saw, for people.
-        details: the numbers behind it, for the result's ``details``.
-    """
+    """What a check on a whole column found: whether it holds, a text for people, and the numbers for ``details``."""
 
     success: bool
     observed: str
@@ -62,7 +58,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class TableCheck:
-    """A check on a column as a whole: it can say that something is wrong, not which rows.
+    """A check on a column as a whole, which cannot name single rows.
 
     Attributes:
         name, arguments, sentence: as in :class:`RowCheck`.

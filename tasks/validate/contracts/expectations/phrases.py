@@ -1,8 +1,8 @@
-"""The checks on what models say when they do not do what they were asked: refusals, boilerplate, talk of the prompt.
+"""The checks for what models write instead of an answer: refusals, boilerplate, mentions of the prompt.
 
-Each looks for the regular expressions in ``phrases.yaml``, in several languages, and for the phrases that a contract
-adds, with RE2: in time linear in the text, whatever the text. In 23,700 requests of people (CLINC150) they find 2, 1
-and 0, in 9,558 messages and paragraphs in 30 languages (Django's translations, the Declaration of Human Rights) none.
+Each searches for the regular expressions in ``phrases.yaml``, in several languages, and for the contract's own phrases.
+RE2 searches in time linear in the text. In 23,700 requests of people (CLINC150) the checks find 2, 1 and 0; in 9,558
+messages and paragraphs in 30 languages (Django's translations, the Declaration of Human Rights) none.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
@@ -22,13 +21,16 @@ from pydantic import Field
 from tasks.validate.contracts.expectations.own import Arguments, Mask, RowCheck
 from tasks.validate.contracts.expectations.texts import search
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 BOOKS = Path(__file__).with_name("phrases.yaml")
 HEAD = 300
 """Characters in which a refusal begins: later it is a remark in an answer."""
 
 
 class Phrases(Arguments):
-    """Phrases that count beside the known ones: plain text, any case, anywhere in a text."""
+    """Phrases to search for in addition to the known ones: plain text, in any case, anywhere in a text."""
 
     phrases: Sequence[Annotated[str, Field(min_length=1, pattern=r"\S")]] = ()
 
@@ -36,7 +38,7 @@ class Phrases(Arguments):
 def is_refusal(values: pd.Series[Any], arguments: Phrases) -> Mask:
     """Texts that begin with a refusal: "I'm sorry, but I can't assist with that", "As an AI, I do not have ...".
 
-    In 18 languages; of texts in others only the added phrases are found. A value that is no text is none.
+    In 18 languages; in texts of other languages only the added phrases are found. False for other values than strings.
     """
     known = "|".join(known_phrases()["refusals"])
     found = search(values, lambda texts: _matches(pc.utf8_slice_codeunits(texts, 0, HEAD), known))
@@ -44,30 +46,30 @@ def is_refusal(values: pd.Series[Any], arguments: Phrases) -> Mask:
 
 
 def holds_boilerplate(values: pd.Series[Any], arguments: Phrases) -> Mask:
-    """Texts with what stands around an answer: "Sure! Here is a message:", "As an AI language model", "I hope this
-    helps", unfilled places such as ``[Your Name]`` and ``{{ name }}``, lorem ipsum.
-
-    A value that is no text holds none.
+    """Texts with padding around an answer: "Sure! Here is a message:", "As an AI language model", "I hope this helps",
+    placeholders such as ``[Your Name]`` and ``{{ name }}``, lorem ipsum. False for other values than strings.
     """
     return _holds(values, [*known_phrases()["boilerplate"], *_added(arguments)])
 
 
 def mentions_prompt(values: pd.Series[Any], arguments: Phrases) -> Mask:
-    """Texts that speak of what their writer was shown: "the passage above", "based on the given text".
+    """Texts that mention what their writer was shown: "the passage above", "based on the given text".
 
-    A value that is no text does not.
+    False for other values than strings.
     """
     return _holds(values, [*known_phrases()["prompt_mentions"], *_added(arguments)])
 
 
 def refusals(texts: Iterable[str | None]) -> Mask:
-    """Which texts begin with a refusal, by the phrases that are known."""
+    """Which texts begin with a known refusal."""
+    import pandas as pd
+
     return is_refusal(pd.Series(list(texts), dtype=object), Phrases())
 
 
 @cache
 def known_phrases() -> dict[str, tuple[str, ...]]:
-    """The regular expressions of every kind in ``phrases.yaml``, in all languages."""
+    """The regular expressions of each kind in ``phrases.yaml``, in all languages."""
     books = yaml.safe_load(BOOKS.read_text(encoding="utf-8"))
     parts = {name: part.strip() for name, part in books.pop("parts").items()}
     return {
@@ -81,7 +83,7 @@ def known_phrases() -> dict[str, tuple[str, ...]]:
 
 
 def _added(arguments: Phrases) -> list[str]:
-    """A contract's phrases as regular expressions: a space in them may be any white space."""
+    """A contract's phrases as regular expressions, in which a space matches any white space."""
     return [r"\s+".join(map(re.escape, phrase.split())) for phrase in arguments.phrases]
 
 

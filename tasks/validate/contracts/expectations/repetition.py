@@ -1,11 +1,10 @@
-"""The check on texts that repeat themselves: the loops that a model falls into."""
+"""The check on texts that repeat themselves, as a model in a loop does."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -14,11 +13,14 @@ from pydantic import Field
 from tasks.validate.contracts.expectations.own import Arguments, Mask, RowCheck, Share
 from tasks.validate.contracts.expectations.texts import WIDE_LETTERS, text_batches
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 BETWEEN_WORDS = r"[^\pL\pM\pN]+"
 
 
 class Repetition(Arguments):
-    """How much of a text may be said again, and how many words make a run."""
+    """The largest share of a text that may be repeated, and the words of a run."""
 
     max_share: Share = 0.3
     ngram: int = Field(4, ge=1, le=50)
@@ -28,17 +30,17 @@ def repeats_itself(values: pd.Series[Any], arguments: Repetition) -> Mask:
     """Texts of which more than ``max_share`` is repetition, by :func:`repeated_shares`.
 
     Above the default are 1 of 23,700 requests (CLINC150) and 2 of 999 answers (Alpaca's demo); a loop soon has 0.8.
-    Letters that repeat inside one word are not looked for.
+    Does not find letters that repeat inside one word.
     """
     return repeated_shares(values, arguments.ngram) > arguments.max_share
 
 
 def repeated_shares(values: pd.Series[Any], ngram: int) -> NDArray[np.float64]:
-    """The share of each text's letters and digits in runs of ``ngram`` words that stood there before; 0 without words.
+    """The share of each text's letters and digits in runs of ``ngram`` words that occurred before; 0 without words.
 
-    The duplicate n-gram character fraction of Rae et al. (2021, appendix A.1.1), with words in any case and without
-    punctuation, and the first of equal runs not counted: a text said twice has one half. Where a script has no spaces
-    between words, each character is a word.
+    The duplicate n-gram character fraction of Rae et al. (2021, appendix A.1.1), ignoring case and punctuation. The
+    first of equal runs does not count: a text written twice has one half. Where a script has no spaces between words,
+    each character is a word.
     """
     return np.concatenate([np.zeros(0), *(_shares(texts, ngram) for texts in text_batches(values))])
 
@@ -48,13 +50,13 @@ def _shares(texts: pa.Array, ngram: int) -> NDArray[np.float64]:
     if len(words) < ngram:
         return np.zeros(len(texts))
     lengths = pc.utf8_length(words).to_numpy(zero_copy_only=False)
-    covered = _is_said_again(pc.dictionary_encode(words).indices.to_numpy().astype(np.uint64), rows, ngram)
+    covered = _is_repeated(pc.dictionary_encode(words).indices.to_numpy().astype(np.uint64), rows, ngram)
     repeated = np.bincount(rows, lengths * covered, minlength=len(texts))
     return repeated / np.maximum(np.bincount(rows, lengths, minlength=len(texts)), 1)
 
 
 def _words(texts: pa.Array) -> tuple[pa.Array, NDArray[np.int64]]:
-    """All words of all texts in order, and the text that each is of."""
+    """All words of all texts in order, and the number of each one's text."""
     lower = pc.utf8_lower(texts)
     spaced = pc.replace_substring_regex(lower, rf"({WIDE_LETTERS})", r" \1 ")
     lists = pc.ascii_split_whitespace(pc.replace_substring_regex(spaced, BETWEEN_WORDS, " "))
@@ -63,8 +65,10 @@ def _words(texts: pa.Array) -> tuple[pa.Array, NDArray[np.int64]]:
     return words.filter(is_word), rows.filter(is_word).to_numpy().astype(np.int64)
 
 
-def _is_said_again(words: NDArray[np.uint64], rows: NDArray[np.int64], ngram: int) -> Mask:
-    """Which words stand in a run of words that stood in the same text before."""
+def _is_repeated(words: NDArray[np.uint64], rows: NDArray[np.int64], ngram: int) -> Mask:
+    """Which words are in a run of words that occurred earlier in the same text."""
+    import pandas as pd
+
     starts = len(words) - ngram + 1
     runs = _mixed(rows[:starts].astype(np.uint64))
     for offset in range(ngram):
@@ -91,9 +95,8 @@ CHECKS = (
         "expect_column_values_to_not_repeat_themselves",
         Repetition,
         repeats_itself,
-        lambda arguments: (
-            f"values must not say more than {arguments.max_share:.0%} of their text again "
-            f"(in runs of {arguments.ngram} words)"
+        lambda given: (
+            f"values must not repeat more than {given.max_share:.0%} of their text (runs of {given.ngram} words)"
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""Checks by the model's own tokenizer: how many tokens a text has, and whether it spells control tokens."""
+"""The checks that read tokens: how many a text has by the model's tokenizer, and whether it spells control tokens."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
-import pandas as pd
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
@@ -20,16 +19,17 @@ from tasks.validate.contracts.expectations.own import Arguments, Mask, RowCheck
 from tasks.validate.contracts.expectations.texts import is_missing, is_text, search, text_batches
 
 if TYPE_CHECKING:
+    import pandas as pd
     from tokenizers import Tokenizer
 
 AT_ONCE = 2_000
-"""Texts encoded at a time: their encodings are large."""
+"""Texts encoded at a time, because encodings are large."""
 SHOWN = 8
-"""Tokens that Data Docs name."""
+"""Control tokens that Data Docs list."""
 
 
 class TokenCounts(Arguments):
-    """Bounds on the number of tokens; special tokens that a chat template adds are not counted."""
+    """Bounds on the number of tokens, without the special tokens that a chat template adds."""
 
     from_recipe: ClassVar[Mapping[str, str]] = {"tokenizer": "model"}
     tokenizer: str = Field(description="a folder with tokenizer.json, or a model of the hub: name or name@revision")
@@ -37,7 +37,7 @@ class TokenCounts(Arguments):
     max_value: Annotated[int, Field(ge=0)] | None = None
 
     @model_validator(mode="after")
-    def _bounds_bound(self) -> TokenCounts:
+    def _is_a_range(self) -> TokenCounts:
         if self.min_value is None and self.max_value is None:
             raise ValueError("give min_value, max_value or both")
         if self.min_value is not None and self.max_value is not None and self.min_value > self.max_value:
@@ -46,7 +46,7 @@ class TokenCounts(Arguments):
 
 
 def has_wrong_token_count(values: pd.Series[Any], arguments: TokenCounts) -> Mask:
-    """Texts with fewer or more tokens than the bounds allow, and values that are no texts.
+    """Texts with fewer or more tokens than the bounds allow, and values that are not strings.
 
     Raises:
         ModelError: the tokenizer is missing or cannot be read.
@@ -58,7 +58,7 @@ def has_wrong_token_count(values: pd.Series[Any], arguments: TokenCounts) -> Mas
 
 
 def count_tokens(values: pd.Series[Any], tokenizer: Tokenizer) -> NDArray[np.int64]:
-    """The number of tokens of every text, 0 where there is none."""
+    """The number of tokens of each text, 0 where there is none."""
     counts = [np.zeros(0, np.int64)]
     for texts in text_batches(values):
         for start in range(0, len(texts), AT_ONCE):
@@ -69,7 +69,7 @@ def count_tokens(values: pd.Series[Any], tokenizer: Tokenizer) -> NDArray[np.int
 
 @lru_cache(maxsize=4)
 def load_tokenizer(model: str) -> Tokenizer:
-    """The fast tokenizer of a model folder or of a model of the hub, without its truncation and padding.
+    """The fast tokenizer of a model folder or of a hub model, without truncation and padding.
 
     Raises:
         ModelError: it has no ``tokenizer.json``, or that file is broken.
@@ -80,9 +80,8 @@ def load_tokenizer(model: str) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises plain Exception
-        raise ModelError(
-            f"The tokenizer cannot be read: {error}", where=str(file), remedy="copy the model's tokenizer.json anew"
-        ) from error
+        remedy = "copy the model's tokenizer.json again"
+        raise ModelError(f"The tokenizer cannot be read: {error}", where=str(file), remedy=remedy) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -101,9 +100,8 @@ def _tokenizer_file(model: str) -> Path:
     try:
         return Path(hf_hub_download(name, TOKENIZER, revision=revision or None))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelError(
-            f"The tokenizer cannot be loaded: {error}", where=model, remedy=f"name a folder with {TOKENIZER}"
-        ) from error
+        remedy = f"name a folder with {TOKENIZER}"
+        raise ModelError(f"The tokenizer cannot be loaded: {error}", where=model, remedy=remedy) from error
 
 
 class ControlTokens(Arguments):
@@ -114,9 +112,9 @@ class ControlTokens(Arguments):
 
 
 def holds_control_token(values: pd.Series[Any], arguments: ControlTokens) -> Mask:
-    """Texts that spell a control token; one that a backslash breaks (``<\\|im_end|>``) is harmless."""
+    """Texts that spell a control token; one that a backslash interrupts (``<\\|im_end|>``) does no harm."""
     guard = TokenGuard(arguments.tokens)
-    # A search for what tokens begin with is linear and quick however many tokens there are; few texts are left.
+    # Searching for the first characters of tokens is linear, however many tokens there are, and leaves few texts.
     beginnings = "|".join(sorted({re.escape(token[:2]) for token in guard.tokens}))
     held = search(values, lambda texts: pc.match_substring_regex(texts, beginnings))
     for position in np.flatnonzero(held):
@@ -124,31 +122,19 @@ def holds_control_token(values: pd.Series[Any], arguments: ControlTokens) -> Mas
     return held
 
 
-def _bounds(arguments: TokenCounts) -> str:
+def _token_counts(arguments: TokenCounts) -> str:
     low, high = arguments.min_value, arguments.max_value
-    if low is None:
-        return f"at most {high}"
-    return f"at least {low}" if high is None else f"between {low} and {high}"
+    bounds = f"at least {low}" if high is None else f"at most {high}" if low is None else f"between {low} and {high}"
+    return f"values must have {bounds} tokens, as the tokenizer of {arguments.tokenizer} counts"
 
 
-def _some(tokens: Sequence[str]) -> str:
-    more = len(tokens) - SHOWN
-    return ", ".join([*tokens[:SHOWN], *([f"and {more} more"] if more > 0 else [])])
+def _control_tokens(arguments: ControlTokens) -> str:
+    more = len(arguments.tokens) - SHOWN
+    listed = [*arguments.tokens[:SHOWN], *([f"and {more} more"] if more > 0 else [])]
+    return f"values must not spell control tokens: {', '.join(listed)}"
 
 
 CHECKS = (
-    RowCheck(
-        "expect_column_token_counts_to_be_between",
-        TokenCounts,
-        has_wrong_token_count,
-        lambda arguments: (
-            f"values must have {_bounds(arguments)} tokens, as the tokenizer of {arguments.tokenizer} counts"
-        ),
-    ),
-    RowCheck(
-        "expect_column_values_to_not_hold_control_tokens",
-        ControlTokens,
-        holds_control_token,
-        lambda arguments: f"values must not spell control tokens: {_some(arguments.tokens)}",
-    ),
+    RowCheck("expect_column_token_counts_to_be_between", TokenCounts, has_wrong_token_count, _token_counts),
+    RowCheck("expect_column_values_to_not_hold_control_tokens", ControlTokens, holds_control_token, _control_tokens),
 )

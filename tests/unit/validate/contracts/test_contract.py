@@ -10,13 +10,9 @@ from typing import Any
 import pytest
 
 from tasks.core.errors import ContractError
-from tasks.validate.contracts.contract import (
-    ContractContext,
-    contract_columns,
-    document_columns,
-    examine_contract,
-    read_contract,
-)
+from tasks.validate.contracts.columns import contract_columns, document_columns
+from tasks.validate.contracts.contract import examine_contract, read_contract
+from tasks.validate.contracts.rule import ContractContext
 from tests.unit.validate.tables import FIELDS, expectation, write_contract
 
 COLUMNS = contract_columns(FIELDS)
@@ -89,9 +85,9 @@ def test_a_missing_file_names_the_contracts_that_exist(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message", "line"),
     [
-        ("a: 1\nb: [1,\n", "no YAML", 3),
-        ("- 1\n", "no mapping", 1),
-        ("", "no mapping", 1),
+        ("a: 1\nb: [1,\n", "not valid YAML", 3),
+        ("- 1\n", "not a mapping", 1),
+        ("", "not a mapping", 1),
         ("apiVersion: v3.1.0\nkind: Contract\nid: x\nversion: 1.0.0\nstatus: active\n", "kind", 2),
         ("apiVersion: v3.1.0\nkind: DataContract\nid: x\nversion: 1.0.0\nstatus: active\n", "0 tables", 1),
     ],
@@ -107,7 +103,7 @@ def test_what_is_no_contract_is_refused_with_its_line(tmp_path: Path, text: str,
 @pytest.mark.parametrize(
     ("properties", "message"),
     [
-        ([{"name": "mesage"}], r"'mesage'(.|\n)*did you mean message\?(.|\n)*columns: message, queue, row_id"),
+        ([{"name": "mesage"}], r"'mesage'(.|\n)*did you mean 'message'\?(.|\n)*columns: message, queue, row_id"),
         ([{**MESSAGE, "quality": [expectation("expect_column_to_exist", {"column": "qeue"})]}], "'qeue'"),
         ([{**MESSAGE, "quality": [expectation("expect_column_pair_values_to_be_equal",
                                               {"column_A": "queue", "column_B": "nope"})]}], "'nope'"),
@@ -120,7 +116,7 @@ def test_what_is_no_contract_is_refused_with_its_line(tmp_path: Path, text: str,
         ([{**MESSAGE, "quality": [expectation("expect_column_values_to_be_in_set")]}], "'value_set' is missing"),
         ([{**MESSAGE, "quality": [expectation("expect_column_values_to_not_be_null", {"mostly": 2})]}], "mostly"),
         ([{**MESSAGE, "quality": [expectation("expect_column_values_to_match_regex", {"regex": "("})]}],
-         "no regular expression"),
+         "not a valid regular expression"),
         ([{**MESSAGE, "quality": [expectation("unexpected_rows_expectation", {"unexpected_rows_query": "x"})]}],
          "needs an SQL database"),
         ([{**MESSAGE, "quality": [expectation("expect_column_values_to_be_increasing", {"strict": 3})]}], "strict"),
@@ -319,8 +315,8 @@ def test_checking_a_contract_does_not_import_great_expectations(tmp_path: Path) 
     rule = expectation("expect_column_values_to_match_regex", {"regex": "a"})
     path = write_contract(tmp_path / "c.yaml", [{**MESSAGE, "required": True, "quality": [rule]}])
     code = (
-        "import sys; from pathlib import Path; from tasks.validate.contracts.contract import check_contract;"
-        f"check_contract(Path({str(path)!r}), ['message']); print('great_expectations' in sys.modules)"
+        "import sys; from pathlib import Path; from tasks.validate.contracts.contract import read_contract;"
+        f"read_contract(Path({str(path)!r}), ['message']); print('great_expectations' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

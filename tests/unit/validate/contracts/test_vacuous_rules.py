@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.validate.contracts.vacuous_rules import matches_anything, what_is_senseless
+from tasks.validate.contracts.vacuous_rules import matches_anything, why_vacuous
 
 LENGTHS = "expect_column_value_lengths_to_be_between"
 BETWEEN = "expect_column_values_to_be_between"
@@ -60,7 +60,7 @@ ALL_OF = "expect_column_values_to_match_regex_list"
     ],
 )
 def test_what_a_rule_cannot_decide_is_told(expectation: str, arguments: dict[str, Any], code: str | None) -> None:
-    found = what_is_senseless(expectation, {"column": "c", **arguments})
+    found = why_vacuous(expectation, {"column": "c", **arguments})
     assert (found.code if found else None) == code
     if found:
         assert found.argument in {"column", *arguments} and found.remedy
@@ -120,7 +120,7 @@ def test_bounds_of_lengths_are_judged_as_lengths_are(
         above = low is None or (length > low if strict else length >= low)
         return above and (high is None or length <= high)
 
-    found = what_is_senseless(LENGTHS, arguments)
+    found = why_vacuous(LENGTHS, arguments)
     code = found.code if found else None
     if code == "never-fails":
         assert keeps(lengths)

@@ -8,18 +8,16 @@ from typing import Any
 
 import pytest
 
-from tasks.validate.contracts.expectations import (
-    OWN,
+from tasks.validate.contracts.expectations.catalogue import (
     catalogue,
     close_names,
-    expectation_class,
     find_expectation,
     from_recipe,
     is_row_level,
-    load_great_expectations,
     runs_on_pandas,
     what_is_wrong,
 )
+from tasks.validate.contracts.expectations.classes import OWN, expectation_class, load_great_expectations
 
 DEPRECATED_ALIAS = "ExpectMulticolumnValuesToBeUnique"
 REPLACED = {"expect_column_values_to_match_json_schema"}
@@ -118,7 +116,8 @@ def test_what_a_recipe_knows_is_said_by_argument() -> None:
 
 def test_nothing_here_imports_great_expectations_or_torch() -> None:
     code = (
-        "import sys; from tasks.validate.contracts.expectations import catalogue, is_row_level, what_is_wrong\n"
+        "import sys\n"
+        "from tasks.validate.contracts.expectations.catalogue import catalogue, is_row_level, what_is_wrong\n"
         "[(is_row_level(name), what_is_wrong(name, {'column': 'a'})) for name in catalogue()]\n"
         "print({'great_expectations', 'torch', 'transformers'} & set(sys.modules))"
     )

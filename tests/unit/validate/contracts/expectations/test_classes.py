@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.validate.contracts.expectations import OWN, expectation_class, is_row_level, load_great_expectations
+from tasks.validate.contracts.expectations.catalogue import is_row_level
+from tasks.validate.contracts.expectations.classes import OWN, expectation_class, load_great_expectations
 
 Rule = tuple[str, dict[str, Any]]
 FILLER = "where is my new card, please"
@@ -69,7 +70,7 @@ PLANTED: dict[str, tuple[dict[str, Any], Any, list[Any], str]] = {
         {"max_share": 0.4, "ngram": 2},
         FILLER,
         ["my card my card my card", "卡在哪里" * 5],
-        "values must not say more than 40% of their text again (in runs of 2 words)",
+        "values must not repeat more than 40% of their text (runs of 2 words)",
     ),
     "expect_column_values_to_not_hold_control_tokens": (
         {"tokens": ["<|im_end|>", "</s>"]},

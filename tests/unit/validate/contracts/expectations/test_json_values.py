@@ -70,7 +70,7 @@ def test_the_draft_that_the_schema_names_is_taken() -> None:
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
-        ({"type": "strin"}, "no JSON Schema: 'strin' is not valid"),
+        ({"type": "strin"}, "not a valid JSON Schema: 'strin' is not valid"),
         ({"$ref": "https://example.org/schema.json"}, "is not in the schema itself"),
         ({"properties": {"a": {"$ref": "#/$defs/b"}}}, r"'#/\$defs/b' is not in the schema itself"),
     ],

@@ -80,6 +80,6 @@ def test_texts_with_too_few_letters_are_not_judged_and_a_chinese_character_count
 
 
 def test_a_language_that_the_detector_does_not_know_is_refused_with_those_it_knows() -> None:
-    with pytest.raises(ValidationError, match=r"'english' is no language that the detector knows: .*\ben\b"):
+    with pytest.raises(ValidationError, match=r"the detector does not know the language 'english'; it knows .*\ben\b"):
         Languages(languages=["english"])
     assert set(COMMON) <= known_languages()

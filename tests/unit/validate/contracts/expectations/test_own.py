@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.validate.contracts.expectations.classes import OWN
 from tasks.validate.contracts.expectations.own import RowCheck
-from tasks.validate.contracts.expectations.registry import OWN
 
 TOKENIZER = "seedling/model"
 ARGUMENTS: dict[str, dict[str, Any]] = {
