@@ -1,1 +1,1 @@
-"""What the commands `retune contracts` do."""
+"""The commands ``retune contracts``."""

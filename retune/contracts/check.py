@@ -1,9 +1,8 @@
-"""``retune contracts check``: hold any file against a contract."""
+"""``retune contracts check``: check any file against a contract."""
 
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,14 +25,14 @@ if TYPE_CHECKING:
     from flows.recipe.recipe import Recipe
 
 GIVEN_BY_A_NIGHT = frozenset((*LINEAGE, *DOCUMENT))
-"""A file that no night wrote does not have them, and need not."""
+"""Columns that a night writes, which other files need not have."""
 NUMERIC = ("integer", "number")
 MOST_SHOWN = 200
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A report, and what each row breaks that a critical rule takes: by the row's number."""
+    """A report, and by row number the rules that each row breaks if one of them is critical."""
 
     report: CheckReport
     breaches: Mapping[int, list[dict[str, Any]]]
@@ -43,12 +42,12 @@ def check_file(path: Path, contract_path: Path, recipe_name: str | None = None) 
     """Check every rule of a contract on every row of a file.
 
     Args:
-        path: CSV, TSV, JSON, JSON Lines or Parquet, packed or not.
-        contract_path: the contract; of several tables its first.
-        recipe_name: the recipe that gives what rules take from one, and that maps the file's columns to fields.
+        path: CSV, TSV, JSON, JSON Lines or Parquet, compressed or not.
+        contract_path: the contract, of which the first table is used.
+        recipe_name: the recipe that gives arguments to rules and maps the file's columns to fields.
 
     Raises:
-        RetuneError: the contract or the recipe is no good, or the file as a whole cannot be read or holds no row.
+        RetuneError: the contract or the recipe is not valid, or the file cannot be read or has no row.
     """
     recipe = _recipe(recipe_name)
     header = header_of(path)
@@ -56,30 +55,26 @@ def check_file(path: Path, contract_path: Path, recipe_name: str | None = None) 
     wanted = tuple(dict.fromkeys((*contract.types, *contract.reads)))
     rows = read_rows(path, wanted, header, recipe)
     runnable, unchecked = _split(contract, rows)
-    mark = other_delimiter(header, rows.format) if set(wanted).isdisjoint(header) else None
-    results = [*_of_delimiter(mark, header), *_of_rows(rows)]
+    delimiter = other_delimiter(header, rows.format) if set(wanted).isdisjoint(header) else None
+    results = [*_delimiter_result(delimiter, header), *_reading_result(rows)]
     wrong = rows.typed(contract.types)
     if rows.numbers:
-        lacking = [name for name in wanted if name not in rows.columns]
-        results += _of_columns([name for name in lacking if name not in GIVEN_BY_A_NIGHT], [] if mark else header)
-        results += _of_types(contract, rows, wrong)
-    results += [_of_rule(finding, rows, wrong) for finding in _findings(runnable, rows)]
+        lacking = [name for name in wanted if name not in rows.columns and name not in GIVEN_BY_A_NIGHT]
+        results += _column_results(lacking, [] if delimiter else header)
+        results += _type_results(contract, rows, wrong)
+    if runnable.rules:
+        columns = {name: _series(rows.columns[name], contract.types.get(name)) for name in runnable.reads}
+        frame = pd.DataFrame(columns).reindex(range(len(rows.numbers)))
+        results += [_rule_result(found, rows, wrong) for found in run_checkpoint(runnable, frame, None)]
     report = CheckReport(
-        path,
-        contract.name,
-        contract.version,
-        from_here(contract_path),
-        rows.count,
-        rows.said,
-        tuple(results),
-        unchecked,
-        rows.format not in BY_ROWS,
-    )
+        path, contract.name, contract.version, from_here(contract_path), rows.count, rows.reading, tuple(results),
+        unchecked, rows.format not in BY_ROWS,
+    )  # fmt: skip
     return Checked(report, _breaches(report))
 
 
 def write_broken(checked: Checked, to: Path) -> None:
-    """Write the rows that a critical rule takes as JSON Lines: ``row``, ``line``, ``breaches`` and ``values``."""
+    """Write the rows that break a critical rule as JSON Lines: ``row``, ``line``, ``breaches`` and ``values``."""
     with to.open("w", encoding="utf-8") as file:
         for number, record in as_written(checked.report.file, checked.breaches):
             row = {"row": number, "line": record.line, "breaches": checked.breaches[number]}
@@ -96,11 +91,7 @@ def _recipe(name: str | None) -> Recipe | None:
 
 
 def _contract(path: Path, header: Sequence[str], recipe: Recipe | None) -> Contract:
-    """The contract for the columns that the file has, those that it describes, and those that every row has.
-
-    Raises:
-        ContractError: it is no good.
-    """
+    """The contract for the file's columns, those that it describes, and those that every row has."""
     file, _ = read_file(path)
     tables = file.document.schema_ or [] if file else []
     own = [item.name or "" for item in (tables[0].properties or [])] if tables else []
@@ -110,97 +101,85 @@ def _contract(path: Path, header: Sequence[str], recipe: Recipe | None) -> Contr
 
 
 def _split(contract: Contract, rows: FileRows) -> tuple[Contract, dict[str, tuple[str, ...]]]:
-    """The contract with the rules that can be run, and the names of the others by why they cannot."""
-    unchecked: dict[str, list[str]] = {}
+    """The contract with the rules that can run, and the names of the others by the reason."""
+    unchecked: dict[str, tuple[str, ...]] = {}
     runnable = []
     for rule in contract.rules:
         if rule.reads and not rows.numbers:
-            unchecked.setdefault("no row could be read", []).append(rule.name)
+            why = "no row could be read"
         elif column := next((name for name in rule.reads if name not in rows.columns), None):
-            unchecked.setdefault(f"the file has no column {column}", []).append(rule.name)
+            why = f"the file has no column {column}"
         elif ANY_RECIPE.model in rule.arguments.values():
-            unchecked.setdefault("the model is a recipe's: name one with --recipe", []).append(rule.name)
+            why = "the model is a recipe's: name one with --recipe"
         else:
             runnable.append(rule)
-    return replace(contract, rules=tuple(runnable)), {why: tuple(names) for why, names in unchecked.items()}
-
-
-def _findings(contract: Contract, rows: FileRows) -> list[RuleResult]:
-    if not contract.rules:
-        return []
-    frame = pd.DataFrame({name: _series(rows.columns[name], contract.types.get(name)) for name in contract.reads})
-    with tempfile.TemporaryDirectory(prefix="retune-check-") as scratch:
-        return run_checkpoint(contract, frame.reindex(range(len(rows.numbers))), Path(scratch) / "data_docs")
+            continue
+        unchecked[why] = (*unchecked.get(why, ()), rule.name)
+    return replace(contract, rules=tuple(runnable)), unchecked
 
 
 def _series(values: Sequence[Any], logical: str | None) -> pd.Series[Any]:
-    """Numbers as numbers, where none is missing as integers; everything else as it is."""
+    """Numbers as numbers, as integers where no value is missing; other values as they are."""
     if logical not in NUMERIC:
         return pd.Series(values, dtype=object)
     has_all = logical == "integer" and all(value is not None for value in values)
     return pd.Series(values, dtype="int64" if has_all else "float64")
 
 
-def _of_rows(rows: FileRows) -> Iterator[Result]:
-    """Whether all rows can be read."""
+def _reading_result(rows: FileRows) -> Iterator[Result]:
+    """Fails if some rows cannot be read."""
     if rows.unreadable:
-        said = f"{len(rows.unreadable):,} of {rows.count:,} rows cannot be read"
-        said += f"; the rules below saw the other {len(rows.numbers):,}" if rows.numbers else ""
+        observed = f"{len(rows.unreadable):,} of {rows.count:,} rows cannot be read"
+        observed += f"; the rules below saw the other {len(rows.numbers):,}" if rows.numbers else ""
         broken = [
-            BrokenRow(one.row, one.line, _shown(": ".join(filter(None, (one.problem, one.value)))))
-            for one in rows.unreadable
+            BrokenRow(fault.row, fault.line, _shown(": ".join(filter(None, (fault.problem, fault.value)))))
+            for fault in rows.unreadable
         ]
-        yield Result("(readable rows)", CRITICAL, False, said, rows=broken)
+        yield Result("(readable rows)", CRITICAL, False, observed, rows=broken)
 
 
-def _of_delimiter(mark: str | None, header: Sequence[str]) -> Iterator[Result]:
-    """Whether the fields are separated as the file's ending says, by the looks of its header."""
+def _delimiter_result(mark: str | None, header: Sequence[str]) -> Iterator[Result]:
+    """Fails if the header seems to be separated by another character than the file's ending implies."""
     if mark:
-        said = (
-            f"the header is one column, {_shown(header[0])!r}: its fields seem to be separated by {mark!r}; save it as"
-        )
-        yield Result("(separator)", CRITICAL, False, f"{said} CSV with commas or TSV with tabs")
+        what = f"the header is one column, {_shown(header[0])!r}: its fields seem to be separated by {mark!r}"
+        yield Result("(separator)", CRITICAL, False, f"{what}; save it as CSV with commas or TSV with tabs")
 
 
-def _of_columns(lacking: Sequence[str], header: Sequence[str]) -> Iterator[Result]:
-    """Whether all columns are there; without a header to be shown none is."""
+def _column_results(lacking: Sequence[str], header: Sequence[str]) -> Iterator[Result]:
     for name in lacking:
         hint = f"; {did_you_mean(name, header)}columns are: {', '.join(header)}" * bool(header)
         yield Result(f"{name} (column)", CRITICAL, False, f"the file has no column {name!r}{hint}", (name,))
 
 
-def _of_types(contract: Contract, rows: FileRows, wrong: Mapping[str, Sequence[Unusable]]) -> Iterator[Result]:
-    """The columns with values that are not of its type."""
+def _type_results(contract: Contract, rows: FileRows, wrong: Mapping[str, Sequence[Unusable]]) -> Iterator[Result]:
     for name, faults in wrong.items():
         logical = contract.types.get(name)
         rule = f"{name} (logicalType: {logical})" if logical else f"{name} (values of one type)"
-        said = f"{len(faults):,} of {rows.count:,} rows break it: {faults[0].problem}"
-        broken = [BrokenRow(one.row, one.line, _shown(one.value)) for one in faults]
-        yield Result(rule, CRITICAL, False, said, (name,), broken)
+        observed = f"{len(faults):,} of {rows.count:,} rows break it: {faults[0].problem}"
+        broken = [BrokenRow(fault.row, fault.line, _shown(fault.value)) for fault in faults]
+        yield Result(rule, CRITICAL, False, observed, (name,), broken)
 
 
-def _of_rule(finding: RuleResult, rows: FileRows, wrong: Mapping[str, Sequence[Unusable]]) -> Result:
-    """What a rule found; values of a wrong type are left to the rule on types."""
-    rule = finding.rule
-    where = from_here(rule.where)
-    if finding.exception is not None:
-        said = f"could not be run: {finding.exception}"
-        return Result(rule.name, CRITICAL, False, said, rule.columns, where=where)
-    if finding.failing is None:
-        return Result(rule.name, rule.severity, finding.success, finding.observed, rule.columns, where=where)
-    passed_over = {one.row for name in rule.columns for one in wrong.get(name, ())}
-    failing = [at for at in finding.failing.tolist() if rows.numbers[at] not in passed_over]
+def _rule_result(found: RuleResult, rows: FileRows, wrong: Mapping[str, Sequence[Unusable]]) -> Result:
+    """The result of a rule, without the rows whose value has a wrong type: another result has those."""
+    rule, where = found.rule, from_here(found.rule.where)
+    if found.exception is not None:
+        observed = f"could not be run: {found.exception}"
+        return Result(rule.name, CRITICAL, False, observed, rule.columns, where=where)
+    if found.failing is None:
+        return Result(rule.name, rule.severity, found.success, found.observed, rule.columns, where=where)
+    skipped = {fault.row for name in rule.columns for fault in wrong.get(name, ())}
+    failing = [at for at in found.failing.tolist() if rows.numbers[at] not in skipped]
     broken = [BrokenRow(rows.numbers[at], rows.lines[at], _values(rule.columns, rows, at)) for at in failing]
-    said = f"{len(broken):,} of {rows.count:,} rows break it"
-    if broken and finding.success:
-        said += f", which mostly: {rule.arguments['mostly']} allows"
-    return Result(rule.name, rule.severity, finding.success or not broken, said, rule.columns, broken, where)
+    observed = f"{len(broken):,} of {rows.count:,} rows break it"
+    if broken and found.success:
+        observed += f", which mostly: {rule.arguments['mostly']} allows"
+    return Result(rule.name, rule.severity, found.success or not broken, observed, rule.columns, broken, where)
 
 
 def _values(columns: Sequence[str], rows: FileRows, at: int) -> str:
     values = [rows.columns[name][at] for name in columns]
-    shown = ["(missing)" if value is None else _shown(str(value)) or "(empty)" for value in values]
-    return ", ".join(shown)
+    return ", ".join("(missing)" if value is None else _shown(str(value)) or "(empty)" for value in values)
 
 
 def _shown(text: str) -> str:
@@ -208,11 +187,10 @@ def _shown(text: str) -> str:
 
 
 def _breaches(report: CheckReport) -> dict[int, list[dict[str, Any]]]:
-    taken = report.broken_rows
-    breaches: dict[int, list[dict[str, Any]]] = {number: [] for number in sorted(taken)}
+    breaches: dict[int, list[dict[str, Any]]] = {number: [] for number in sorted(report.broken_rows)}
     for result in report.results:
         about = {"rule": result.rule, "severity": result.severity, "column": ", ".join(result.columns)}
         for row in result.rows:
-            if row.row in taken:
+            if row.row in breaches:
                 breaches[row.row].append({**about, "value": row.value})
     return breaches

@@ -1,4 +1,4 @@
-"""What came of holding a file against a contract."""
+"""The result of checking a file against a contract: as data, and as text in a terminal."""
 
 from __future__ import annotations
 
@@ -11,17 +11,13 @@ from retune.lint_report import counted
 
 CRITICAL = "critical"
 EXAMPLES = 3
+STYLES = {"critical": "red", "warning": "yellow", "info": "cyan"}
+INDENT = " " * 17
 
 
 @dataclass(frozen=True)
 class BrokenRow:
-    """A row that breaks a rule.
-
-    Attributes:
-        row: its number in the file, from 1.
-        line: where it begins; the row's number in a file without lines.
-        value: what stands there, shortened.
-    """
+    """A row that breaks a rule: its number from 1, its line (or number again), and the shortened value."""
 
     row: int
     line: int
@@ -30,14 +26,14 @@ class BrokenRow:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one rule of a contract, or of what a file must have for any rule to be asked.
+    """The result of one rule of a contract, or of a condition that the file must meet for any rule to run.
 
     Attributes:
         rule: its name.
         severity: critical, warning or info.
         holds: whether it holds, its ``mostly`` included.
-        observed: what was seen, in words.
-        columns: what it is about.
+        observed: what was found, for people.
+        columns: the columns that it is about.
         rows: the rows that break it; empty where it judges the table as a whole.
         where: file and line in the contract.
     """
@@ -56,7 +52,7 @@ class Result:
         return not self.holds and self.severity == CRITICAL
 
     def as_json(self) -> dict[str, Any]:
-        """All but the rows after the first few, of which there is the number."""
+        """Its attributes, but of the rows only the first few and their number."""
         shown = {name: value for name, value in asdict(self).items() if name != "rows"}
         return shown | {"broken": len(self.rows), "examples": [asdict(row) for row in self.rows[:EXAMPLES]]}
 
@@ -66,13 +62,13 @@ class CheckReport:
     """The verdict on a file.
 
     Attributes:
-        file: that was checked.
-        contract, version, contract_file: what it was held against.
+        file: the file.
+        contract, version, contract_file: the contract that it was checked against.
         rows: how many it has.
-        said: how its rows were read, where that needs saying.
-        results: what must hold of the file, then the contract's rules in its order.
-        unchecked: rules that were not run, by why.
-        has_lines: whether rows are known by lines.
+        reading: how its rows were read, where that needs a remark.
+        results: of the conditions on the file, then of the contract's rules in their order.
+        unchecked: rules that were not run, by the reason.
+        has_lines: whether rows are found by their lines.
     """
 
     file: Path
@@ -80,21 +76,20 @@ class CheckReport:
     version: str
     contract_file: str
     rows: int
-    said: str
+    reading: str
     results: tuple[Result, ...]
     unchecked: Mapping[str, tuple[str, ...]]
     has_lines: bool
 
     @property
     def is_kept(self) -> bool:
-        """Whether no critical rule is broken."""
+        """Whether every critical rule holds."""
         return not any(result.stops for result in self.results)
 
     @property
     def broken_rows(self) -> set[int]:
-        """The numbers of the rows that a critical rule takes."""
-        critical = (result for result in self.results if result.severity == CRITICAL)
-        return {row.row for result in critical for row in result.rows}
+        """The numbers of the rows that break a critical rule."""
+        return {row.row for result in self.results if result.severity == CRITICAL for row in result.rows}
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""
@@ -117,3 +112,26 @@ class CheckReport:
         if stopping:
             return f"The contract is broken by {stopping} of {counted(len(self.results), 'rule')}{taken}"
         return f"The contract is kept{taken if self.broken_rows else ''}"
+
+
+def print_check(report: CheckReport) -> None:
+    """Print a line for each rule, the first rows that break it, and the verdict."""
+    from retune.terminal import out, plain, show
+
+    how = f"; {report.reading}" if report.reading else ""
+    contract = f"{report.contract} {report.version} ({report.contract_file})"
+    show(f"{report.file}: {counted(report.rows, 'row')}, checked against {contract}{how}")
+    for result in report.results:
+        style = "green" if result.holds else STYLES[result.severity]
+        mark = plain(f"{'holds' if result.holds else 'fails':<7}{result.severity:<10}", style)
+        out.print(mark + plain(f"{result.rule}: {result.observed}"), soft_wrap=True)
+        for row in result.rows[:EXAMPLES]:
+            place = f"line {row.line} (row {row.row})" if report.has_lines else f"row {row.row}"
+            show(f"{INDENT}{place}: {row.value}")
+        if len(result.rows) > EXAMPLES:
+            show(f"{INDENT}and {len(result.rows) - EXAMPLES:,} more")
+        if not result.holds and result.where:
+            show(f"{INDENT}the rule: {result.where}", "dim")
+    for why, rules in report.unchecked.items():
+        show(f"not checked, as {why}: {', '.join(rules)}", "yellow")
+    show(report.verdict, "bold green" if report.is_kept else "bold red")

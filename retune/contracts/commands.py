@@ -8,16 +8,16 @@ from typing import Annotated
 
 import typer
 
-contracts_app = typer.Typer(no_args_is_help=True, help="Check and compare data contracts, and check files by them.")
+contracts_app = typer.Typer(no_args_is_help=True, help="Check and compare data contracts, and check files.")
 
 
 @contracts_app.command()
 def lint(
     contracts: Annotated[
-        list[str] | None, typer.Argument(help="Names in data_contracts/, or paths; all that there are by default.")
+        list[str] | None, typer.Argument(help="Names in data_contracts/, or paths; all by default.")
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="Check for this recipe alone; by default for each that names a contract.")
+        str | None, typer.Option(help="Check for this recipe only; by default for each that names a contract.")
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object: findings, and the number checked.")] = False,
 ) -> None:
@@ -32,27 +32,26 @@ def lint(
 
 @contracts_app.command()
 def check(
-    file: Annotated[Path, typer.Argument(help="CSV, TSV, JSON, JSON Lines or Parquet; .gz and .zst are unpacked.")],
+    file: Annotated[Path, typer.Argument(help="CSV, TSV, JSON, JSON Lines or Parquet; also as .gz or .zst.")],
     contract: Annotated[str, typer.Option(help="A name in data_contracts/, or a contract's path.")],
     recipe: Annotated[
-        str | None, typer.Option(help="Whose columns, tokenizer and control tokens: a name, or a recipe's path.")
+        str | None, typer.Option(help="The recipe with the columns, tokenizer and control tokens: a name, or a path.")
     ] = None,
     quarantine: Annotated[
-        Path | None, typer.Option(help="Write the rows that a critical rule takes to this file, as JSON Lines.")
+        Path | None, typer.Option(help="Write the rows that break a critical rule to this file, as JSON Lines.")
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Hold a file against a contract; exit code 1 if a critical rule is broken."""
+    """Check a file against a contract; exit code 1 if a critical rule is broken."""
     from flows.recipe.project import Project
     from retune.contracts.check import check_file, write_broken
+    from retune.contracts.check_report import print_check
     from retune.contracts.lint import find_contract
-    from retune.contracts.print_check import print_check
-    from retune.terminal import out
 
     checked = check_file(file, find_contract(contract, Project()), recipe)
     if quarantine:
         write_broken(checked, quarantine)
-    print(json.dumps(checked.report.as_json(), ensure_ascii=False)) if json_ else print_check(out, checked.report)
+    print(json.dumps(checked.report.as_json(), ensure_ascii=False)) if json_ else print_check(checked.report)
     if not checked.report.is_kept:
         raise typer.Exit(1)
 
@@ -60,11 +59,11 @@ def check(
 @contracts_app.command()
 def diff(
     contract: Annotated[str, typer.Argument(help="A name in data_contracts/, or a path; of two, the old one.")],
-    new: Annotated[str | None, typer.Argument(help="The new one, where two files are compared.")] = None,
-    against: Annotated[str, typer.Option(help="A Git revision, where one file is compared with itself.")] = "HEAD",
+    new: Annotated[str | None, typer.Argument(help="The new one, to compare two files.")] = None,
+    against: Annotated[str, typer.Option(help="The Git revision to compare with, if one is given.")] = "HEAD",
     json_: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Say what a changed contract breaks; exit code 1 if its version does not say so."""
+    """Report what a changed contract breaks; exit code 1 if its new version is too low for that."""
     from flows.recipe.project import Project
     from retune.contracts.diff import diff_against, diff_files
     from retune.contracts.lint import find_contract

@@ -1,10 +1,11 @@
-"""What two versions of a contract promise differently, and whom that concerns."""
+"""Compare two versions of a contract: what they promise differently, and who is affected."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 from retune.contracts.direction import direction
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
     from open_data_contract_standard.model import SchemaObject, SchemaProperty
 
 Audience = Literal["consumers", "producers", "nobody"]
+AUDIENCES: tuple[Audience, ...] = ("consumers", "producers", "nobody")
+"""Who a change may break; the position is that of the number in MAJOR.MINOR.PATCH that must rise."""
 CRITICAL = "critical"
-COMPILED = frozenset(
-    ("name", "logicalType", "logicalTypeOptions", "required", "unique", "primaryKey", "enum", "quality", "properties",
-     "items", "map")
-)  # fmt: skip
-"""What is said of a column that rules and types are made of, or that is looked at by itself."""
+COMPARED = frozenset((
+    "name", "logicalType", "logicalTypeOptions", "required", "unique", "primaryKey", "enum", "quality", "properties",
+    "items", "map",
+))  # fmt: skip
+"""Keys of a column that become rules or types, or that are compared one by one."""
 OF_THE_TABLE = frozenset(("name", "properties", "quality"))
 OF_THE_HEAD = frozenset(("id", "version", "schema_"))
 SHORT = {
@@ -32,7 +35,7 @@ SHORT = {
     "expect_column_values_to_match_regex": "pattern",
     "expect_column_values_to_be_between": "range",
 }
-"""What a rule without a name of its own is called behind its column."""
+"""The name of a rule that has none of its own, shown after its column."""
 GIVEN_BY_THE_RECIPE = (ANY_RECIPE.model, list(ANY_RECIPE.control_tokens))
 MOST_SHOWN = 80
 
@@ -42,9 +45,9 @@ class Change:
     """One difference.
 
     Attributes:
-        concerns: consumers, whom a weaker promise breaks; producers, more of whose rows are quarantined; or nobody.
-        what: in words.
-        where: file and line, in the new version; in the old one of what is gone.
+        concerns: consumers if the contract promises less; producers if more of their rows are quarantined; or nobody.
+        what: a sentence.
+        where: file and line, in the new version; in the old one for what is removed.
     """
 
     concerns: Audience
@@ -58,33 +61,28 @@ class Change:
 
 @dataclass(frozen=True)
 class Version:
-    """A contract at one time.
-
-    Attributes:
-        file: as it was read.
-        rules: of each table, in the order of the tables.
-    """
+    """A version of a contract: its file, and the rules of each of its tables."""
 
     file: ContractFile
     rules: tuple[tuple[Rule, ...], ...]
 
     @property
     def tables(self) -> Sequence[SchemaObject]:
-        """What it describes."""
+        """The tables that it describes."""
         return self.file.document.schema_ or []
 
 
 def compare(old: Version, new: Version) -> tuple[Change, ...]:
-    """All that is different, what breaks consumers first."""
-    changes = [*_of_tables(old, new), *_of_the_head(old.file, new.file)]
-    if not changes and _without_version(old.file) != _without_version(new.file):
-        changes.append(Change("nobody", "what is said about columns or rules changed", new.file.where(("schema",))))
-    order: Mapping[Audience, int] = {"consumers": 0, "producers": 1, "nobody": 2}
-    return tuple(sorted(changes, key=lambda change: order[change.concerns]))
+    """All differences, those that break consumers first."""
+    changes = [*_table_changes(old, new), *_head_changes(old.file, new.file)]
+    before, after = (version.file.document.model_dump(exclude={"version"}) for version in (old, new))
+    if not changes and before != after:
+        changes.append(Change("nobody", "the description of columns or rules changed", new.file.where(("schema",))))
+    return tuple(sorted(changes, key=lambda change: AUDIENCES.index(change.concerns)))
 
 
-def _of_tables(old: Version, new: Version) -> Iterator[Change]:
-    """The first tables are one and the same, whatever their names; the others are known by name."""
+def _table_changes(old: Version, new: Version) -> Iterator[Change]:
+    """Changes of tables. The first tables correspond, whatever their names; the others correspond by name."""
     before = {("" if not number else table.name): number for number, table in enumerate(old.tables)}
     after = {("" if not number else table.name): number for number, table in enumerate(new.tables)}
     for name, number in before.items():
@@ -96,16 +94,16 @@ def _of_tables(old: Version, new: Version) -> Iterator[Change]:
             where = new.file.where(("schema", number))
             yield Change("producers", f"the table {name!r} is new, with {len(new.rules[number])} rules", where)
         else:
-            yield from _of_table(old, before[name], new, number)
+            yield from _one_table(old, before[name], new, number)
 
 
-def _of_table(old: Version, old_number: int, new: Version, number: int) -> Iterator[Change]:
+def _one_table(old: Version, old_number: int, new: Version, number: int) -> Iterator[Change]:
     before, after = old.tables[old_number], new.tables[number]
     at_old, at_new = ("schema", old_number, "properties"), ("schema", number, "properties")
     columns = {item.name: (index, item) for index, item in enumerate(before.properties or [])}
     new_columns = {item.name: (index, item) for index, item in enumerate(after.properties or [])}
-    lost = {name: one for name, (_, one) in columns.items() if name not in new_columns}
-    gained = {name: one for name, (_, one) in new_columns.items() if name not in columns}
+    lost = {name: item for name, (_, item) in columns.items() if name not in new_columns}
+    gained = {name: item for name, (_, item) in new_columns.items() if name not in columns}
     successors = {name: _successor(item, gained) for name, item in lost.items()}
     for name, successor in successors.items():
         what = f"the column {name!r} is renamed to {successor!r}" if successor else f"the column {name!r} is gone"
@@ -114,19 +112,17 @@ def _of_table(old: Version, old_number: int, new: Version, number: int) -> Itera
         what = f"the column {name!r} is new: rows must have it"
         yield Change("producers", what, new.file.where((*at_new, new_columns[name][0])))
     for name, (index, item) in new_columns.items():
-        if name not in columns:
-            continue
-        yield from _of_column(columns[name][1], item, new.file, (*at_new, index))
-    yield from _of_rules(
+        if name in columns:
+            yield from _column_changes(columns[name][1], item, new.file, (*at_new, index))
+    yield from _rules_changes(
         [rule for rule in old.rules[old_number] if not set(rule.columns) & set(lost)],
         [rule for rule in new.rules[number] if not set(rule.columns) & set(gained)],
     )
-    said = _differing(before, after, OF_THE_TABLE)
-    if said:
-        yield Change("nobody", f"of the table: {said} changed", new.file.where(("schema", number)))
+    if names := _differing(before, after, OF_THE_TABLE):
+        yield Change("nobody", f"of the table: {names} changed", new.file.where(("schema", number)))
 
 
-def _of_column(
+def _column_changes(
     old: SchemaProperty, new: SchemaProperty, file: ContractFile, at: tuple[str | int, ...]
 ) -> Iterator[Change]:
     if old.logicalType != new.logicalType:
@@ -135,11 +131,11 @@ def _of_column(
     for inside in ("properties", "items", "map"):
         if getattr(old, inside) != getattr(new, inside):
             yield Change("consumers", f"{new.name}: what is inside changed ({inside})", file.where((*at, inside)))
-    if said := _differing(old, new, COMPILED):
-        yield Change("nobody", f"{new.name}: {said} changed", file.where(at))
+    if names := _differing(old, new, COMPARED):
+        yield Change("nobody", f"{new.name}: {names} changed", file.where(at))
 
 
-def _of_rules(old: Sequence[Rule], new: Sequence[Rule]) -> Iterator[Change]:
+def _rules_changes(old: Sequence[Rule], new: Sequence[Rule]) -> Iterator[Change]:
     pairs, gone, added = _paired(old, new)
     for rule in gone:
         concerns: Audience = "consumers" if rule.severity == CRITICAL else "nobody"
@@ -148,10 +144,10 @@ def _of_rules(old: Sequence[Rule], new: Sequence[Rule]) -> Iterator[Change]:
         concerns = "producers" if rule.severity == CRITICAL else "nobody"
         yield Change(concerns, f"{_named(rule)} is new{_unless_critical(rule)}{_arguments(rule)}", rule.where)
     for before, after in pairs:
-        yield from _of_rule(before, after)
+        yield from _rule_changes(before, after)
 
 
-def _of_rule(old: Rule, new: Rule) -> Iterator[Change]:
+def _rule_changes(old: Rule, new: Rule) -> Iterator[Change]:
     if old.severity != new.severity:
         concerns: Audience = "nobody"
         if CRITICAL in (old.severity, new.severity):
@@ -168,59 +164,52 @@ def _of_rule(old: Rule, new: Rule) -> Iterator[Change]:
 
 
 def _paired(old: Sequence[Rule], new: Sequence[Rule]) -> tuple[list[tuple[Rule, Rule]], list[Rule], list[Rule]]:
-    """Rules that are the same one in both versions, those that are gone, and those that are new.
+    """The rules that correspond, those that are removed, and those that are new.
 
-    The same one is, of those with one expectation on the same columns: that with equal arguments, else that with the
-    same name, else the next.
+    Rules with one expectation on the same columns correspond if their arguments are equal, else if their names are,
+    else in their order.
     """
-    left, pairs = list(new), []
-    waiting = list(old)
-    for likeness in (_arguments_of, lambda rule: rule.name, lambda rule: None):
+    pairs: list[tuple[Rule, Rule]] = []
+    left, waiting = list(new), list(old)
+    likenesses: tuple[Callable[[Rule], Any], ...] = (attrgetter("arguments"), attrgetter("name"), lambda rule: None)
+    for likeness in likenesses:
         for rule in list(waiting):
             about = (rule.expectation, rule.columns)
-            like = (one for one in left if (one.expectation, one.columns) == about and likeness(one) == likeness(rule))
-            if twin := next(like, None):
+            same = (
+                other
+                for other in left
+                if (other.expectation, other.columns) == about and likeness(other) == likeness(rule)
+            )
+            if twin := next(same, None):
                 pairs.append((rule, twin))
                 waiting.remove(rule)
                 left.remove(twin)
     return pairs, waiting, left
 
 
-def _arguments_of(rule: Rule) -> Mapping[str, Any]:
-    return rule.arguments
-
-
-def _of_the_head(old: ContractFile, new: ContractFile) -> Iterator[Change]:
+def _head_changes(old: ContractFile, new: ContractFile) -> Iterator[Change]:
     if old.document.id != new.document.id:
         what = f"the id {old.document.id!r} became {new.document.id!r}"
         yield Change("consumers", what, new.where(("id",)))
-    if said := _differing(old.document, new.document, OF_THE_HEAD):
-        yield Change("nobody", f"{said} changed", new.where((said.split(",")[0],)))
+    if names := _differing(old.document, new.document, OF_THE_HEAD):
+        yield Change("nobody", f"{names} changed", new.where((names.split(",")[0],)))
 
 
 def _successor(item: SchemaProperty, gained: Mapping[str | None, SchemaProperty]) -> str | None:
-    """The new name of a column, where exactly the same is said of another one, or its name is much like it."""
-    said = item.model_dump(exclude={"name"}, exclude_none=True)
-    same = [
-        name for name, one in gained.items() if name and one.model_dump(exclude={"name"}, exclude_none=True) == said
-    ]
+    """The new name of a column: that of a new column with the same description, or else with a similar name."""
+    same = [name for name, other in gained.items() if name and other == item.model_copy(update={"name": name})]
     near = difflib.get_close_matches(item.name or "", [name for name in gained if name], 1)
     return next(iter([*same, *near]), None)
 
 
 def _differing(old: Any, new: Any, besides: frozenset[str]) -> str:
-    """The names of what two models say differently."""
+    """The names of the fields in which two models differ."""
     names = [name for name in type(new).model_fields if name not in besides]
     return ", ".join(name for name in names if getattr(old, name) != getattr(new, name))
 
 
-def _without_version(file: ContractFile) -> dict[str, Any]:
-    dumped: dict[str, Any] = file.document.model_dump(exclude={"version"})
-    return dumped
-
-
 def _named(rule: Rule) -> str:
-    """A rule as its author calls it, or by its column."""
+    """The name that its author gave a rule, or its column."""
     generated = ".".join([*rule.columns[:1], rule.expectation])
     if rule.name.partition(" (")[0] == generated and rule.expectation in SHORT and rule.columns:
         return f"{rule.columns[0]}: {SHORT[rule.expectation]}"
@@ -232,8 +221,8 @@ def _unless_critical(rule: Rule) -> str:
 
 
 def _arguments(rule: Rule) -> str:
-    said = ", ".join(f"{name} {_short(value)}" for name, value in rule.arguments.items() if name != "column")
-    return f": {said}" if said else ""
+    listed = ", ".join(f"{name} {_short(value)}" for name, value in rule.arguments.items() if name != "column")
+    return f": {listed}" if listed else ""
 
 
 def _difference(old: Rule, new: Rule) -> str:
@@ -246,8 +235,8 @@ def _became(name: str, before: Any, after: Any) -> str:
     if isinstance(before, list) and isinstance(after, list):
         gained = [item for item in after if item not in before]
         lost = [item for item in before if item not in after]
-        said = [f"{verb} {_short(items)}" for verb, items in (("gained", gained), ("lost", lost)) if items]
-        return f"{name} {' and '.join(said)}"
+        parts = [f"{verb} {_short(items)}" for verb, items in (("gained", gained), ("lost", lost)) if items]
+        return f"{name} {' and '.join(parts)}"
     return f"{name} {_short(before)} became {_short(after)}"
 
 

@@ -1,25 +1,22 @@
-"""``retune contracts diff``: what a changed contract breaks, and whether its version says so."""
+"""``retune contracts diff``: what a changed contract breaks, and whether its new version is high enough."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from retune.contracts.compare import Audience, Change, Version, compare
+from retune.contracts.compare import AUDIENCES, Change, Version, compare
 from retune.contracts.lint import SEMVER
 from retune.contracts.uses import ANY_RECIPE, described_columns
 from retune.lint_report import from_here
-from retune.revisions import CONTRACT, Committed, committed
+from retune.revisions import CONTRACT, committed
 from tasks.core.errors import ContractError
+from tasks.core.tables import Columns
 from tasks.validate.contracts.compiler import compile_table
 from tasks.validate.contracts.contract import read_contract
 from tasks.validate.contracts.odcs import ContractFile, read_file
 
-LEVELS: Mapping[Audience, int] = {"consumers": 0, "producers": 1, "nobody": 2}
-"""Which number of MAJOR.MINOR.PATCH must rise."""
 NAMES = ("major", "minor", "patch")
 
 
@@ -28,10 +25,10 @@ class ContractDiff:
     """Two versions of a contract.
 
     Attributes:
-        contract: the new one's file.
+        contract: the file of the new version.
         against: what it was compared with.
-        old_version, new_version: as the files say; the old one is None where there is none.
-        changes: what breaks consumers first.
+        old_version, new_version: from the files; None if there is no old version.
+        changes: those that break consumers first.
     """
 
     contract: str
@@ -42,13 +39,13 @@ class ContractDiff:
 
     @property
     def due(self) -> str | None:
-        """The least version that says enough of what changed; None where nothing did, or it cannot be told."""
+        """The lowest version that the changes allow; None without changes, or if the old version is not a number."""
         if self.old_version is None or not self.changes or not SEMVER.fullmatch(self.old_version):
             return None
         numbers = _numbers(self.old_version)
-        level = min(LEVELS[change.concerns] for change in self.changes)
+        level = min(AUDIENCES.index(change.concerns) for change in self.changes)
         if numbers[0] == 0:
-            level = max(level, 1)  # before 1.0.0 the minor number says what breaks: https://semver.org/#spec-item-4
+            level = max(level, 1)  # before 1.0.0 the minor number rises: https://semver.org/#spec-item-4
         return ".".join(map(str, [*numbers[:level], numbers[level] + 1, 0, 0][:3]))
 
     @property
@@ -60,9 +57,9 @@ class ContractDiff:
             if not SEMVER.fullmatch(version) and self.changes:
                 return f"the version {version!r} is not MAJOR.MINOR.PATCH"
         if self.due is not None and _numbers(self.new_version) < _numbers(self.due):
-            level = NAMES[next(at for at, pair in enumerate(zip(_numbers(self.old_version), _numbers(self.due),
-                                                                strict=True)) if pair[0] != pair[1])]  # fmt: skip
-            return f"the version {self.new_version} is too low: {self.due} is due, as what changed is {level}"
+            pairs = zip(NAMES, _numbers(self.old_version), _numbers(self.due), strict=True)
+            level = next(name for name, old, due in pairs if old != due)
+            return f"the version {self.new_version} is too low: {self.due} is due, as the change is {level}"
         return None
 
     def as_json(self) -> dict[str, Any]:
@@ -79,41 +76,36 @@ class ContractDiff:
 
     def as_text(self) -> str:
         """For people: a line a change, and the verdict on the version."""
-        lines = [f"{self.contract} against {self.against}"]
-        for change in self.changes:
-            lines.append(f"{SAID[change.concerns]:<18}{change.what}\n{'':<18}{change.where}")
-        return "\n".join([*lines, self._verdict()])
+        lines = [f"{f'breaks {change.concerns}':<18}{change.what}\n{'':<18}{change.where}" for change in self.changes]
+        return "\n".join([f"{self.contract} against {self.against}", *lines, self._verdict()])
 
     def _verdict(self) -> str:
         if self.old_version is None:
-            return "a new contract: nobody depends on it yet"
+            return "a new contract: no consumer depends on it yet"
         if self.problem:
             return f"error: {self.problem}"
         if not self.changes:
-            return "nothing that it promises or says changed"
-        return f"the version says enough: {self.old_version} became {self.new_version}, and {self.due} was due"
-
-
-SAID: Mapping[Audience, str] = {
-    "consumers": "breaks consumers",
-    "producers": "breaks producers",
-    "nobody": "breaks nobody",
-}
+            return "nothing changed"
+        return f"the version is high enough: {self.old_version} became {self.new_version}, and {self.due} was due"
 
 
 def diff_against(path: Path, revision: str) -> ContractDiff:
     """Compare a contract with itself at a Git revision.
 
     Raises:
-        ContractError: either cannot be read, the file lies in no Git repository, or there is no such revision.
+        ContractError: either cannot be read, the file is not in a Git repository, or the revision does not exist.
     """
     new = _version(path)
     with committed(path, revision, CONTRACT) as found:
         against = f"{found.revision}, “{found.subject}”"
         if not found.path.is_file():
             return ContractDiff(from_here(path), against, None, new.file.document.version or "", ())
-        with _as_known(found):
+        try:
             old = _earlier(found.path)
+        except ContractError as error:
+            remedy = "name a revision in which it can be read, with --against"
+            what = f"The committed contract cannot be read: {error.what}"
+            raise ContractError(what, where=found.where(error.where), remedy=remedy) from error
         changes = tuple(Change(change.concerns, change.what, found.where(change.where)) for change in compare(old, new))
         return _diff(path, against, old, new, changes)
 
@@ -135,46 +127,24 @@ def _diff(path: Path, against: str, old: Version, new: Version, changes: tuple[C
 
 
 def _version(path: Path) -> Version:
-    """A contract with the rules of each of its tables, whatever columns there are.
-
-    Raises:
-        ContractError: it is no good.
-    """
-    file = _read(path)
-    columns = described_columns(file)
-    tables = [table.name for table in file.document.schema_ or []]
+    """A contract with the rules of each of its tables."""
+    file, columns, tables = _read(path)
     return Version(file, tuple(read_contract(path, columns, table=name, context=ANY_RECIPE).rules for name in tables))
 
 
 def _earlier(path: Path) -> Version:
-    """The same of an earlier version, without the rules that are no good: they promised nothing.
-
-    Raises:
-        ContractError: it is no contract.
-    """
-    file = _read(path)
-    columns = described_columns(file)
-    tables = [table.name for table in file.document.schema_ or []]
+    """The same of an earlier version, without its invalid rules, which promised nothing."""
+    file, columns, tables = _read(path)
     compiled = [compile_table(file, columns, name, ANY_RECIPE)[0] for name in tables]
     return Version(file, tuple(table.rules if table else () for table in compiled))
 
 
-def _read(path: Path) -> ContractFile:
+def _read(path: Path) -> tuple[ContractFile, Columns, list[str]]:
+    """A contract file, the columns that it names, and the names of its tables."""
     file, findings = read_file(path)
     if file is None:
         raise ContractError(findings[0].what, where=f"{path}:{findings[0].line}", remedy=findings[0].remedy)
-    return file
-
-
-@contextmanager
-def _as_known(revision: Committed) -> Iterator[None]:
-    """Name the scratch file as a reader knows it, where it cannot be read."""
-    try:
-        yield
-    except ContractError as error:
-        remedy = "name a revision in which it can be read, with --against"
-        what = f"The committed contract cannot be read: {error.what}"
-        raise ContractError(what, where=revision.where(error.where), remedy=remedy) from error
+    return file, described_columns(file), [table.name or "" for table in file.document.schema_ or []]
 
 
 def _numbers(version: str) -> tuple[int, int, int]:

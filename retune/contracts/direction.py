@@ -1,4 +1,4 @@
-"""Whether other arguments make a rule let more rows through, or fewer."""
+"""Decide whether new arguments make a rule accept more rows, or fewer."""
 
 from __future__ import annotations
 
@@ -8,33 +8,32 @@ from typing import Any, Literal
 Direction = Literal["looser", "tighter", "both", "same"]
 
 ALLOWED = ("value_set", "languages", "value_pairs_set", "type_list")
-"""Arguments that list what may be there."""
+"""Arguments that list what is allowed."""
 LOOKED_FOR = ("phrases", "tokens")
-"""Arguments that list what must not be there: a longer list finds more."""
+"""Arguments that list what is forbidden: a longer list finds more."""
 MUST_HOLD = ("expect_column_distinct_values_to_contain_set", "expect_column_label_shares_to_be_between")
-"""Expectations whose ``value_set`` must be there rather than may be."""
+"""Expectations whose ``value_set`` is required rather than allowed."""
 NUMBERS: Mapping[str, int] = {"mostly": 1, "strict_min": 1, "strict_max": 1, "threshold": -1, "minimum_letters": -1}
-"""Whether a rule becomes tighter (1) or looser (-1) as the argument grows; bounds are known by their names."""
+"""Whether a rule becomes tighter (1) or looser (-1) as the argument grows; bounds are recognised by their names."""
 DEFAULTS: Mapping[str, Any] = {"mostly": 1.0, "strict_min": False, "strict_max": False}
 
 
 def direction(expectation: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Direction:
-    """What becomes of a rule whose arguments change.
+    """How a rule changes with its arguments.
 
     Returns:
-        looser where it can only let more rows through, tighter where only fewer; both where it does some of each, or
-        where it cannot be told, as of two patterns.
+        looser if it can only accept more rows, tighter if only fewer; both if it may do either, as with two patterns.
     """
     found: set[Direction] = set()
     for name in dict.fromkeys((*old, *new)):
         before, after = old.get(name, DEFAULTS.get(name)), new.get(name, DEFAULTS.get(name))
         if before != after:
-            found.add(_of(expectation, name, before, after))
+            found.add(_of_argument(expectation, name, before, after))
     found.discard("same")
     return next(iter(found)) if len(found) == 1 else "both" if found else "same"
 
 
-def _of(expectation: str, name: str, before: Any, after: Any) -> Direction:
+def _of_argument(expectation: str, name: str, before: Any, after: Any) -> Direction:
     if isinstance(before, list) or isinstance(after, list):
         return _of_lists(expectation, name, before or [], after or [])
     slope = 1 if name.startswith("min_") else -1 if name.startswith("max_") else NUMBERS.get(name)

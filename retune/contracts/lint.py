@@ -1,4 +1,4 @@
-"""Everything that can be known to be wrong with contracts before a row is seen: ``retune contracts lint``."""
+"""``retune contracts lint``: find everything that is wrong with contracts without reading a row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flows.recipe.project import (
     read_project_recipe,
     read_recipes,
 )
-from retune.contracts.uses import Use, boundaries_of, unread_tables, uses_in, uses_of_its_own
+from retune.contracts.uses import Use, boundaries_of, unread_tables, uses_in, uses_without_recipe
 from retune.lint_report import LintReport, as_shown
 from tasks.core.errors import ContractError
 from tasks.core.findings import Finding
@@ -31,10 +31,10 @@ def lint_contracts(names: Sequence[str], recipe: str | None = None, project: Pro
     """Check contracts.
 
     Args:
-        names: of contracts in ``data_contracts/``, or paths; where there are none, all of ``data_contracts/`` and all
-            that a recipe names, or all of the recipe.
-        recipe: the one to check them for, whether it names them or not; None: each of the project that names them.
-        project: whose files; None: this one's.
+        names: contracts in ``data_contracts/``, or paths; none: all of ``data_contracts/`` and all that recipes name,
+            or all that ``recipe`` names.
+        recipe: check them for this recipe, whether it names them or not; None: for each recipe that names them.
+        project: None: this project.
 
     Raises:
         RecipeError: the recipe does not exist or cannot be read.
@@ -46,9 +46,9 @@ def lint_contracts(names: Sequence[str], recipe: str | None = None, project: Pro
         recipes, findings = [read_project_recipe(recipe, project)], []
     paths = [find_contract(name, project) for name in names] or _all(recipes, None if recipe else project)
     for path in dict.fromkeys(paths):
-        findings += _of_contract(path, recipes, adopting=recipe is not None)
+        findings += _contract_findings(path, recipes, adopting=recipe is not None)
     if not names:
-        findings += [finding for one in recipes for finding in _missing(one)]
+        findings += [finding for each in recipes for finding in _missing(each)]
     return LintReport(as_shown(findings), len(set(paths)), "contract")
 
 
@@ -59,19 +59,19 @@ def find_contract(name: str, project: Project) -> Path:
 
 
 def _all(recipes: Sequence[ProjectRecipe], project: Project | None) -> list[Path]:
-    """The contracts of a project and of recipes, as far as there are such files."""
+    """The contracts of a project and of recipes that exist."""
     of_project = sorted(project.contracts.glob(f"*{CONTRACT_SUFFIX}")) if project else []
     of_recipes = [recipe.contract(boundary) for recipe in recipes for boundary in BOUNDARIES]
     known = {path.resolve(): path for path in (*of_recipes, *of_project) if path.is_file()}
     return list(known.values())
 
 
-def _of_contract(path: Path, recipes: Sequence[ProjectRecipe], adopting: bool) -> Iterator[Finding]:
+def _contract_findings(path: Path, recipes: Sequence[ProjectRecipe], adopting: bool) -> Iterator[Finding]:
     file, findings = read_file(path)
     if file is None:
         yield from findings
         return
-    yield from _head(file)
+    yield from _head_findings(file)
     yield from unread_tables(file)
     uses: list[Use] = []
     for recipe in recipes:
@@ -83,33 +83,33 @@ def _of_contract(path: Path, recipes: Sequence[ProjectRecipe], adopting: bool) -
             return
         uses += found
         yield from unknown
-    yield from _in_uses(file, findings, uses or uses_of_its_own(file))
+    yield from _in_uses(file, findings, uses or uses_without_recipe(file))
 
 
 def _in_uses(file: ContractFile, of_file: Sequence[Finding], uses: Sequence[Use]) -> Iterator[Finding]:
-    """What is wrong with a contract where it is used; what depends on the columns there says where."""
+    """What is wrong with a contract where it is used; findings that depend on the columns there name the place."""
     places: dict[Finding, list[str]] = {}
     for use in uses:
         _, found = compile_table(file, use.columns, use.table, use.context)
         for finding in (*of_file, *found):
-            known = next((one for one in places if replace(one, remedy="") == replace(finding, remedy="")), finding)
-            places.setdefault(known, []).append(use.said)
-    for finding, said in places.items():
-        named = "; ".join(dict.fromkeys(filter(None, said)))
-        where = f" ({named})" if named and finding.code in DEPEND_ON_THE_RECIPE else ""
-        yield replace(finding, what=f"{finding.what}{where}")
+            same = (other for other in places if replace(other, remedy="") == replace(finding, remedy=""))
+            places.setdefault(next(same, finding), []).append(use.place)
+    for finding, where in places.items():
+        named = "; ".join(dict.fromkeys(filter(None, where)))
+        suffix = f" ({named})" if named and finding.code in DEPEND_ON_THE_RECIPE else ""
+        yield replace(finding, what=f"{finding.what}{suffix}")
 
 
-def _head(file: ContractFile) -> Iterator[Finding]:
+def _head_findings(file: ContractFile) -> Iterator[Finding]:
     document = file.document
     if document.version and not SEMVER.fullmatch(document.version):
-        what = f"The version {document.version!r} is not MAJOR.MINOR.PATCH, so that no change can be told from another"
+        what = f"The version {document.version!r} is not MAJOR.MINOR.PATCH, so changes cannot be ordered"
         yield file.finding("version", what, ("version",), "begin with 1.0.0", is_error=False)
     team = document.team
     members = team if isinstance(team, list) else [*((team.members or []) if team else [])]
     if not members and not getattr(team, "name", None):
         remedy = "add team: {name: ...}, or its members"
-        yield file.finding("no-owner", "The contract names nobody who owns it", ("team",), remedy, is_error=False)
+        yield file.finding("no-owner", "The contract names no owner", ("team",), remedy, is_error=False)
 
 
 def _missing(recipe: ProjectRecipe) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Whether a value of a file is of the logical type that a contract gives its column."""
+"""Check that a value of a file has the logical type that a contract gives its column."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import datetime
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,62 +20,79 @@ ISO = {
     "time": datetime.time.fromisoformat,
     "timestamp": datetime.datetime.fromisoformat,
 }
+JSON_KINDS = {"array": list, "object": dict, "map": dict}
 WORDS = {"true": True, "false": False}
+KINDS = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
 
 
 class WrongType(ValueError):
-    """A value is not of the type; the message says what it is instead."""
+    """A value is not of the type; the message describes the value."""
 
 
-def as_logical(value: Any, logical: str, is_written: bool) -> Any:
+def as_logical(value: Any, logical: str, is_text_format: bool) -> Any:
     """A value as rules see it: text, a finite number, or JSON text of a list or an object.
 
     Args:
         value: plain JSON, not null.
         logical: an ODCS logical type.
-        is_written: whether the file knows nothing but text, so that numbers must be read from it.
+        is_text_format: whether the file's format has only text, so that numbers are parsed.
 
     Raises:
-        WrongType: it is none of that type.
+        WrongType: it is not of that type.
     """
     if logical in ISO:
-        _parsed(ISO[logical], value, logical)
+        _parsed(ISO[logical], value, f"a {logical}")
         return value
-    reader = _READERS.get(logical)
-    return reader(value, is_written) if reader else value
+    if logical in JSON_KINDS:
+        found = _parsed(json.loads, value, "valid JSON") if isinstance(value, str) else value
+        if not isinstance(found, JSON_KINDS[logical]):
+            raise WrongType(_described(value))
+        return value if isinstance(value, str) else canonical_json(value)
+    if logical in ("integer", "number"):
+        return _number(value, logical, is_text_format)
+    if logical == "boolean":
+        found = WORDS.get(value.strip().lower()) if is_text_format and isinstance(value, str) else value
+        if not isinstance(found, bool):
+            raise WrongType(_described(value))
+        return found
+    if logical == "string" and not isinstance(value, str):
+        raise WrongType(_described(value))
+    return value
 
 
 def kind_of(value: Any) -> str:
-    """The logical type that a plain JSON value has by itself."""
-    if isinstance(value, bool):
-        return "boolean"
-    if isinstance(value, int):
-        return "integer"
-    if isinstance(value, float):
-        return "number"
-    return "string" if isinstance(value, str) else "array" if isinstance(value, list) else "object"
+    """The logical type of a plain JSON value by itself."""
+    return KINDS.get(type(value), "object")
+
+
+def majority(values: Sequence[Any]) -> str | None:
+    """The logical type of most values; None if all are missing. Next to numbers, integers count as numbers."""
+    counts = Counter(kind_of(value) for value in values if value is not None)
+    if counts["number"] and counts["integer"]:
+        counts["number"] += counts.pop("integer")
+    return max(counts, key=counts.__getitem__, default=None)
 
 
 def conversation(value: Any) -> list[Message]:
-    """Turns as the project stores them; a part that a turn lacks stays away, for the contract to judge.
+    """Turns as the project stores them. A part that a turn lacks stays missing, for the contract to judge.
 
     Raises:
-        WrongType: it is no list of turns.
+        WrongType: it is not a list of turns.
     """
     if isinstance(value, str):
-        value = _parsed(json.loads, value, "list of turns")
+        value = _parsed(json.loads, value, "a list of turns")
     if not isinstance(value, list):
-        raise WrongType(f"{kind_of(value)}, no list of turns")
+        raise WrongType(f"{kind_of(value)}, not a list of turns")
     return [_turn(turn, number) for number, turn in enumerate(value, 1)]
 
 
 def _turn(turn: Any, number: int) -> Message:
     if not isinstance(turn, Mapping):
-        raise WrongType(f"turn {number} is {kind_of(turn)}, no object")
+        raise WrongType(f"turn {number} is {kind_of(turn)}, not an object")
     texts = {"role": turn.get("role") or "", "content": turn.get("content") or ""}
     odd = next((name for name, text in texts.items() if not isinstance(text, str)), None)
     if odd:
-        raise WrongType(f"the {odd} of turn {number} is {kind_of(turn[odd])}, no text")
+        raise WrongType(f"the {odd} of turn {number} is {kind_of(turn[odd])}, not text")
     calls = turn.get("tool_calls")
     message: Message = {**texts, **({"tool_calls": _calls(calls, number)} if calls else {})}
     return message | ({"tool_call_id": str(turn["tool_call_id"])} if turn.get("tool_call_id") is not None else {})
@@ -93,29 +111,19 @@ def _calls(calls: Any, number: int) -> list[dict[str, Any]]:
     return found
 
 
-def _text(value: Any, is_written: bool) -> str:
-    if not isinstance(value, str):
-        raise WrongType(f"{kind_of(value)} {_shown(value)}")
-    return value
-
-
-def _integer(value: Any, is_written: bool) -> int:
-    number = _number(value, is_written)
+def _number(value: Any, logical: str, is_text_format: bool) -> float:
+    number = _parsed(_number_in, value, "a number") if is_text_format and isinstance(value, str) else value
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise WrongType(_described(number))
+    if isinstance(number, float) and not math.isfinite(number):
+        raise WrongType(_shown(number))
+    if isinstance(number, int) and abs(number) > MOST_NUMBER:
+        raise WrongType(f"integer {_shown(number)}")
+    if logical == "number":
+        return number
     if number != int(number) or abs(number) > MOST_INTEGER:
-        raise WrongType(f"{kind_of(value)} {_shown(value)}")
+        raise WrongType(_described(value))
     return int(number)
-
-
-def _number(value: Any, is_written: bool) -> float:
-    if is_written and isinstance(value, str):
-        value = _parsed(_number_in, value, "number")
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise WrongType(f"{kind_of(value)} {_shown(value)}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise WrongType(_shown(value))
-    if isinstance(value, int) and abs(value) > MOST_NUMBER:
-        raise WrongType(f"integer {_shown(value)}")
-    return value
 
 
 def _number_in(text: str) -> float:
@@ -125,56 +133,18 @@ def _number_in(text: str) -> float:
         return float(text)
 
 
-def _boolean(value: Any, is_written: bool) -> bool:
-    if is_written and isinstance(value, str):
-        value = WORDS.get(value.strip().lower(), value)
-    if not isinstance(value, bool):
-        raise WrongType(f"{kind_of(value)} {_shown(value)}")
-    return value
-
-
-def _as_json(kind: type[Any]) -> Callable[[Any, bool], str]:
-    """A reader of lists or of objects, which may be JSON text already."""
-
-    def read(value: Any, is_written: bool) -> str:
-        found = _parsed(json.loads, value, "JSON") if isinstance(value, str) else value
-        if not isinstance(found, kind):
-            raise WrongType(f"{kind_of(value)} {_shown(value)}")
-        return value if isinstance(value, str) else canonical_json(value)
-
-    return read
-
-
 def _parsed(parse: Callable[[str], Any], value: Any, what: str) -> Any:
     try:
         return parse(value)
     except (ValueError, TypeError, RecursionError) as error:
-        raise WrongType(f"{kind_of(value)} {_shown(value)}, no {what}") from error
+        raise WrongType(f"{_described(value)}, not {what}") from error
+
+
+def _described(value: Any) -> str:
+    return f"{kind_of(value)} {_shown(value)}"
 
 
 def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else canonical_json(value)
-    return f"{text[:60]!r}{'...' if len(text) > 60 else ''}" if isinstance(value, str) else text[:60]
-
-
-_READERS: dict[str, Callable[[Any, bool], Any]] = {
-    "string": _text,
-    "integer": _integer,
-    "number": _number,
-    "boolean": _boolean,
-    "array": _as_json(list),
-    "object": _as_json(dict),
-    "map": _as_json(dict),
-}
-
-
-def majority(values: Sequence[Any]) -> str | None:
-    """The logical type of most of the values that are there; None where there are none. Integers are numbers too."""
-    counts: dict[str, int] = {}
-    for value in values:
-        if value is not None:
-            kind = kind_of(value)
-            counts[kind] = counts.get(kind, 0) + 1
-    if counts.get("number") and counts.get("integer"):
-        counts["number"] += counts.pop("integer")
-    return max(counts, key=lambda kind: counts[kind], default=None)
+    if isinstance(value, str):
+        return f"{value[:60]!r}{'...' if len(value) > 60 else ''}"
+    return canonical_json(value)[:60]

@@ -1,4 +1,4 @@
-"""Where a contract is checked: at which boundaries of which recipes, and what columns the tables there have."""
+"""Find where a contract is used: at which boundaries of which recipes, and which columns the tables there have."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tasks.validate.contracts.rule import COLUMN_ARGUMENTS, LIST_ARGUMENTS, Cont
 DRIFT, TRAINING_SET = "drift", "training_set"
 ON_DOCUMENTS = ("documents", "evaluations")
 ANY_RECIPE = ContractContext("the recipe's model", WELL_KNOWN)
-"""Stands for what a recipe would give to rules, where no recipe is known."""
+"""A placeholder for what a recipe gives to rules, where no recipe is known."""
 
 
 @dataclass(frozen=True)
@@ -26,38 +26,38 @@ class Use:
     """One table of a contract at one boundary.
 
     Attributes:
-        said: the boundary, in words; nothing where no recipe names the contract.
+        place: recipe and boundary, for people; empty where no recipe names the contract.
         table: the contract's table; None: the first.
-        columns: that the table has there.
+        columns: the table's columns there.
         context: what rules take from the recipe.
     """
 
-    said: str
+    place: str
     table: str | None
     columns: Columns
     context: ContractContext
 
 
 def uses_in(file: ContractFile, recipe: ProjectRecipe, boundaries: Sequence[str]) -> tuple[list[Use], list[Finding]]:
-    """The uses of a contract at these boundaries of a recipe; a warning where its columns there cannot be told."""
+    """The uses of a contract at these boundaries of a recipe; a warning where the columns there are unknown."""
     context = ContractContext(recipe.model.path, WELL_KNOWN, recipe.labels)
     uses: list[Use] = []
     for boundary in boundaries:
         try:
             columns = _columns_at(boundary, recipe)
         except PromptError as error:
-            what = f"A prompt of the recipe {recipe.name!r} cannot be read, so its columns are not known: {error.what}"
+            what = f"A prompt of the recipe {recipe.name!r} cannot be read, so its columns are unknown: {error.what}"
             remedy = f"correct {error.where}; retune prompts lint finds all that is wrong"
             return uses, [Finding("recipe", what, str(recipe.path), 1, 1, remedy, "warning")]
-        said = f"the recipe {recipe.name!r}, {boundary}"
-        uses.append(Use(said, None, columns, context))
+        place = f"the recipe {recipe.name!r}, {boundary}"
+        uses.append(Use(place, None, columns, context))
         if boundary == TRAINING_SET and DRIFT in _tables(file):
-            uses.append(Use(said, DRIFT, drift_columns(), context))
+            uses.append(Use(place, DRIFT, drift_columns(), context))
     return uses, []
 
 
-def uses_of_its_own(file: ContractFile) -> list[Use]:
-    """The uses of a contract that no recipe names: on its own columns, beside those that every row has."""
+def uses_without_recipe(file: ContractFile) -> list[Use]:
+    """The uses of a contract that no recipe names: on its own columns and those that every row has."""
     properties = (file.document.schema_[0].properties or []) if file.document.schema_ else []
     own = {item.name: item.logicalType or "" for item in properties if item.name}
     columns = {**own, **{name: own.get(name, "") for name in (*DOCUMENT, *LINEAGE, *CONVERSATION)}}
@@ -66,7 +66,7 @@ def uses_of_its_own(file: ContractFile) -> list[Use]:
 
 
 def described_columns(file: ContractFile) -> Columns:
-    """Every column that a contract names anywhere, and those that every row has, of whatever type."""
+    """Every column that a contract names, and those that every row has, without types."""
     tables = file.document.schema_ or []
     names = [item.name for table in tables for item in table.properties or []]
     rules = [rule for table in tables for rule in table.quality or []]
@@ -85,16 +85,16 @@ def boundaries_of(path: Path, recipe: ProjectRecipe) -> list[str]:
 
 
 def unread_tables(file: ContractFile) -> Iterator[Finding]:
-    """The tables of a contract that nothing reads."""
+    """Warnings on tables of a contract that are never read."""
     for number, name in enumerate(_tables(file)):
         if number and name != DRIFT:
-            what = f"Nothing reads the table {name!r}: a contract's rules are those of its first table"
+            what = f"The table {name!r} is never read: a contract's rules are those of its first table"
             remedy = f"give it a file of its own; only a training set's contract has a second, named {DRIFT}"
             yield file.finding("unread-table", what, ("schema", number, "name"), remedy, is_error=False)
 
 
 def drift_columns() -> Columns:
-    """The measures of drift."""
+    """The measures of drift, as columns."""
     from tasks.validate.drift.drift import DRIFT_COLUMNS  # loads numpy
 
     return DRIFT_COLUMNS

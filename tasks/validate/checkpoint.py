@@ -1,4 +1,4 @@
-"""Run a contract's rules over all rows as one Great Expectations checkpoint, and keep its Data Docs."""
+"""Run a contract's rules over all rows as one Great Expectations checkpoint, and write its Data Docs."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from tasks.validate.rows import contract_view
 SITE = Path("gx", "uncommitted", "data_docs", "local_site")
 EVERY_ROW_KEYS = ("unexpected_list", "unexpected_index_list", "partial_unexpected_index_list", "unexpected_index_query")
 SHOWN_CHARACTERS, SHOWN_ITEMS = 300, 20
-"""Of a value, and of a list of values, in Data Docs and messages."""
-LOOKED_AT = 1_000
-"""Values of a column from which it is told whether they repeat."""
+"""Most characters of a value, and items of a list, in Data Docs and messages."""
+SAMPLE = 1_000
+"""The first values of a column, which show whether values repeat."""
 COMPLETE = {"result_format": "COMPLETE", "return_unexpected_index_query": False}
 OBSERVED = {
     "observed_value": "observed",
@@ -39,14 +39,14 @@ OBSERVED = {
 
 @dataclass(frozen=True)
 class RuleResult:
-    """What one rule found.
+    """The result of one rule.
 
     Attributes:
         rule: the rule.
         success: whether it holds, its ``mostly`` included.
         failing: positions of the rows that break it, ascending; None where it judges the table, not rows.
-        observed: what it saw, for people.
-        exception: why it could not be run, or None.
+        observed: what was found, for people.
+        exception: why it could not run, or None.
     """
 
     rule: Rule
@@ -56,51 +56,54 @@ class RuleResult:
     exception: str | None
 
 
-def run_checkpoint(contract: Contract, rows: pa.Table | pd.DataFrame, data_docs: Path) -> list[RuleResult]:
+def run_checkpoint(contract: Contract, rows: pa.Table | pd.DataFrame, data_docs: Path | None) -> list[RuleResult]:
     """Check every rule on every row.
 
-    What Great Expectations judges is what quarantines: the failing rows come from the results of that one checkpoint.
+    The failing rows come from the results of this checkpoint, so Great Expectations alone decides about quarantine.
 
     Args:
         contract: the rules.
-        rows: the table; only the contract's columns are read. Of a data frame the index does not matter.
-        data_docs: the folder that Data Docs are written to; its ``index.html`` is the entrance.
+        rows: the table; only the contract's columns are read. The index of a data frame does not matter.
+        data_docs: the folder to write Data Docs to, which begin at its ``index.html``; None: write none.
 
     Returns:
-        one finding a rule, in the contract's order; of a rule on a column that the table lacks, that it could not run.
+        one result per rule, in the contract's order. A rule on a column that the table lacks has an ``exception``.
 
     Raises:
         ContractError: a data frame has two columns of a name that a rule reads.
     """
     gx = load_great_expectations()
+    frame = as_frame(rows, contract.reads)
+    if data_docs is None:
+        return _results(gx, gx.get_context(mode="ephemeral"), contract, frame)
     data_docs.parent.mkdir(parents=True, exist_ok=True)
-    findings: dict[int, RuleResult] = {}
     with tempfile.TemporaryDirectory(prefix=".gx-", dir=data_docs.parent) as project:
         context = gx.get_context(mode="file", project_root_dir=project)
-        _be_quiet(context)
-        frame = as_frame(rows, contract.reads)
-        _read_results(context.validation_results_store, contract, tuple(frame.columns), findings)
-        checkpoint = _checkpoint(gx, context, contract)
-        # Python's strings, not Arrow's: Arrow's regular expressions know neither look-around nor Unicode classes.
-        with warnings.catch_warnings(), pd.option_context("mode.string_storage", "python"):
-            warnings.filterwarnings("ignore", "This pattern is interpreted as a regular expression", UserWarning)
-            checkpoint.run(batch_parameters={"dataframe": frame})
+        results = _results(gx, context, contract, frame)
         context.build_data_docs()
         shutil.move(Path(project) / SITE, data_docs)
     make_readable_offline(data_docs)
-    return [findings[number] for number in range(len(contract.rules))]
+    return results
 
 
-def _be_quiet(context: Any) -> None:
+def _results(gx: Any, context: Any, contract: Contract, frame: pd.DataFrame) -> list[RuleResult]:
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
     context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
+    results: dict[int, RuleResult] = {}
+    _read_results(context.validation_results_store, contract, tuple(frame.columns), results)
+    checkpoint = _checkpoint(gx, context, contract)
+    # Python's strings, not Arrow's: Arrow's regular expressions have neither look-around nor Unicode classes.
+    with warnings.catch_warnings(), pd.option_context("mode.string_storage", "python"):
+        warnings.filterwarnings("ignore", "This pattern is interpreted as a regular expression", UserWarning)
+        checkpoint.run(batch_parameters={"dataframe": frame})
+    return [results[number] for number in range(len(contract.rules))]
 
 
 def _checkpoint(gx: Any, context: Any, contract: Contract) -> Any:
     """The contract as one suite, in one validation, in one checkpoint.
 
-    COMPLETE without index columns gives the failing rows by their position, and takes time linear in the rows.
+    COMPLETE without index columns gives the positions of the failing rows, in time linear in the rows.
     """
     expectations = [
         expectation_class(rule.expectation)(
@@ -120,18 +123,17 @@ def _checkpoint(gx: Any, context: Any, contract: Contract) -> Any:
     )
 
 
-def _read_results(store: Any, contract: Contract, columns: Sequence[str], findings: dict[int, RuleResult]) -> None:
-    """Read each result before it is stored, and let the store have samples only.
+def _read_results(store: Any, contract: Contract, columns: Sequence[str], results: dict[int, RuleResult]) -> None:
+    """Read each result before it is stored, and give the store samples only.
 
-    The store copies and serialises whatever it is given. A list of a million failing rows takes it minutes, everything
-    else about COMPLETE results next to nothing.
+    The store copies and serialises what it gets, which takes minutes for a list of a million failing rows.
     """
     keep: Callable[..., Any] = store.set
 
     def read_and_keep(key: Any, value: Any, **options: Any) -> Any:
         for result in value.results:
             number = result.expectation_config.meta["rule"]
-            findings[number] = _finding(contract.rules[number], result, columns)
+            results[number] = _rule_result(contract.rules[number], result, columns)
             result.result = _fit_to_show(result.result or {})
             result.exception_info = _shortened(result.exception_info)
         return keep(key, value, **options)
@@ -140,7 +142,7 @@ def _read_results(store: Any, contract: Contract, columns: Sequence[str], findin
 
 
 def as_frame(rows: pa.Table | pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """These columns as Python objects, missing ones as None, numbers as numbers, on an index of positions.
+    """These columns as Python objects, missing values as None, numbers as numbers, indexed by position.
 
     Raises:
         ContractError: a data frame has two columns of one of these names.
@@ -156,10 +158,10 @@ def as_frame(rows: pa.Table | pd.DataFrame, columns: Sequence[str]) -> pd.DataFr
 
 
 def _values(column: pa.ChunkedArray) -> NDArray[Any]:
-    """A column's values; of labels and the like, which repeat, equal ones are one object."""
+    """A column's values. In a column that repeats values, such as labels, equal ones are one object."""
     found: NDArray[Any]
-    looked_at = column.slice(0, LOOKED_AT)
-    if not pa.types.is_large_string(column.type) or 2 * len(looked_at.unique()) > len(looked_at):
+    sample = column.slice(0, SAMPLE)
+    if not pa.types.is_large_string(column.type) or 2 * len(sample.unique()) > len(sample):
         found = column.to_numpy()
         return found
     encoded = column.dictionary_encode().combine_chunks()
@@ -179,7 +181,7 @@ def _series(values: pd.Series | NDArray[Any]) -> pd.Series:
     return pd.Series(objects, dtype=object)
 
 
-def _finding(rule: Rule, result: Any, columns: Sequence[str]) -> RuleResult:
+def _rule_result(rule: Rule, result: Any, columns: Sequence[str]) -> RuleResult:
     found: dict[str, Any] = result.result or {}
     positions = found.get("unexpected_index_list")
     is_row_level = positions is not None or "element_count" in found
@@ -199,16 +201,16 @@ def _observed(found: Mapping[str, Any]) -> str:
 
 
 def _exception(info: Mapping[str, Any] | None) -> str | None:
-    """What an expectation raised: GX gives one record, or one for every metric that failed."""
+    """What an expectation raised: GX has one record, or one for each metric that failed."""
     records = [info or {}, *(value for value in (info or {}).values() if isinstance(value, Mapping))]
     messages = [record.get("exception_message") or "raised" for record in records if record.get("raised_exception")]
     return _shortened(str(messages[0])) if messages else None
 
 
 def _fit_to_show(found: Mapping[str, Any]) -> dict[str, Any]:
-    """A result as it can be shown: a page with a million row numbers, or of a million characters, helps nobody."""
+    """A result that is short enough for a page."""
     left_out = set(EVERY_ROW_KEYS)
-    if "unexpected_percent" not in found:  # a rule on the table: Data Docs would take it for one on rows, and fail
+    if "unexpected_percent" not in found:  # a rule on the table, which Data Docs would take for one on rows, and fail
         left_out |= {"unexpected_count", "partial_unexpected_list"}
     return {name: _shortened(value) for name, value in found.items() if name not in left_out}
 

@@ -1,7 +1,7 @@
-"""Great Expectations' Data Docs, made to be read without a network as well.
+"""Make Great Expectations' Data Docs readable without a network.
 
-Their icons, their styles and the table of their first page come from other servers: without these, nobody sees which
-rule held, and the first page is empty. Where the servers answer, what they send replaces what is added here.
+Their icons, styles and the table of the first page come from other servers. Without those, no page shows which rule
+held, and the first page is empty. With a network, their own styles replace what is added here.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ STYLE = """
       .text-danger { color: #dc3545; }
     </style>"""
 LOGO = re.compile(r"<img\b[^>]*\bsrc=\"https://great-expectations-web-assets\.[^>]*>")
-"""Fetched with an id of the installation and the time of the page."""
+"""Its request carries an id of the installation and the time of the page."""
 
 
 def make_readable_offline(data_docs: Path) -> None:
-    """Add plain styles to each page, and to the first one a link to each result; remove the logo that is fetched.
+    """Add plain styles to each page and links to the results to the first one; remove the logo, which is downloaded.
 
     Args:
         data_docs: the folder with ``index.html``.

@@ -272,7 +272,7 @@ def test_a_source_of_a_recipe_is_read_as_the_recipe_maps_it(tmp_path: Path) -> N
     path = written(tmp_path / "mine.csv", "text,label,subject", *rows)
     contract = PROJECT_ROOT / "data_contracts" / "generated_rows.odcs.yaml"
     report = check_file(path, contract, str(tmp_path / "mine.yaml")).report
-    assert report.said == "mapped as recipe embedded does"
+    assert report.reading == "mapped as recipe embedded does"
     broken = failing(report)
     assert broken["(readable rows)"] == [4], "the recipe's labels are the only answers"
     assert broken["message.expect_column_value_lengths_to_be_between"] == [3]

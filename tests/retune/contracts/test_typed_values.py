@@ -54,10 +54,10 @@ def test_a_value_of_its_type_is_seen_as_rules_see_it(value: Any, logical: str, i
         ("1e999", "number", True, "Infinity"),
         ("yes", "boolean", True, "string 'yes'"),
         (1, "boolean", False, "integer 1"),
-        ("24.11.2026", "date", False, "no date"),
-        (20261124, "date", False, "no date"),
+        ("24.11.2026", "date", False, "not a date"),
+        (20261124, "date", False, "not a date"),
         ({"a": 1}, "array", False, "object"),
-        ("[1", "array", True, "no JSON"),
+        ("[1", "array", True, "not valid JSON"),
         ([], "object", False, "array"),
     ],
 )
@@ -98,9 +98,9 @@ def test_conversations_keep_what_a_turn_says_and_lack_what_it_lacks() -> None:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (5, "no list of turns"),
-        ("[", "no list of turns"),
-        ({"role": "user"}, "no list of turns"),
+        (5, "not a list of turns"),
+        ("[", "not a list of turns"),
+        ({"role": "user"}, "not a list of turns"),
         (["hello"], "turn 1 is string"),
         ([{"role": "user", "content": ["parts"]}], "content of turn 1 is array"),
         ([{"role": "assistant", "content": "", "tool_calls": [{"function": {}}]}], "tool call of turn 1 has no name"),
