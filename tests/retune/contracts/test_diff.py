@@ -131,7 +131,7 @@ BREAKS_NOBODY: dict[str, Callable[[Contract], Any]] = {
     "is new (info)": lambda of: column(of, "message")["quality"].append(
         expectation("expect_column_values_to_not_match_regex", {"regex": "!"}, severity="info")
     ),
-    "what is said about columns or rules changed": lambda of: rule(of, "rows").update(description="Enough to look at."),
+    "the description of columns or rules changed": lambda of: rule(of, "rows").update(description="Enough to look at."),
 }
 
 
@@ -178,7 +178,7 @@ def test_the_greatest_change_decides_and_comes_first(tmp_path: Path) -> None:
 
     found = compared(tmp_path, change, "1.3.0")
     assert concerned(found.changes) == ["consumers", "producers", "nobody"]
-    assert found.problem == "the version 1.3.0 is too low: 2.0.0 is due, as what changed is major"
+    assert found.problem == "the version 1.3.0 is too low: 2.0.0 is due, as the change is major"
 
 
 def test_a_place_is_that_of_the_rule_where_it_stands_or_stood(tmp_path: Path) -> None:
