@@ -194,7 +194,7 @@ def computed_shape(config: Config, train: TrainConfig) -> ModelShape:
 
 def built_shape(config: Config, train: TrainConfig) -> ModelShape:
     """The shape of a model that transformers builds without weights."""
-    settings, model = _empty_model(config)
+    settings, model = empty_model(config)
     try:
         return _shape_of(config, settings, model, train)
     except AttributeError as error:
@@ -203,26 +203,6 @@ def built_shape(config: Config, train: TrainConfig) -> ModelShape:
             where=f"model_type {config['model_type']}",
             remedy="it plans transformers with attention heads, not state space or recurrent models",
         ) from error
-
-
-def check_target_modules(model: ModelSource, train: TrainConfig) -> None:
-    """Raise a ModelError, before anything starts, if a model lacks layers that a recipe names.
-
-    The training checks it instead if the config is not local, needs the model's own code, or cannot be built.
-    """
-    from tasks.train.target_modules import is_known_family, target_modules
-
-    wanted = train.target_modules
-    if not train.training_method.is_low_rank or wanted == "all-linear" or model.trust_remote_code:
-        return
-    try:
-        config = read_config(model)
-        if wanted == "family" and is_known_family(str(config["model_type"])):
-            return
-        _, empty = _empty_model(config)
-    except Exception:  # architectures raise errors of any type for configs they cannot build
-        return
-    target_modules(empty, train)
 
 
 def _shape_of(config: Config, settings: PreTrainedConfig, model: PreTrainedModel, train: TrainConfig) -> ModelShape:
@@ -254,7 +234,8 @@ def _storage(config: Config) -> dict[str, Any]:
     return {"is_quantised": bool(config.get("quantization_config")), "stored_bytes": 4 if is_float32 else 2}
 
 
-def _empty_model(config: Config) -> tuple[PreTrainedConfig, PreTrainedModel]:
+def empty_model(config: Config) -> tuple[PreTrainedConfig, PreTrainedModel]:
+    """A config and its model, on the meta device."""
     plain = {key: value for key, value in config.items() if key not in ("quantization_config", "auto_map")}
     try:
         with _without_warnings():

@@ -1,4 +1,4 @@
-"""What is checked before a training starts: no left-over processes, enough room on disk and in memory."""
+"""Checks before a training starts: target modules, left-over processes, room on disk and in memory."""
 
 from __future__ import annotations
 
@@ -33,6 +33,27 @@ MEMORY_WORDS = (
     "could not create a memory object",
 )  # fmt: skip
 GPU_PROGRAMS = ["nvidia-smi", "--query-compute-apps=pid,process_name,used_memory", "--format=csv,noheader"]
+
+
+def check_target_modules(model: ModelSource, train: TrainConfig) -> None:
+    """Raise a ModelError, before anything starts, if a model lacks layers that a recipe names.
+
+    The training checks it instead if the config is not local, needs the model's own code, or cannot be built.
+    """
+    from tasks.train.model_shape import empty_model, read_config
+    from tasks.train.target_modules import is_known_family, target_modules
+
+    wanted = train.target_modules
+    if not train.training_method.is_low_rank or wanted == "all-linear" or model.trust_remote_code:
+        return
+    try:
+        config = read_config(model)
+        if wanted == "family" and is_known_family(str(config["model_type"])):
+            return
+        _, empty = empty_model(config)
+    except Exception:  # architectures raise errors of any type for configs they cannot build
+        return
+    target_modules(empty, train)
 
 
 def require_quiet_machine() -> None:

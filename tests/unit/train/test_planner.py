@@ -18,12 +18,12 @@ from tasks.train.memory import trainable_parameters
 from tasks.train.model_shape import (
     built_shape,
     catalogue,
-    check_target_modules,
     computed_shape,
     model_shape,
     read_config,
 )
 from tasks.train.planner import plan_training, planned_steps
+from tasks.train.resource_checks import check_target_modules
 from tests.tiny_families import FAMILIES, tiny_config
 
 QWEN2 = {
