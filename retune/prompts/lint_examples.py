@@ -14,6 +14,7 @@ from retune.prompts.lint_template import LintedTemplate
 from tasks.core.prompts import FewShot, Finding, Prompt
 from tasks.core.prompts.rendering import Renderer
 from tasks.core.suggestions import did_you_mean
+from tasks.core.yaml_tree import place_of
 
 Values = Mapping[str, Any]
 PLACE = re.compile(r" \(([^()]+):(\d+)\)$")
@@ -114,7 +115,7 @@ def _places(text: str) -> dict[tuple[int, str | None], tuple[int, int]]:
     objects = root.value if isinstance(root, yaml.SequenceNode) else [root]
     places: dict[tuple[int, str | None], tuple[int, int]] = {}
     for index, node in enumerate(objects):
-        places[index, None] = (node.start_mark.line + 1, node.start_mark.column + 1)
+        places[index, None] = place_of(node)
         for key, _ in node.value:
-            places[index, key.value] = (key.start_mark.line + 1, key.start_mark.column + 1)
+            places[index, key.value] = place_of(key)
     return places

@@ -11,9 +11,9 @@ from flows.recipe.project import CONTRACT_SUFFIX, Project, ProjectRecipe
 from retune.prompts.lint_template import LintedTemplate
 from tasks.core.findings import Finding
 from tasks.core.prompts.front_matter import DocumentField, FewShot
-from tasks.core.prompts.head import Place
 from tasks.core.suggestions import did_you_mean
 from tasks.core.tables import CONVERSATION, LINEAGE
+from tasks.core.yaml_tree import Place, place_of
 
 IDENTITY = "document_id"
 RAW_ANSWER = "raw"
@@ -113,7 +113,7 @@ def contract_columns_of(path: Path) -> dict[str, Place]:
         for column in _items(_value(table, "properties")):
             name = _value(column, "name")
             if isinstance(name, yaml.ScalarNode):
-                columns[name.value] = (name.start_mark.line + 1, name.start_mark.column + 1)
+                columns[name.value] = place_of(name)
     return columns
 
 

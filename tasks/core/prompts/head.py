@@ -17,9 +17,8 @@ from tasks.core.findings import Finding
 from tasks.core.patterns import check_pattern
 from tasks.core.prompts.front_matter import JUDGING, DocumentField, FrontMatter, Judge, Output, Sampling, Variable
 from tasks.core.suggestions import did_you_mean
-from tasks.core.yaml_tree import broken_texts, doubled_keys, odd_keys
+from tasks.core.yaml_tree import Place, broken_texts, doubled_keys, find_node, odd_keys, place_of
 
-Place = tuple[int, int]
 CODES = {"extra_forbidden": "unknown-key", "missing": "missing-key"}
 VARIABLES: dict[str, type[Section]] = {
     kind.model_fields["source"].default: kind for kind in get_args(get_args(Variable)[0])
@@ -44,46 +43,26 @@ class HeadPlaces:
     path: str = ""
 
     def find(self, *keys: str | int) -> Place:
-        """Line and column (from 1) of a key, or of the deepest part of its path that exists.
-
-        A number is an index of a list. A name also finds the list's item of that text: ``variables, topic`` is in
-        ``variables: [topic]`` and in ``variables: {topic: ...}``.
-        """
-        return self._walk(keys)[0]
+        """Line and column of a key, or of the deepest part of its path that exists: see ``find_node``."""
+        return self._in_file(find_node(self.root, keys)[0])
 
     def find_value(self, *keys: str | int) -> Place:
         """The place of a key's value if it is text or a number, else that of the key."""
-        place, value = self._walk(keys)
-        return self.place_of(value) if isinstance(value, yaml.ScalarNode) else place
-
-    def _walk(self, keys: tuple[str | int, ...]) -> tuple[Place, yaml.Node | None]:
-        node = self.root
-        place = self.place_at(node.start_mark if node else None)
-        for key in keys:
-            found = _child(node, key)
-            if found is not None:
-                place, node = self.place_of(found[0]), found[1]
-        return place, node
+        place, value = find_node(self.root, keys)
+        return self.place_of(value) if isinstance(value, yaml.ScalarNode) else self._in_file(place)
 
     def place_of(self, node: yaml.Node) -> Place:
-        return self.place_at(node.start_mark)
+        return self._in_file(place_of(node))
 
     def place_at(self, mark: Any) -> Place:
         """Line and column of a ``yaml.Mark`` (of either reader); the first line for None."""
         return (self.first_line + mark.line, mark.column + 1) if mark else (self.first_line, 1)
 
+    def _in_file(self, place: Place) -> Place:
+        return self.first_line - 1 + place[0], place[1]
+
     def finding(self, code: str, what: str, place: Place, remedy: str = "") -> Finding:
         return Finding(code, what, self.path, *place, remedy)
-
-
-def _child(node: yaml.Node | None, key: str | int) -> tuple[yaml.Node, yaml.Node] | None:
-    if isinstance(node, yaml.MappingNode):
-        return next(((name, value) for name, value in node.value if name.value == str(key)), None)
-    if isinstance(node, yaml.SequenceNode):
-        if isinstance(key, int) and key < len(node.value):
-            return node.value[key], node.value[key]
-        return next(((item, item) for item in node.value if item.value == key), None)
-    return None
 
 
 def read_head(text: str, path: str, first_line: int = 2) -> tuple[FrontMatter | None, HeadPlaces, list[Finding]]:

@@ -16,7 +16,7 @@ from jsonschema.validators import validator_for
 
 from tasks.core.findings import Finding
 from tasks.core.suggestions import did_you_mean
-from tasks.core.yaml_tree import broken_texts, doubled_keys, odd_keys
+from tasks.core.yaml_tree import broken_texts, doubled_keys, find_node, odd_keys, place_of
 
 if TYPE_CHECKING:
     from open_data_contract_standard.model import DataQuality, OpenDataContractStandard
@@ -51,7 +51,7 @@ class ContractFile:
 
     def place(self, at: Place) -> tuple[int, int]:
         """Line and column of the deepest part of a path through the document that exists."""
-        return _place(self.tree, at)
+        return find_node(self.tree, at)[0]
 
     def where(self, at: Place) -> str:
         """The same as ``file:line``."""
@@ -121,14 +121,14 @@ def _as_findings(path: Path, tree: yaml.Node, error: ValidationError) -> Iterato
     name = ".".join(str(part) for part in at) or "the contract"
     if error.validator not in ("additionalProperties", "unevaluatedProperties") or not isinstance(error.instance, dict):
         what = f"Not an Open Data Contract (ODCS v3): {name}: {error.message}"
-        yield Finding("not-odcs", what, str(path), *_place(tree, at), SEE)
+        yield Finding("not-odcs", what, str(path), *find_node(tree, at)[0], SEE)
         return
     for key in error.instance:
         if repr(key) in error.message:  # it quotes the unknown keys
             elsewhere = key in _known_keys()
             hint = "the key belongs elsewhere in a contract; " if elsewhere else did_you_mean(key, _known_keys())
             what = f"Not an Open Data Contract (ODCS v3): {name} has no key {key!r}"
-            yield Finding("unknown-key", what, str(path), *_place(tree, (*at, key)), f"{hint}{SEE}")
+            yield Finding("unknown-key", what, str(path), *find_node(tree, (*at, key))[0], f"{hint}{SEE}")
 
 
 @cache
@@ -147,12 +147,12 @@ def _known_keys() -> tuple[str, ...]:
 
 def _yaml_faults(path: Path, tree: yaml.Node) -> Iterator[Finding]:
     for text in broken_texts(tree):
-        yield Finding("yaml", "Half of a surrogate pair is not a character", str(path), *_start(text), "remove it")
+        yield Finding("yaml", "Half of a surrogate pair is not a character", str(path), *place_of(text), "remove it")
     for odd in odd_keys(tree):
-        yield Finding("yaml", "A key is not text", str(path), *_start(odd), "put templates and braces in quotes")
+        yield Finding("yaml", "A key is not text", str(path), *place_of(odd), "put templates and braces in quotes")
     for key in doubled_keys(tree):
         what = f"The key {key.value!r} occurs twice, and YAML takes the last"
-        yield Finding("duplicate-key", what, str(path), *_start(key), "remove one of the two")
+        yield Finding("duplicate-key", what, str(path), *place_of(key), "remove one of the two")
 
 
 def _corrected(schema: Any) -> Any:
@@ -196,22 +196,3 @@ def _read_yaml(path: Path) -> tuple[yaml.Node, dict[str, Any] | Finding]:
             return tree, data
         code, what, remedy = "yaml", "The data contract is not a mapping", "begin with apiVersion: v3.1.0"
     return yaml.ScalarNode("tag:yaml.org,2002:null", ""), Finding(code, what, str(path), *place, remedy)
-
-
-def _place(tree: yaml.Node, at: Place) -> tuple[int, int]:
-    node, place = tree, _start(tree)
-    for part in at:
-        if isinstance(node, yaml.MappingNode):
-            pair = next(((key, value) for key, value in node.value if key.value == part), None)
-            if pair is None:
-                break
-            place, node = _start(pair[0]), pair[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            place = _start(node)
-    return place
-
-
-def _start(node: yaml.Node) -> tuple[int, int]:
-    """Line and column of a node, both from 1."""
-    return node.start_mark.line + 1, node.start_mark.column + 1
