@@ -9,10 +9,14 @@ from typing import Any
 
 from prefect import flow
 
+from flows.night import jobs
+from flows.night.champion import earlier_publications, find_rival, initial_adapter
+from flows.night.data_checks import require_holdout
 from flows.night.run import night
 from tasks.collect.task import collect_documents, fetch_sources
 from tasks.evaluate.task import evaluate_candidate
 from tasks.generate.task import generate_rows
+from tasks.publish.task import publish_candidate
 from tasks.train.task import train_adapter
 from tasks.validate.task import check_documents, check_training_set, validate_rows
 
@@ -28,18 +32,19 @@ def nightly_retraining(recipe: str = "embedded") -> dict[str, Any]:
         run_id and status: published, rejected or no-op.
     """
     with night(recipe) as tonight:
-        plan = tonight.recipe
-        tonight.fetch(fetch_sources, plan.collect_job(tonight.home))
-        collected = tonight.collect(collect_documents, plan.collect_job(tonight.home))
-        documents = tonight.stage(check_documents, plan.documents_job(collected))
-        tonight.require_holdout(collected, documents)
-        generated = tonight.generate(generate_rows, plan.generate_job(documents)) if plan.generate else None
-        validated = tonight.stage(validate_rows, plan.validate_job(collected, documents, generated))
-        tonight.stage(check_training_set, plan.training_set_job(validated, tonight.publications(validated)))
-        start = tonight.initial_adapter(validated)
-        smaller = tonight.smaller(train_adapter, plan.smaller_train_jobs(validated, start))
-        trained = tonight.stage(train_adapter, plan.train_job(validated, start))
-        rival = tonight.rival(trained)
-        tonight.stage(evaluate_candidate, plan.evaluate_job(documents, trained, rival, smaller))
-        tonight.publish(plan.publish_job(tonight.artifacts))
+        plan, registry = tonight.recipe, tonight.registry
+        tonight.fetch(fetch_sources, jobs.collect_job(plan, tonight.home))
+        collected = tonight.collect(collect_documents, jobs.collect_job(plan, tonight.home))
+        documents = tonight.stage(check_documents, jobs.documents_job(plan, collected))
+        require_holdout(plan, collected, documents)
+        generated = tonight.generate(generate_rows, jobs.generate_job(plan, documents)) if plan.generate else None
+        validated = tonight.stage(validate_rows, jobs.validate_job(plan, collected, documents, generated))
+        earlier = earlier_publications(registry, plan, validated)
+        tonight.stage(check_training_set, jobs.training_set_job(plan, validated, earlier))
+        start = initial_adapter(registry, plan, validated)
+        smaller = tonight.smaller(train_adapter, jobs.smaller_train_jobs(plan, validated, start))
+        trained = tonight.stage(train_adapter, jobs.train_job(plan, validated, start))
+        rival = find_rival(registry, trained)
+        tonight.stage(evaluate_candidate, jobs.evaluate_job(plan, documents, trained, rival, smaller))
+        tonight.publish(publish_candidate, jobs.publish_job(plan, tonight.artifacts))
     return {"run_id": tonight.record.run_id, "status": tonight.record.status}

@@ -10,14 +10,14 @@ from tasks.publish.registry import Registry
 
 
 def roll_back(recipe: str, to: str | None) -> str:
-    """Move the alias, and say what was done."""
+    """Move the alias; returns a sentence that reports it."""
     registry = Registry(Home.from_environment(), read_recipe(recipe).publish.name)
     before, after = registry.roll_back(to)
     if after is None:
-        return f"{before.name}: version {before.version} is no longer champion, and no other is"
+        return f"{before.name}: version {before.version} is no longer champion, and no other version is"
     return (
         f"{before.name}: champion was version {before.version} and is now version {after.version}\n"
-        f"it lies in {after.path}"
+        f"its files are in {after.path}"
     )
 
 
@@ -27,8 +27,8 @@ def rollback(recipe: str = "embedded", to: str | None = None) -> str:
 
     Args:
         recipe: whose registered model.
-        to: a version, or ``none``; the version before where nothing is given.
+        to: a version, or ``none``; the version before if nothing is given.
     """
-    said = roll_back(recipe, to)
-    print(said)
-    return said
+    report = roll_back(recipe, to)
+    print(report)
+    return report

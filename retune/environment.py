@@ -15,7 +15,6 @@ def prepare_environment(home: Home, *, verbose: bool = False) -> None:
     defaults = {
         "RETUNE_HOME": str(home.root),
         "PREFECT_HOME": str(home.root / "prefect"),
-        "PREFECT_LOCAL_STORAGE_PATH": str(home.results),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO" if verbose else "CRITICAL",
         "PREFECT_CLI_COLORS": "false",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from flows.report.record import RECORD, read_record
+from flows.report.record import latest_artifacts
 from tasks.core import tables
 from tasks.core.errors import RecipeError, SourceError
 from tasks.core.files import write_json
@@ -94,16 +94,9 @@ def export_training_set(home: Home, recipe: str, form: ExportForm, folder: Path)
 
 
 def _training_set(home: Home, recipe: str) -> tuple[str, Path]:
-    """The last run that accepted a training set, and the path of the table."""
-    for file in sorted(home.runs.glob(f"*/{RECORD}"), reverse=True):
-        try:
-            record = read_record(home, file.parent.name)
-        except ValueError:  # the machine stopped while it was written
-            continue
-        if record.recipe == recipe and "validate" in record.stages:
-            table = Path(record.stages["validate"]["path"]) / tables.TRAINING_SET
-            if table.is_file():
-                return record.run_id, table
+    """The last run that accepted a training set, and its table."""
+    for record, folder in latest_artifacts(home, recipe, "validate", tables.TRAINING_SET):
+        return record.run_id, folder / tables.TRAINING_SET
     raise RecipeError(
         f"The recipe {recipe!r} has no training set yet", where=str(home.runs), remedy=f"retune run --recipe {recipe}"
     )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,11 +11,10 @@ from typing import Any, Literal
 from rich.table import Table
 
 from flows.recipe.recipe import Recipe
-from flows.report.record import RECORD, RunRecord, read_record
+from flows.report.record import latest_artifacts
 from retune.terminal import out, show
 from tasks.core.artifacts import MANIFEST
 from tasks.core.details import TrainDetails
-from tasks.core.errors import RecipeError
 from tasks.core.home import Home
 from tasks.core.models import model_digest
 from tasks.train.config import TrainConfig, device_refusals
@@ -139,18 +136,8 @@ def _trainings_of(recipe: Recipe, home: Home) -> list[Manifest]:
 
 def _last_training_set(home: Home, recipe: str) -> Manifest | None:
     """The manifest of the last training set that a run of the recipe accepted."""
-    for record in sorted(_records(home), key=lambda record: record.started, reverse=True):
-        if record.recipe == recipe and "validate" in record.stages:
-            folder = Path(record.stages["validate"]["path"])
-            if manifest := _manifest(folder):
-                return manifest
-    return None
-
-
-def _records(home: Home) -> Iterator[RunRecord]:
-    for file in home.runs.glob(f"*/{RECORD}"):
-        with contextlib.suppress(RecipeError):
-            yield read_record(home, file.parent.name)
+    manifests = (_manifest(folder) for _, folder in latest_artifacts(home, recipe, "validate"))
+    return next(filter(None, manifests), None)
 
 
 def _manifest(folder: Path) -> Manifest | None:

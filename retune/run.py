@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from flows.recipe.checks import check_recipe
-from flows.recipe.read import read_recipe, recipe_path
-from flows.report.page import write_page
-from flows.report.record import RunRecord, read_record
+from flows.night.preparation import check_before_start
+from flows.report.record import read_record
 from retune.environment import log_libraries_to_file
 from retune.prefect_server import prefect_api
 from retune.report import print_report
@@ -20,22 +18,10 @@ def run_night(recipe: str, home: Home) -> None:
     Raises:
         RetuneError: the recipe is not valid, or a stage failed; the run's record holds it too.
     """
-    _check(recipe, home)
+    check_before_start(recipe, home)
     with prefect_api(home):
         from flows.nightly import nightly_retraining
 
         log_libraries_to_file(home)
         ended: dict[str, Any] = nightly_retraining(recipe)
     print_report(read_record(home, ended["run_id"]))
-
-
-def _check(recipe: str, home: Home) -> None:
-    """Check the recipe before a server is started. A run that fails here leaves a record; a mistyped name does not."""
-    recipe_path(recipe)
-    try:
-        check_recipe(read_recipe(recipe))
-    except BaseException as error:
-        record = RunRecord.start(home, recipe, "")
-        record.fail(error)
-        write_page(record)
-        raise

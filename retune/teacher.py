@@ -19,6 +19,7 @@ from pathlib import Path
 import httpx
 from filelock import FileLock, Timeout
 
+from flows.night.jobs import generate_job
 from flows.recipe.recipe import Recipe
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.config import ModelSource
@@ -109,7 +110,7 @@ def _job(recipe: Recipe) -> GenerateJob:
             where="generate",
             remedy="name another with --recipe",
         )
-    return recipe.generate_job(ArtifactRef("collect", "", "", "", 0))  # the teacher does not depend on documents
+    return generate_job(recipe, ArtifactRef("collect", "", "", "", 0))  # the teacher does not depend on documents
 
 
 def fingerprint(recipe: Recipe) -> str:

@@ -1,4 +1,4 @@
-"""What generation took, in MLflow: beside the training run of the same night."""
+"""Log the numbers of generation to MLflow, next to the training run of the same night."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tasks.core.home import Home
 from tasks.train.train import EXPERIMENT
 
 UNFIT = re.compile(r"[^A-Za-z0-9_.\- ]+")
-"""What the name of a metric may not hold."""
+"""What the name of a metric must not contain."""
 
 
 def log_generation(home: Home, run_id: str, recipe: str, stats: Mapping[str, Any]) -> str:
     """Write the numbers of a generate stage as one MLflow run; returns its id.
 
     Args:
-        run_id: Retune's own, by which the runs of a night are found together.
+        run_id: Retune's own, a tag of all MLflow runs of a night.
         stats: numbers, or mappings of them, such as the percentiles of the latency.
     """
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of each table that it makes
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it logs each table that it makes
     (home.root / "mlflow").mkdir(parents=True, exist_ok=True)
     client = MlflowClient(tracking_uri=home.tracking_uri)
     found = client.get_experiment_by_name(EXPERIMENT)

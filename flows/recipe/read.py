@@ -1,4 +1,4 @@
-"""Read a recipe: by name or path, with every mistake located by file and line."""
+"""Read a recipe by name or path; each mistake is reported with its file and line."""
 
 from __future__ import annotations
 
@@ -9,105 +9,95 @@ from typing import Any, get_args
 import yaml
 from pydantic import ValidationError
 
-from flows.recipe.paths import with_absolute_paths
+from flows.recipe.paths import Project, with_absolute_paths
 from flows.recipe.recipe import Recipe
 from tasks.collect.config import SOURCE_KINDS
 from tasks.core.config import Section
 from tasks.core.errors import RecipeError
-from tasks.core.home import PROJECT_ROOT
 from tasks.core.suggestions import did_you_mean
-from tasks.core.yaml_tree import doubled_keys
-
-RECIPES = PROJECT_ROOT / "deployments" / "recipes"
+from tasks.core.yaml_tree import doubled_keys, find_node
 
 
-def recipe_path(name: str) -> Path:
+def recipe_path(name: str, project: Project | None = None) -> Path:
     """The file of a recipe: a path, or a name in ``deployments/recipes``.
 
     Raises:
-        RecipeError: there is none; with those there are.
+        RecipeError: there is none; the error lists those that exist.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
+    folder = (project or Project()).recipes
+    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not path.is_file():
-        known = sorted(file.stem for file in RECIPES.glob("*.yaml"))
-        raise RecipeError(
-            f"There is no recipe {name!r}",
-            where=str(path),
-            remedy=f"{did_you_mean(name, known)}recipes are: {', '.join(known)}",
-        )
+        known = sorted(file.stem for file in folder.glob("*.yaml"))
+        remedy = f"{did_you_mean(name, known)}recipes are: {', '.join(known)}"
+        raise RecipeError(f"There is no recipe {name!r}", where=str(path), remedy=remedy)
     return path.resolve()
 
 
-def read_recipe(name: str) -> Recipe:
+def read_recipe(name: str, project: Project | None = None) -> Recipe:
     """Read a recipe by name or path, and make its paths absolute.
 
+    Args:
+        project: where recipes, prompts and contracts are found by name; None: this one.
+
     Raises:
-        RecipeError: no such recipe, no YAML, an unknown key or a wrong value; with file and line.
+        RecipeError: no such recipe, not valid YAML, an unknown key or a wrong value; with file and line.
     """
-    path = recipe_path(name)
+    path = recipe_path(name, project)
     try:
         text = path.read_text(encoding="utf-8")
+        data, tree = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
     except UnicodeDecodeError as error:
         raise RecipeError(f"The recipe is not UTF-8: {error}", where=str(path), remedy="save it as UTF-8") from error
-    try:
-        data = yaml.safe_load(text)
-        node = yaml.compose(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"The recipe is no YAML: {error}", where=str(path)) from error
+    except (ValueError, yaml.YAMLError) as error:  # ValueError: a date such as 2026-02-31
+        raise RecipeError(f"The recipe is not valid YAML: {error}", where=str(path)) from error
     if not isinstance(data, dict):
-        raise RecipeError(
-            "The recipe is empty or no mapping", where=str(path), remedy="copy one from deployments/recipes"
-        )
-    for key in doubled_keys(node):
-        raise RecipeError(
-            f"The key {key.value!r} stands twice",
-            where=f"{path}:{key.start_mark.line + 1}",
-            remedy="remove one of the two",
-        )
-    if "validate" in data:
-        data["validate_"] = data.pop("validate")
+        remedy = "copy one from deployments/recipes"
+        raise RecipeError("The recipe is empty or not a mapping", where=str(path), remedy=remedy)
+    for key in doubled_keys(tree):
+        where = f"{path}:{key.start_mark.line + 1}"
+        raise RecipeError(f"The key {key.value!r} appears twice", where=where, remedy="remove one of the two")
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        raise _readable(error, path, node) from error
-    return with_absolute_paths(recipe, path.parent)
+        raise _readable(error, path, tree) from error
+    return with_absolute_paths(recipe, path.parent, project or Project())
 
 
-def _readable(error: ValidationError, path: Path, node: Any) -> RecipeError:
+def _readable(error: ValidationError, path: Path, tree: yaml.Node | None) -> RecipeError:
     """The first problem of a recipe in a reader's words, with the line of its key."""
     first = error.errors()[0]
     keys = _keys(first["loc"])
-    line = _line_of(node, keys)
-    name = ".".join(str(key) for key in keys) or "the recipe"
+    where = f"{path}:{find_node(tree, keys)[0][0]}" if keys else f"{path}:1"
+    name = ".".join(map(str, keys)) or "the recipe"
     others = f" ({error.error_count() - 1} more problems follow)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         known = _known_keys(keys[:-1])
         remedy = f"{did_you_mean(str(keys[-1]), known)}keys here are: {', '.join(known)}"
-        return RecipeError(f"Unknown key {name!r}{others}", where=f"{path}:{line}", remedy=remedy)
+        return RecipeError(f"Unknown key {name!r}{others}", where=where, remedy=remedy)
     message = first["msg"].removeprefix("Value error, ")
-    return RecipeError(
-        f"{name}: {message}{others}", where=f"{path}:{line}", remedy="docs/recipes.md says what each key takes"
-    )
+    return RecipeError(f"{name}: {message}{others}", where=where, remedy="docs/recipes.md says what each key takes")
 
 
 def _keys(place: Sequence[int | str]) -> list[int | str]:
-    """The keys of a recipe that lead to a place; pydantic's own names the kind of a source behind its number."""
-    keys: list[int | str] = ["validate" if key == "validate_" else key for key in place]
+    """The keys of a recipe that lead to a place; Pydantic adds the kind of a source after its number."""
+    keys = list(place)
     if keys[:2] == ["collect", "sources"] and len(keys) > 3 and keys[3] in SOURCE_KINDS:
         del keys[3]
     return keys
 
 
-def _known_keys(keys: list[Any]) -> list[str]:
-    """The keys that may stand at a place of a recipe."""
+def _known_keys(keys: Sequence[int | str]) -> list[str]:
+    """The keys that a section of a recipe may have."""
     sections: list[type[Section]] = [Recipe]
     for key in keys:
         if isinstance(key, str):
-            name = "validate_" if key == "validate" else key
-            fields = [section.model_fields[name] for section in sections if name in section.model_fields]
-            sections = [section for field in fields for section in _sections(field.annotation)]
-    names = (name for section in sections for name in section.model_fields)
-    return list(dict.fromkeys("validate" if name == "validate_" else name for name in names))
+            fields = [field for section in sections for name, field in _fields(section).items() if name == key]
+            sections = [inner for field in fields for inner in _sections(field.annotation)]
+    return list(dict.fromkeys(name for section in sections for name in _fields(section)))
+
+
+def _fields(section: type[Section]) -> dict[str, Any]:
+    return {field.alias or name: field for name, field in section.model_fields.items()}
 
 
 def _sections(annotation: Any) -> list[type[Section]]:
@@ -115,18 +105,3 @@ def _sections(annotation: Any) -> list[type[Section]]:
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
     return [section for inner in get_args(annotation) for section in _sections(inner)]
-
-
-def _line_of(node: Any, keys: list[Any]) -> int:
-    """The line of the innermost key that the YAML tree still has."""
-    line = 1
-    for key in keys:
-        if isinstance(node, yaml.MappingNode):
-            found = next((pair for pair in node.value if pair[0].value == str(key)), None)
-            if found is None:
-                break
-            line, node = found[0].start_mark.line + 1, found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
-            node = node.value[key]
-            line = node.start_mark.line + 1
-    return line

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.report.artifact_files import curve_in, evidence_of, example_leak, pages_in, picture_in, yield_by_prompt
-from tasks.core.artifacts import ArtifactRef
+from tasks.core.artifacts import MANIFEST, ArtifactRef
 from tasks.core.errors import RecipeError, RetuneError
 from tasks.core.files import write_json
 from tasks.core.home import Home
-from tasks.core.lock import is_held
+from tasks.core.lock import is_locked
 from tasks.core.progress import say
 
 if TYPE_CHECKING:
@@ -167,13 +169,30 @@ def read_record(home: Home, run_id: str | None = None) -> RunRecord:
             continue
         if damaged:
             say(f"{damaged[0].what} ({damaged[0].where}): showing the run before it")
-        if record.status == "running" and not is_held(home):
+        if record.status == "running" and not is_locked(home):
             record.status = "failed"
             record.reason = record.error = (
                 "The run was killed. The next `retune run` continues from the finished stages."
             )
         return record
     raise damaged[0]
+
+
+def latest_artifacts(home: Home, recipe: str, stage: str, file: str = MANIFEST) -> Iterator[tuple[RunRecord, Path]]:
+    """The runs of a recipe that finished a stage, newest first, each with the artifact's folder.
+
+    Runs whose record is damaged are left out.
+
+    Args:
+        recipe: its name.
+        file: what the artifact must still have.
+    """
+    for path in sorted(home.runs.glob(f"*/{RECORD}"), reverse=True):
+        with contextlib.suppress(RecipeError):
+            record = _read(path)
+            folder = Path(record.stages.get(stage, {}).get("path", ""))
+            if record.recipe == recipe and stage in record.stages and (folder / file).is_file():
+                yield record, folder
 
 
 def _read(path: Path) -> RunRecord:

@@ -95,9 +95,14 @@ def _contract(path: Path, header: Sequence[str], recipe: Recipe | None) -> Contr
     file, _ = read_file(path)
     tables = file.document.schema_ or [] if file else []
     own = [item.name or "" for item in (tables[0].properties or [])] if tables else []
-    fields = recipe.row_fields if recipe else ()
+    fields: tuple[str, ...] = ()
+    context = ANY_RECIPE
+    if recipe:
+        from flows.recipe.named_files import contract_context, row_fields
+
+        fields, context = row_fields(recipe), contract_context(recipe)
     columns = dict.fromkeys((*own, *header, *fields, *LINEAGE, *DOCUMENT, *CONVERSATION), "")
-    return read_contract(path, columns, context=recipe.contract_context if recipe else ANY_RECIPE)
+    return read_contract(path, columns, context=context)
 
 
 def _split(contract: Contract, rows: FileRows) -> tuple[Contract, dict[str, tuple[str, ...]]]:

@@ -43,7 +43,7 @@ def check(
     json_: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Check a file against a contract; exit code 1 if a critical rule is broken."""
-    from flows.recipe.project import Project
+    from flows.recipe.paths import Project
     from retune.contracts.check import check_file, write_broken
     from retune.contracts.check_report import print_check
     from retune.contracts.lint import find_contract
@@ -64,7 +64,7 @@ def diff(
     json_: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Report what a changed contract breaks; exit code 1 if its new version is too low for that."""
-    from flows.recipe.project import Project
+    from flows.recipe.paths import Project
     from retune.contracts.diff import diff_against, diff_files
     from retune.contracts.lint import find_contract
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from retune.contracts.typed_values import WrongType, as_logical, conversation, majority
 from tasks.collect.config import FileFormat, FileSource, SourceSection
+from tasks.collect.documents import fields_in
 from tasks.collect.forms.convert import convert
 from tasks.collect.records import Record, Rejected
 from tasks.collect.sources import format_of, read_file
@@ -167,7 +168,8 @@ def _reader(
     """A function that makes a row of a record, and its description."""
     task = recipe.task if recipe else ChatTask()
     lacking = set(wanted) - set(header)
-    if recipe and lacking.intersection([*recipe.fields, *CONVERSATION]) and (source := _source(header, path, recipe)):
+    own = fields_in(recipe.collect) if recipe else ()
+    if recipe and lacking.intersection([*own, *CONVERSATION]) and (source := _source(header, path, recipe)):
         mapping = recipe.collect.columns_of(source)
         return lambda values: _converted(values, source, mapping, task), f"mapped as recipe {recipe.name} does"
     if lacking.isdisjoint(CONVERSATION):
@@ -176,7 +178,7 @@ def _reader(
         return _with_conversation, "texts taken from messages"
     mapping, reading = {}, "conversation in the row's own form"
     if recipe and {task.input, task.output} <= set(header):
-        fields = dict.fromkeys((*recipe.fields, task.input, task.output, task.context))
+        fields = dict.fromkeys((*own, task.input, task.output, task.context))
         mapping = {name: name for name in fields if name is not None and name in header}
         reading = f"conversation made of {task.input} and {task.output}"
     return lambda values: _converted(values, FileSource(path=str(path)), mapping, task), reading

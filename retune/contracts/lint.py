@@ -7,14 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from flows.recipe.project import (
-    BOUNDARIES,
-    CONTRACT_SUFFIX,
-    Project,
-    ProjectRecipe,
-    read_project_recipe,
-    read_recipes,
-)
+from flows.recipe.paths import CONTRACT_SUFFIX, Project
+from flows.recipe.project import BOUNDARIES, ProjectRecipe, read_project_recipe, read_recipes
 from retune.contracts.uses import Use, boundaries_of, unread_tables, uses_in, uses_without_recipe
 from retune.lint_report import LintReport, as_shown
 from tasks.core.errors import ContractError

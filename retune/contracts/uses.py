@@ -40,7 +40,7 @@ class Use:
 
 def uses_in(file: ContractFile, recipe: ProjectRecipe, boundaries: Sequence[str]) -> tuple[list[Use], list[Finding]]:
     """The uses of a contract at these boundaries of a recipe; a warning where the columns there are unknown."""
-    context = ContractContext(recipe.model.path, WELL_KNOWN, recipe.labels)
+    context = ContractContext(recipe.content.model.path, WELL_KNOWN, recipe.content.task.labels)
     uses: list[Use] = []
     for boundary in boundaries:
         try:

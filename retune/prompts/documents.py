@@ -12,7 +12,10 @@ from typing import Any, TypeVar
 import pyarrow.lib
 import pyarrow.parquet as pq
 
+from flows.night.jobs import collect_job
+from flows.recipe.named_files import document_fields, row_fields
 from flows.recipe.recipe import Recipe
+from flows.report.record import latest_artifacts
 from retune.prompts.lint_examples import example_path, is_shots, read_examples
 from retune.prompts.lint_template import open_template
 from tasks.core import tables
@@ -97,11 +100,11 @@ def _chosen(documents: Iterable[Document], prompt: Prompt, most: int, origin: st
 
 def _completed(document: Document, prompt: Prompt, recipe: Recipe) -> Document:
     """A document with all fields of the recipe; a missing one has its name in brackets as its value: ``(queue)``."""
-    return {**{name: f"({name})" for name in (*recipe.fields, *prompt.head.document_fields)}, **document}
+    return {**{name: f"({name})" for name in (*document_fields(recipe), *prompt.head.document_fields)}, **document}
 
 
 def _training_documents(collected: Path, prompt: Prompt, recipe: Recipe) -> TrainingDocuments:
-    return TrainingDocuments(collected / tables.TRAIN, [*recipe.fields, *prompt.head.document_fields])
+    return TrainingDocuments(collected / tables.TRAIN, [*document_fields(recipe), *prompt.head.document_fields])
 
 
 def _of_recipe(prompt: Prompt, recipe: Recipe, home: Home, most: int) -> Material:
@@ -109,7 +112,7 @@ def _of_recipe(prompt: Prompt, recipe: Recipe, home: Home, most: int) -> Materia
     origin = "the training documents of the recipe's last night"
     if collected is None:
         say(f"the recipe {recipe.name} has had no night yet: collecting its documents")
-        collected = run_stage(recipe.collect_job(home), home, RUN).ref.folder
+        collected = run_stage(collect_job(recipe, home), home, RUN).ref.folder
         origin = "the recipe's training documents"
     pool = _training_documents(collected, prompt, recipe)
     candidates: Sequence[Document] = pool
@@ -123,20 +126,12 @@ def _of_recipe(prompt: Prompt, recipe: Recipe, home: Home, most: int) -> Materia
 
 def _written_rows(generated: Path, recipe: Recipe) -> Sequence[Document]:
     """The rows of a generate artifact, as a judge gets them."""
-    return TrainingDocuments(generated / tables.ROWS, ("row_id", "raw", *recipe.row_fields))
+    return TrainingDocuments(generated / tables.ROWS, ("row_id", "raw", *row_fields(recipe)))
 
 
 def _last_artifact(home: Home, recipe: str, stage: str) -> Path | None:
     """The artifact of a stage from the latest run of a recipe that still has one."""
-    for report in sorted(home.runs.glob("*/report.json"), reverse=True):
-        try:
-            record = json.loads(report.read_text(encoding="utf-8"))
-        except ValueError:
-            continue
-        path = record.get("stages", {}).get(stage, {}).get("path")
-        if record.get("recipe") == recipe and path and (Path(path) / "manifest.json").is_file():
-            return Path(path)
-    return None
+    return next((folder for _, folder in latest_artifacts(home, recipe, stage)), None)
 
 
 def _of_examples(prompt: Prompt, recipe: Recipe, most: int) -> Material:

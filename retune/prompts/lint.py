@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from flows.recipe.project import Project, ProjectRecipe, read_project_recipe, read_recipes
+from flows.recipe.paths import Project
+from flows.recipe.project import ProjectRecipe, read_project_recipe, read_recipes
 from retune.lint_report import LintReport, as_shown
 from retune.prompts.lint_budget import budget_findings
 from retune.prompts.lint_examples import read_examples, render_examples

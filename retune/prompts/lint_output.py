@@ -8,9 +8,9 @@ from typing import Any
 
 from retune.prompts.lint_template import LintedTemplate
 from tasks.core.findings import Finding
-from tasks.core.prompts.head import Place
 from tasks.core.suggestions import did_you_mean
 from tasks.core.tables import CONVERSATION, GENERATED, LINEAGE
+from tasks.core.yaml_tree import Place
 
 CHARACTERS_PER_TOKEN = 5
 """More than tokenizers reach on JSON, so that fewer tokens than this gives are certain to be too few."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from flows.recipe.project import CONTRACT_SUFFIX, Project, ProjectRecipe
+from flows.recipe.paths import CONTRACT_SUFFIX, Project
+from flows.recipe.project import ProjectRecipe
 from retune.prompts.lint_template import LintedTemplate
 from tasks.core.findings import Finding
 from tasks.core.prompts.front_matter import DocumentField, FewShot

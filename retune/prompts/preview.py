@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from flows.recipe.paths import PROMPTS
+from flows.recipe.paths import Project
 from flows.recipe.read import read_recipe
 from flows.recipe.recipe import Recipe
 from retune.lint_report import LintReport
@@ -61,7 +61,7 @@ class Preview:
 
 def template_path(name: str) -> Path:
     """The file of a template: a path, or a name in ``prompts/``."""
-    return Path(name) if name.endswith(SUFFIX) or "/" in name else PROMPTS / f"{name}{SUFFIX}"
+    return Path(name) if name.endswith(SUFFIX) or "/" in name else Project().prompts / f"{name}{SUFFIX}"
 
 
 def template_faults(path: Path, recipe: str, documents: str) -> LintReport:

@@ -8,9 +8,9 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
+from flows.recipe.named_files import control_tokens_of, document_fields, judges_of, prompts_of
 from flows.recipe.recipe import Recipe
 from retune.prompts.documents import RUN, Material
 from retune.prompts.trials import Trial, TriedRow
@@ -21,7 +21,7 @@ from tasks.core.errors import ServerError
 from tasks.core.home import Home
 from tasks.core.models import check_model
 from tasks.core.progress import say
-from tasks.core.prompts import Prompt, read_prompt
+from tasks.core.prompts import Prompt
 from tasks.core.prompts.rendering import Renderer
 from tasks.core.stage import StageContext
 from tasks.generate.config import Endpoint, GenerateConfig, Limits
@@ -69,10 +69,10 @@ class Bench:
         """The rows of each request, by its row id; a rejected answer is not asked for again."""
         recipe = self.recipe
         assert recipe.generate is not None
-        columns = columns_of_rows(recipe.fields, [*recipe.prompts, prompt])
-        guard = TokenGuard(recipe.control_tokens)
+        columns = columns_of_rows(document_fields(recipe), [*prompts_of(recipe), prompt])
+        guard = TokenGuard(control_tokens_of(recipe))
         outcome = RowWriter(self.engine, self.teacher, recipe.task, columns, 1, guard).write(planned)
-        judges = [read_prompt(Path(path)) for path in recipe.generate.judges]
+        judges = judges_of(recipe)
         panel = Panel(judges, self.engine, self.teacher, recipe.seed, self.renderer, ANY_FAILURES)
         _, lost = panel.judge(outcome.rows)
         refused = {row["row_id"]: row["rule"] for row in lost}

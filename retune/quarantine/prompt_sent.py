@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from flows.recipe.paths import PROMPTS
+from flows.recipe.paths import Project
 from flows.recipe.read import read_recipe
 from flows.report.record import RunRecord
 from retune.revisions import SHORT, TEMPLATE, committed, revisions_of
@@ -98,7 +98,8 @@ def _template_paths(name: str, record: RunRecord) -> list[Path]:
     with contextlib.suppress(RetuneError):
         recipe = read_recipe(record.started_as or record.recipe)
         named = recipe.generate.prompts if recipe.generate else ()
-    return list(dict.fromkeys([*(path for path in map(Path, named) if path.stem == name), PROMPTS / f"{name}{SUFFIX}"]))
+    here = Project().prompts / f"{name}{SUFFIX}"
+    return list(dict.fromkeys([*(path for path in map(Path, named) if path.stem == name), here]))
 
 
 def _read(path: Path) -> Prompt | None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from flows.night.jobs import documents_job, validate_job
 from flows.recipe.read import read_recipe
 from flows.report.artifact_files import evidence_of
 from retune.quarantine.lost_rows import CONTAMINATED, DUPLICATES, FILES, QUARANTINED, read_lost_rows
@@ -19,7 +20,7 @@ from retune.quarantine.run_files import RunFiles
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.errors import ContractViolation, RecipeError
 from tasks.core.home import Home
-from tasks.core.lock import alone
+from tasks.core.lock import run_lock
 from tasks.core.progress import say
 from tasks.core.stage import run_stage
 from tasks.core.tables import TRAINING_SET
@@ -94,16 +95,16 @@ def replay(files: RunFiles, home: Home, recipe_name: str | None = None) -> Repla
     name = recipe_name or files.record.started_as or files.record.recipe
     recipe = read_recipe(name)
     run_id = f"{files.record.run_id}-replay"
-    with alone(home), _report_evidence(home, run_id):
+    with run_lock(home), _report_evidence(home, run_id):
         collected = _artifact(files, "collect")
         say("check_documents")
-        documents = run_stage(recipe.documents_job(collected), home, run_id)
+        documents = run_stage(documents_job(recipe, collected), home, run_id)
         done, generated = documents, None
         has_rows = recipe.generate is None or "generate" in files.record.stages
         if has_rows:
             generated = _artifact(files, "generate") if recipe.generate else None
             say("validate")
-            job = recipe.validate_job(collected, documents.ref, generated)
+            job = validate_job(recipe, collected, documents.ref, generated)
             done = run_stage(job, home, run_id, lambda _, note: say(f"  {note}"))
     now = RunFiles(files.record, {DOCUMENTS: documents.ref.folder, **({ROWS: done.ref.folder} if has_rows else {})})
     own = files.artifact(ROWS)

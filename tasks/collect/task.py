@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from prefect import task
+from prefect import State, task
 
 from tasks.collect.collect import CollectJob
-from tasks.core.home import Home
-from tasks.core.stage import StageResult, run_stage
-from tasks.core.task import retry_policy, stage_policy
+from tasks.core.stage import StageResult
+from tasks.core.task import finish_stage, task_policy
 
 
-@task(name="fetch", task_run_name="fetch", tags=["retune"], **retry_policy())
+@task(**task_policy("fetch"))
 def fetch_sources(job: CollectJob, run_id: str) -> None:
-    """Bring the snapshots of remote sources up to date; never cached, since only asking tells what is new."""
+    """Bring the snapshots of remote sources up to date; never cached: only asking shows what is new."""
     job.fetch()
 
 
-@task(**stage_policy("collect"))
-def collect_documents(job: CollectJob, run_id: str) -> StageResult:
+@task(**task_policy("collect"))
+def collect_documents(job: CollectJob, run_id: str) -> State[StageResult]:
     """Find the artifact of the collect stage, or make it."""
-    return run_stage(job, Home.from_environment(), run_id)
+    return finish_stage(job, run_id)

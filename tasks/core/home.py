@@ -58,10 +58,5 @@ class Home:
         return self.root / "reports"
 
     @property
-    def results(self) -> Path:
-        """Prefect's cached task results: artifact references as JSON."""
-        return self.root / "prefect" / "results"
-
-    @property
     def tracking_uri(self) -> str:
         return f"sqlite:///{self.root / 'mlflow' / 'mlflow.db'}"

@@ -14,11 +14,11 @@ LOCK = "run.lock"
 
 
 @contextlib.contextmanager
-def alone(home: Home) -> Iterator[None]:
-    """Hold the lock of a RETUNE_HOME for as long as the block runs.
+def run_lock(home: Home) -> Iterator[None]:
+    """Hold the lock of a RETUNE_HOME while the block runs.
 
     Raises:
-        BusyError: somebody else holds it.
+        BusyError: another process holds it.
     """
     home.root.mkdir(parents=True, exist_ok=True)
     lock = FileLock(home.root / LOCK)
@@ -36,10 +36,10 @@ def alone(home: Home) -> Iterator[None]:
         lock.release()
 
 
-def is_held(home: Home) -> bool:
-    """Whether a run is under way."""
+def is_locked(home: Home) -> bool:
+    """Whether a run is in progress."""
     try:
-        with alone(home):
+        with run_lock(home):
             return False
     except BusyError:
         return True

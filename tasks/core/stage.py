@@ -1,4 +1,4 @@
-"""The one shape of a stage: a job that knows its key and can fill an empty folder."""
+"""What a stage is: a job that knows its key and can fill an empty folder."""
 
 from __future__ import annotations
 
@@ -14,32 +14,31 @@ from tasks.core.home import Home
 OnProgress = Callable[[float, str], None]
 
 
-def _unseen(share: float, note: str) -> None:
-    """Nobody watches."""
+def ignore_progress(share: float, note: str) -> None:
+    """The ``OnProgress`` of a caller that does not show progress."""
 
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a job may know of the run that executes it; none of it may shape the artifact's content.
+    """What a job may know about its run. The artifact's content must not depend on it.
 
     Attributes:
-        home: where state lives.
+        home: the RETUNE_HOME.
         run_id: the run, for logs and lineage.
-        key: the key of the artifact being written: the name of its work folder.
-        on_progress: told of progress: the share that is done, 0 to 1, and a line of text. May be called often.
+        key: of the artifact being written; also the name of its work folder.
+        on_progress: takes the share that is done, 0 to 1, and a line of text. It may be called often.
     """
 
     home: Home
     run_id: str
     key: str
-    on_progress: OnProgress = _unseen
+    on_progress: OnProgress = ignore_progress
 
     def log(self, name: str) -> Path:
-        """The run's log file of this name."""
         return self.home.logs / self.run_id / f"{name}.log"
 
     def work_folder(self, stage: str) -> Path:
-        """Unfinished work of this artifact, found again by the next run."""
+        """The folder of this artifact's unfinished work, which the next run continues."""
         return self.home.work / stage / self.key
 
 
@@ -47,7 +46,7 @@ class StageJob(Protocol):
     """A stage's configuration and inputs."""
 
     def key(self) -> StageKey:
-        """What determines the artifact."""
+        """Everything that determines the artifact."""
         ...
 
     def fill(self, folder: Path, context: StageContext) -> Summary:
@@ -57,12 +56,12 @@ class StageJob(Protocol):
 
 @dataclass(frozen=True)
 class StageResult:
-    """What a stage hands to the flow.
+    """The result of a stage.
 
     Attributes:
         ref: the artifact.
-        cached: whether it was there already.
-        seconds: how long this took.
+        cached: whether it existed before.
+        seconds: how long it took to find or make it.
     """
 
     ref: ArtifactRef
@@ -70,7 +69,7 @@ class StageResult:
     seconds: float
 
 
-def run_stage(job: StageJob, home: Home, run_id: str, on_progress: OnProgress = _unseen) -> StageResult:
+def run_stage(job: StageJob, home: Home, run_id: str, on_progress: OnProgress = ignore_progress) -> StageResult:
     """Find the job's artifact, or make it."""
     started = time.monotonic()
     store = ArtifactStore(home.artifacts)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from prefect import task
+from prefect import State, task
 
-from tasks.core.home import Home
-from tasks.core.stage import StageResult, run_stage
-from tasks.core.task import stage_policy
+from tasks.core.stage import StageResult
+from tasks.core.task import finish_stage, task_policy
 from tasks.evaluate.evaluate import EvaluateJob
 
 
-@task(**stage_policy("evaluate"))
-def evaluate_candidate(job: EvaluateJob, run_id: str) -> StageResult:
+@task(**task_policy("evaluate"))
+def evaluate_candidate(job: EvaluateJob, run_id: str) -> State[StageResult]:
     """Find the artifact of the evaluate stage, or make it."""
-    return run_stage(job, Home.from_environment(), run_id)
+    return finish_stage(job, run_id)

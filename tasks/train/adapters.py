@@ -9,6 +9,7 @@ from typing import Any
 
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
+from tasks.train.adapter_fit import differing_settings
 from tasks.train.config import TrainConfig
 from tasks.train.devices import rank
 from tasks.train.target_modules import target_modules
@@ -67,12 +68,7 @@ def load_champion(model: Any, adapter: Path, config: TrainConfig) -> None:
     from peft import load_peft_weights, set_peft_model_state_dict
 
     published = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    ours = model.peft_config["default"].to_dict()
-    differing = [
-        f"{name} is {published[name]} there and {ours[name]} here"
-        for name in ("peft_type", *config.training_method.peft_settings.values())
-        if name in published and name in ours and _plain(published[name]) != _plain(ours[name])
-    ]
+    differing = [what for what, _ in differing_settings(published, config)]
     if not differing:  # layers are compared by their weights, as their names may be shortened or a pattern
         loaded = set_peft_model_state_dict(model, load_peft_weights(str(adapter), device="cpu"))
         differing = [f"it is on other layers, such as {key}" for key in loaded.unexpected_keys[:1]]
@@ -83,10 +79,6 @@ def load_champion(model: Any, adapter: Path, config: TrainConfig) -> None:
             where=str(adapter),
             remedy="set train.initial_adapter: fresh, or give the recipe the settings of the champion's training",
         )
-
-
-def _plain(value: Any) -> Any:
-    return getattr(value, "value", value)
 
 
 def save_adapter(model: Any, config: TrainConfig, folder: Path, work: Path, weights: Any = None) -> None:

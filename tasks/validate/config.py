@@ -66,5 +66,6 @@ class ValidateConfig(Section):
     drift_window: int = Field(
         30, ge=1, description="publications back to the training set that slow drift is measured against"
     )
+    timeout_minutes: float = Field(240, gt=0, description="of each of its three stages")
     minimum_rows: int = Field(1, ge=0, description="fewer accepted rows stop the run")
     minimum_rows_per_label: int = Field(0, ge=0, description="the same for every answer of the assistant")

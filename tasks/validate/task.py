@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from prefect import task
+from prefect import State, task
 
-from tasks.core.home import Home
-from tasks.core.stage import StageResult, run_stage
-from tasks.core.task import stage_policy
+from tasks.core.stage import StageResult
+from tasks.core.task import finish_stage, task_policy
 from tasks.validate.check_documents import CheckDocumentsJob
 from tasks.validate.check_training_set import CheckTrainingSetJob
 from tasks.validate.validate import ValidateJob
 
 
-@task(**stage_policy("check_documents"))
-def check_documents(job: CheckDocumentsJob, run_id: str) -> StageResult:
+@task(**task_policy("check_documents"))
+def check_documents(job: CheckDocumentsJob, run_id: str) -> State[StageResult]:
     """Find the artifact of the documents that keep their contracts, or make it."""
-    return run_stage(job, Home.from_environment(), run_id)
+    return finish_stage(job, run_id)
 
 
-@task(**stage_policy("validate"))
-def validate_rows(job: ValidateJob, run_id: str) -> StageResult:
+@task(**task_policy("validate"))
+def validate_rows(job: ValidateJob, run_id: str) -> State[StageResult]:
     """Find the artifact of the validate stage, or make it."""
-    return run_stage(job, Home.from_environment(), run_id)
+    return finish_stage(job, run_id)
 
 
-@task(**stage_policy("check_training_set"))
-def check_training_set(job: CheckTrainingSetJob, run_id: str) -> StageResult:
+@task(**task_policy("check_training_set"))
+def check_training_set(job: CheckTrainingSetJob, run_id: str) -> State[StageResult]:
     """Find the artifact of the training set's contract and its drift, or make it."""
-    return run_stage(job, Home.from_environment(), run_id)
+    return finish_stage(job, run_id)

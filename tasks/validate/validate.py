@@ -42,6 +42,7 @@ from tasks.validate.stops import check_floors, describe_losses
 from tasks.validate.waterfall.waterfall import Lost, find_waterfall, read_rejected, write_waterfall
 
 VERSION = 4
+NOT_IN_KEY = {"contracts", "drift_window", "timeout_minutes"}
 HOLDOUT = "holdout"
 
 
@@ -228,7 +229,7 @@ class ValidateJob:
 
 def _shaping(config: ValidateConfig) -> dict[str, Any]:
     """What of the recipe's section shapes the training set; files and models count by their digests alone."""
-    plain = config.model_dump(mode="json", exclude={"contracts", "drift_window", "contamination", "same_meaning"})
+    plain = config.model_dump(mode="json", exclude=NOT_IN_KEY | {"contamination", "same_meaning"})
     meaning = config.same_meaning.model_dump(exclude={"model"}) if config.same_meaning else None
     leaks = config.contamination.model_dump(mode="json", exclude={"evaluation_sets"})
     sets = config.contamination.evaluation_sets.items()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pandas as pd
 import pytest
 
+from flows.night.jobs import collect_job, documents_job, training_set_job, validate_job
 from flows.recipe.read import read_recipe
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.home import PROJECT_ROOT, Home
@@ -53,10 +54,10 @@ def check(recipe_name: str, home: Home) -> Checked:
         artifacts[ref.stage] = ref
         return ref
 
-    collected = run(recipe.collect_job(home))
-    documents = run(recipe.documents_job(collected))
-    validated = run(recipe.validate_job(collected, documents, None))
-    run(recipe.training_set_job(validated, Publications()))
+    collected = run(collect_job(recipe, home))
+    documents = run(documents_job(recipe, collected))
+    validated = run(validate_job(recipe, collected, documents, None))
+    run(training_set_job(recipe, validated, Publications()))
     return Checked(artifacts)
 
 

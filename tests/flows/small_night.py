@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from flows.night.jobs import collect_job, documents_job, generate_job, training_set_job, validate_job
 from flows.recipe.read import read_recipe
 from flows.recipe.recipe import Recipe
 from flows.report.page import write_page
@@ -122,12 +123,12 @@ class SmallNight:
 
     def _run(self, record: RunRecord) -> None:
         recipe = self.recipe
-        collected = self._stage(record, recipe.collect_job(self.home))
-        documents = self._stage(record, recipe.documents_job(collected))
+        collected = self._stage(record, collect_job(recipe, self.home))
+        documents = self._stage(record, documents_job(recipe, collected))
         self._prepare_teacher(documents, collected)
-        generated = self._stage(record, recipe.generate_job(documents))
-        validated = self._stage(record, recipe.validate_job(collected, documents, generated))
-        self._stage(record, recipe.training_set_job(validated, Publications()))
+        generated = self._stage(record, generate_job(recipe, documents))
+        validated = self._stage(record, validate_job(recipe, collected, documents, generated))
+        self._stage(record, training_set_job(recipe, validated, Publications()))
 
     def _stage(self, record: RunRecord, job: StageJob) -> ArtifactRef:
         done = run_stage(job, self.home, record.run_id)

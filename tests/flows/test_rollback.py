@@ -24,7 +24,7 @@ def test_a_rollback_moves_the_champion_of_the_recipe_and_says_from_where_to_wher
         path = Path("/artifacts") / name
         registry.promote(registry.register(path, key=name, trained=name, adapter=name, run=""))
     assert roll_back(recipe, None) == (
-        "support-router: champion was version 2 and is now version 1\nit lies in /artifacts/one"
+        "support-router: champion was version 2 and is now version 1\nits files are in /artifacts/one"
     )
-    assert "version 1 is no longer champion, and no other is" in roll_back(recipe, "none")
+    assert "version 1 is no longer champion, and no other version is" in roll_back(recipe, "none")
     assert registry.champion() is None

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from flows.night.champion import check_champion, initial_adapter, rival
+from flows.night.champion import check_champion, find_rival, initial_adapter
+from flows.night.jobs import train_job
 from flows.night.run import night
 from flows.recipe.read import read_recipe
 from flows.recipe.recipe import Recipe
@@ -68,7 +69,7 @@ class World:
         return initial_adapter(self.registry, recipe or self.recipe, validated(training_set))
 
     def key(self, training_set: str) -> str:
-        return self.recipe.train_job(validated(training_set), self.start(training_set)).key().hex
+        return train_job(self.recipe, validated(training_set), self.start(training_set)).key().hex
 
 
 def validated(digest: str) -> ArtifactRef:
@@ -100,7 +101,7 @@ def test_a_night_without_news_starts_where_the_champion_started_and_finds_its_ar
     first = world.publish("monday")
     assert world.start("monday") is None and world.key("monday") == fresh
     on_top = world.key("tuesday")
-    assert on_top != world.recipe.train_job(validated("tuesday")).key().hex
+    assert on_top != train_job(world.recipe, validated("tuesday")).key().hex
     world.publish("tuesday", initial=first)
     assert world.start("tuesday") == first and world.key("tuesday") == on_top
     world.registry.roll_back()
@@ -127,7 +128,7 @@ def test_after_a_rollback_to_whichever_version_a_night_without_news_trains_nothi
         ({"r": 8}, {}, "its rank is 8, not 16", "set train.rank: 8 as it was trained"),
         ({"lora_alpha": 4, "use_dora": True}, {}, "its alpha is 4, not 32; its use_dora is true, not false",
          "set train.alpha: 4, train.use_dora: true as"),
-        ({"method": "lora"}, {}, "by the method lora, and the recipe says qlora", "set train.method: lora"),
+        ({"method": "lora"}, {}, "by the method lora, and the recipe's is qlora", "set train.method: lora"),
         ({}, {"target_modules": ["q_proj"]}, "on the layers q_proj, v_proj", "train.target_modules: [q_proj, v_proj]"),
         ({"method": "full"}, {}, "no adapter that could be read", "set train.initial_adapter: fresh"),
     ],
@@ -172,7 +173,7 @@ def test_a_champion_of_another_base_is_told(world: World, tmp_path: Path) -> Non
 
 def test_a_champion_without_a_lineage_is_not_said_to_be_of_another_base(world: World) -> None:
     (Path(world.publish("monday").path).parent / "lineage.json").unlink()
-    with pytest.raises(RecipeError, match=r"its lineage\.json is gone or names no base") as caught:
+    with pytest.raises(RecipeError, match=r"its lineage\.json is missing or does not name its base") as caught:
         world.start("tuesday")
     assert "another base" not in caught.value.what and caught.value.remedy == "set train.initial_adapter: fresh"
 
@@ -192,7 +193,7 @@ def test_the_champion_is_its_merged_model_where_its_adapter_cannot_be_served_bes
     world: World, published: dict[str, Any], served: str
 ) -> None:
     world.publish("monday", **published)
-    found = rival(world.registry, ArtifactRef("train", "t", "/t", "another", 1))
+    found = find_rival(world.registry, ArtifactRef("train", "t", "/t", "another", 1))
     assert found is not None
     assert (Path(found.folder).name, found.is_whole, found.digest) == (served, served == "merged", "a1")
 
@@ -200,5 +201,5 @@ def test_the_champion_is_its_merged_model_where_its_adapter_cannot_be_served_bes
 def test_a_champion_whose_files_are_gone_is_told_before_anybody_is_asked(world: World) -> None:
     shutil.rmtree(Path(world.publish("monday").path).parent)
     with pytest.raises(RegistryError, match=r"files of version 1 of .* are gone") as caught:
-        rival(world.registry, ArtifactRef("train", "t", "/t", "another", 1))
+        find_rival(world.registry, ArtifactRef("train", "t", "/t", "another", 1))
     assert "retune rollback --to" in caught.value.remedy

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.night.run import Night
+from flows.night.champion import earlier_publications
+from flows.night.jobs import training_set_job
 from flows.recipe.read import read_recipe
 from flows.report.page import write_page
 from flows.report.record import RunRecord
@@ -43,11 +44,9 @@ class Nights:
         """Check a training set as the night does, and record what came of it."""
         record = RunRecord.start(self.home, "embedded", f"{len(self.records):06}")
         self.records.append(record)
-        night = Night(self.recipe, self.home, record)
+        earlier = earlier_publications(self.registry, self.recipe, validated)
         try:
-            done = run_stage(
-                self.recipe.training_set_job(validated, night.publications(validated)), self.home, record.run_id
-            )
+            done = run_stage(training_set_job(self.recipe, validated, earlier), self.home, record.run_id)
         except ContractViolation as error:
             record.fail(error)
             raise

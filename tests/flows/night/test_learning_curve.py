@@ -9,16 +9,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from prefect import flow, task
+from prefect import State, flow, task
 from prefect.testing.utilities import prefect_test_harness
 
+from flows.night.jobs import smaller_train_jobs, train_job
 from flows.night.run import Night
 from flows.recipe.read import read_recipe
 from flows.report.record import RunRecord
 from tasks.core.artifacts import ArtifactRef, StageKey, Summary
 from tasks.core.home import Home
-from tasks.core.stage import StageContext, StageResult, run_stage
-from tasks.core.task import stage_policy
+from tasks.core.stage import StageContext, StageResult
+from tasks.core.task import finish_stage, task_policy
 from tests.flows.conftest import WriteRecipe
 
 VALIDATED = ArtifactRef("validate", "v", "/v", "digest", 100)
@@ -42,15 +43,14 @@ class TinyTraining:
         return Summary(rows_in=rows, accepted=rows)
 
 
-@task(**stage_policy("train"))
-def train_tiny(job: TinyTraining, run_id: str) -> StageResult:
-    return run_stage(job, Home.from_environment(), run_id)
+@task(**task_policy("train"))
+def train_tiny(job: TinyTraining, run_id: str) -> State[StageResult]:
+    return finish_stage(job, run_id)
 
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     monkeypatch.setenv("RETUNE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("PREFECT_LOCAL_STORAGE_PATH", str(tmp_path / "results"))
     with prefect_test_harness(server_startup_timeout=120):
         yield Home(tmp_path / "home")
 
@@ -77,10 +77,12 @@ def test_each_part_is_trained_under_its_own_name_and_found_the_next_night(server
 
 def test_a_recipe_trains_on_its_fractions_and_the_whole_is_not_one_of_them(write_recipe: WriteRecipe) -> None:
     plain = read_recipe(write_recipe(lambda recipe: None))
-    assert plain.smaller_train_jobs(VALIDATED) == ()
+    assert smaller_train_jobs(plain, VALIDATED) == ()
     recipe = read_recipe(write_recipe(lambda recipe: recipe["train"].update(fractions=[0.25, 0.5, 1.0])))
-    assert [job.fraction for job in recipe.smaller_train_jobs(VALIDATED)] == [0.25, 0.5]
-    jobs = (*recipe.smaller_train_jobs(VALIDATED), recipe.train_job(VALIDATED))
+    assert [job.fraction for job in smaller_train_jobs(recipe, VALIDATED)] == [0.25, 0.5]
+    jobs = (*smaller_train_jobs(recipe, VALIDATED), train_job(recipe, VALIDATED))
     keys = {job.key().hex for job in jobs}
     assert len(keys) == 3
-    assert plain.train_job(VALIDATED).key().hex == recipe.train_job(VALIDATED).key().hex, "a curve trains nothing anew"
+    assert train_job(plain, VALIDATED).key().hex == train_job(recipe, VALIDATED).key().hex, (
+        "a curve trains nothing anew"
+    )

@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from flows.night.run import Night
+from flows.night.data_checks import require_holdout
+from flows.night.jobs import collect_job, documents_job, validate_job
 from flows.recipe.read import read_recipe
 from flows.recipe.recipe import Recipe
-from flows.report.record import RunRecord
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.errors import ContractViolation
 from tasks.core.home import Home
@@ -66,8 +66,8 @@ class World:
         return run_stage(job, self.home, "run").ref
 
     def documents(self, recipe: Recipe) -> tuple[ArtifactRef, ArtifactRef]:
-        collected = self.run(recipe.collect_job(self.home))
-        return collected, self.run(recipe.documents_job(collected))
+        collected = self.run(collect_job(recipe, self.home))
+        return collected, self.run(documents_job(recipe, collected))
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_its_answers_are_no_labels_and_have_no_floor(world: World) -> None:
     collected, documents = world.documents(recipe)
     assert collected.manifest()["summary"]["quarantined"] == 0
     assert set(collected.manifest()["summary"]["details"]["labels"]) == set(QUEUES)
-    validated = world.run(recipe.validate_job(collected, documents, None))
+    validated = world.run(validate_job(recipe, collected, documents, None))
     details = validated.manifest()["summary"]["details"]
     assert set(details["floors"]) == {"minimum_rows", *QUEUES} and set(details["labels"]) == set(QUEUES)
     sources = pq.read_table(validated.folder / "training_set.parquet")["source"].to_pylist()
@@ -99,22 +99,20 @@ def test_its_held_out_documents_do_not_make_a_holdout_large_enough(world: World)
     asked = held.count("tickets.csv")
     assert 0 < asked < len(held)
     for needed in (asked, asked + 1):
-        one = Night(
-            world.recipe(["chats.jsonl"], minimum_rows=needed), world.home, RunRecord.start(world.home, "r", "")
-        )
+        recipe = world.recipe(["chats.jsonl"], minimum_rows=needed)
         if needed == asked:
-            one.require_holdout(collected, documents)
+            require_holdout(recipe, collected, documents)
             continue
-        with pytest.raises(ContractViolation, match=f"has {asked} conversations beside those of replay sources"):
-            one.require_holdout(collected, documents)
+        with pytest.raises(ContractViolation, match=f"has {asked} conversations without those of replay sources"):
+            require_holdout(recipe, collected, documents)
 
 
 def test_without_replay_or_labels_no_key_is_another(world: World) -> None:
     plain, replaying = world.recipe([]), world.recipe(["chats.jsonl"])
-    keys = [recipe.collect_job(world.home).key().hex for recipe in (plain, replaying)]
+    keys = [collect_job(recipe, world.home).key().hex for recipe in (plain, replaying)]
     assert keys[0] != keys[1]
     free = [
-        replace(recipe.collect_job(world.home), task=recipe.task.model_copy(update={"labels": ()})).key().hex
+        replace(collect_job(recipe, world.home), task=recipe.task.model_copy(update={"labels": ()})).key().hex
         for recipe in (plain, replaying)
     ]
     assert free[0] == free[1], "nothing is refused for its label"

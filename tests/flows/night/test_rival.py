@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.night.run import Night
+from flows.night.champion import find_rival
 from flows.recipe.read import read_recipe
-from flows.report.record import RunRecord
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.home import Home
 from tasks.publish.publish import PublishJob, publish
@@ -33,8 +32,7 @@ class World:
         return ArtifactRef(stage, key, str(folder), digest, 1)
 
     def rival(self, trained: str) -> str | None:
-        record = RunRecord.start(self.home, "embedded", "")
-        found = Night(self.recipe, self.home, record).rival(self.artifact("train", trained, trained))
+        found = find_rival(self.registry, self.artifact("train", trained, trained))
         return found.version if found else None
 
     def publish(self, trained: str, key: str) -> bool:

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from flows.night.run import Night, night
+from flows.night.data_checks import require_documents
+from flows.night.jobs import collect_job
+from flows.night.run import night
 from flows.recipe.read import read_recipe
-from flows.report.record import RunRecord
+from flows.recipe.recipe import Recipe
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.errors import SourceError
 from tasks.core.home import Home
@@ -19,18 +21,23 @@ from tests.flows.conftest import WriteRecipe
 HEADER = "id,message,queue,topic\n"
 
 
-def collected_of(path: str, home: Home) -> tuple[Night, ArtifactRef]:
+def collected_of(path: str, home: Home) -> tuple[Recipe, ArtifactRef]:
     recipe = read_recipe(path)
-    ref = run_stage(recipe.collect_job(home), home, "r").ref
-    return Night(recipe, home, RunRecord.start(home, path, "")), ref
+    ref = run_stage(collect_job(recipe, home), home, "r").ref
+    return recipe, ref
 
 
 @pytest.mark.parametrize(
     ("rows", "settings", "what", "where"),
     [
-        ("", {}, "The sources are empty: they hold no row", "messages.csv"),
-        ("1,lost it,cards,a\n", {"where": {"queue": ["bills"]}}, "wants none of the 1 rows", "messages.csv"),
-        ("1,lost it,?,a\n2,,cards,b\n", {}, "None of the 2 rows .* \\(unknown_label 1, missing 1\\)", "quarantine"),
+        ("", {}, "The sources are empty: they have no rows", "messages.csv"),
+        ("1,lost it,cards,a\n", {"where": {"queue": ["bills"]}}, "filtered out all 1 source rows", "messages.csv"),
+        (
+            "1,lost it,?,a\n2,,cards,b\n",
+            {},
+            "2 source rows .* \\(unknown_label 1, missing 1\\)",
+            "quarantine",
+        ),
     ],
     ids=["header alone", "all left out", "all quarantined"],
 )
@@ -38,18 +45,18 @@ def test_a_night_without_any_document_ends_after_it_collected(
     tmp_path: Path, write_recipe: WriteRecipe, rows: str, settings: dict[str, Any], what: str, where: str
 ) -> None:
     home = Home(tmp_path / "home")
-    one, collected = collected_of(write_recipe(lambda recipe: None), home)
-    one.require_documents(collected)
+    recipe, collected = collected_of(write_recipe(lambda recipe: None), home)
+    require_documents(recipe, collected)
     path = write_recipe(lambda recipe: recipe["collect"].update(settings))
     (tmp_path / "messages.csv").write_text(HEADER + rows, encoding="utf-8")
-    one, collected = collected_of(path, home)
+    recipe, collected = collected_of(path, home)
     with pytest.raises(SourceError, match=what) as caught:
-        one.require_documents(collected)
+        require_documents(recipe, collected)
     assert where in caught.value.where and caught.value.remedy
 
 
 def test_an_error_within_a_night_names_the_run(write_recipe: WriteRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.recipe.recipe.Recipe.check", lambda recipe: None)
+    monkeypatch.setattr("flows.night.preparation.check_recipe", lambda recipe: None)
     with pytest.raises(SourceError) as caught, night(write_recipe(lambda recipe: None)) as one:
         raise SourceError("It is gone")
     assert one.record.run_id in caught.value.__notes__[0]

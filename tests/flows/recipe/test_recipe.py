@@ -11,7 +11,9 @@ import pytest
 import yaml
 
 from flows.recipe.checks import check_recipe
-from flows.recipe.read import RECIPES, read_recipe, recipe_path
+from flows.recipe.named_files import prompts_of
+from flows.recipe.paths import Project
+from flows.recipe.read import read_recipe, recipe_path
 from tasks.core.config import ModelSource
 from tasks.core.errors import (
     ContractError,
@@ -26,7 +28,7 @@ from tasks.core.home import PROJECT_ROOT
 from tests.flows.conftest import Change, WriteRecipe
 
 Data = dict[str, Any]
-SHIPPED = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+SHIPPED = sorted(path.stem for path in Project().recipes.glob("*.yaml"))
 
 
 def refused(write_recipe: WriteRecipe, change: Change) -> RecipeError:
@@ -206,7 +208,7 @@ def test_a_missing_source_and_a_missing_column_are_told(write_recipe: WriteRecip
 def test_an_unknown_prompt_and_one_whose_variable_no_row_has_are_told(write_recipe: WriteRecipe) -> None:
     with pytest.raises(PromptError, match="does not exist"):
         checked(write_recipe, change("generate", "prompts", to=["write_massage"]))
-    with pytest.raises(PromptError, match="reads 'topic', which is no field") as caught:
+    with pytest.raises(PromptError, match="reads 'topic', which is not a field") as caught:
         checked(write_recipe, change("collect", "columns", to={"message": "message", "queue": "queue"}))
     assert "message, queue" in caught.value.remedy
 
@@ -215,7 +217,7 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(write_recipe: WriteRec
     path = Path(write_recipe(lambda recipe: None))
     text = path.read_text(encoding="utf-8")
     path.write_text(text + "seed: 8\n", encoding="utf-8")
-    with pytest.raises(RecipeError, match="'seed' stands twice") as caught:
+    with pytest.raises(RecipeError, match="'seed' appears twice") as caught:
         read_recipe(str(path))
     assert caught.value.where == f"{path}:{text.count(chr(10)) + 1}"
 
@@ -351,7 +353,7 @@ def test_prompt_tuning_is_refused_where_the_tuned_model_could_not_be_served(
     recipe = read_recipe(write_recipe(change))
     check_recipe(recipe)
     (tmp_path / "model" / "config.json").write_text('{"model_type": "gemma2"}', encoding="utf-8")
-    with pytest.raises(RecipeError, match="A gemma2 model with virtual tokens cannot be served") as caught:
+    with pytest.raises(ModelError, match="A gemma2 model with virtual tokens cannot be served") as caught:
         check_recipe(recipe)
     assert "train.method lora" in caught.value.remedy
 
@@ -360,7 +362,7 @@ def test_a_recipe_may_collect_only(write_recipe: WriteRecipe) -> None:
     path = write_recipe(lambda recipe: recipe.pop("generate"))
     recipe = read_recipe(path)
     check_recipe(recipe)
-    assert recipe.generate is None and recipe.prompts == []
+    assert recipe.generate is None and prompts_of(recipe) == []
 
 
 def test_the_written_recipe_is_the_embedded_one(write_recipe: WriteRecipe) -> None:
@@ -416,8 +418,8 @@ def test_a_base_without_a_chat_template_must_be_given_one_before_anything_starts
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"rows": "control"}, "keeps none"),
-        ({"mix": {"shares": {"collected": 1.0}}}, "asks for collected rows, and this recipe trains on none"),
+        ({"rows": "control"}, "keeps no control rows"),
+        ({"mix": {"shares": {"collected": 1.0}}}, "asks for collected rows, and this recipe does not train on any"),
         ({"method": "lora", "rank": 600}, "rank 600, and vLLM serves adapters up to rank 512"),
         ({"method": "lora", "backend": "auto", "rank": 300, "init_weights": "pissa"}, "would have rank 600"),
     ],

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from flows.recipe.project import Project
+from flows.recipe.paths import Project
 from tasks.core.home import PROJECT_ROOT
 from tests.retune.prompts.planted_faults import HERE, write
 
@@ -128,6 +128,9 @@ Write a {{ tone }} one about {{ topic }}.
                 "contracts": {"documents": "documents", "evaluations": "documents", "rows": "rows",
                               "training_set": "sets"}
             },
+            "train": {"max_steps": 1},
+            "evaluate": {},
+            "publish": {"name": "router"},
         },
         sort_keys=False,
     ),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from flows.recipe.project import Project
+from flows.recipe.paths import Project
 from tasks.core.home import PROJECT_ROOT
 
 HERE = "▮"
@@ -99,6 +99,9 @@ Is "{{ message }}" about {{ topic }}, and {{ tone }}? {{ criteria | join("; ") }
             },
             "generate": {"prompts": ["write", "show"], "judges": ["judge"], "server": {"max_model_len": 512}},
             "validate": {"contracts": {"rows": "rows"}},
+            "train": {"max_steps": 1},
+            "evaluate": {},
+            "publish": {"name": "router"},
         }
     ),
 }

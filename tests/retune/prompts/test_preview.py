@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from flows.recipe.read import read_recipe
+from flows.report.record import RunRecord
 from retune.prompts.documents import find_documents
 from retune.prompts.preview import Preview, preview, template_faults
 from retune.prompts.print_trials import print_preview
@@ -105,10 +106,9 @@ def record_night(at: Workshop, run_id: str, **tables: list[dict[str, str]]) -> N
         name = "train" if stage == "collect" else "rows"
         pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
         stages[stage] = {"path": str(folder)}
-    record = {"recipe": "embedded", "stages": stages}
     folder = at.home.runs / run_id
     folder.mkdir(parents=True)
-    (folder / "report.json").write_text(json.dumps(record), encoding="utf-8")
+    RunRecord(run_id, "embedded", "published", 0.0, str(folder), stages=stages).write()
 
 
 def test_a_run_shows_the_answers_the_rows_and_the_judges_verdicts(workshop: Workshop) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from flows.night.jobs import collect_job
 from flows.report.record import RunRecord
 from retune.quarantine.collected import HELD_OUT, TRAINING_DOCUMENT
 from retune.quarantine.lost_rows import read_lost_rows
@@ -37,7 +38,7 @@ def only_collected(folder: Path, *lines: str) -> SmallNight:
     with (folder / "messages.csv").open("a", encoding="utf-8") as source:
         source.writelines(f"{line}\n" for line in lines)
     record = RunRecord.start(night.home, night.recipe_file, "")
-    done = run_stage(night.recipe.collect_job(night.home), night.home, record.run_id)
+    done = run_stage(collect_job(night.recipe, night.home), night.home, record.run_id)
     record.stage("collect", done.ref, done.seconds, done.cached)
     return night
 

@@ -461,7 +461,7 @@ def test_the_key_follows_the_contracts_text_and_the_inputs_not_where_they_lie(
     same = [
         with_contracts(rows=str(elsewhere), documents="others", evaluations="others"),
         replace(job, collected=replace(collected, path="/elsewhere")),
-        replace(job, config=job.config.model_copy(update={"drift_window": 7})),
+        replace(job, config=job.config.model_copy(update={"drift_window": 7, "timeout_minutes": 5.0})),
     ]
     assert {other.key().hex for other in same} == {job.key().hex}
     changed = tmp_path / "changed.yaml"

@@ -1,0 +1,96 @@
+"""How a stage's task ends in Prefect, on a real server: made, found, tried again, or failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import State, flow, get_client, task
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+from prefect.testing.utilities import prefect_test_harness
+
+from tasks.core.artifacts import StageKey, Summary
+from tasks.core.errors import ChildError, ContractViolation, RetuneError
+from tasks.core.stage import StageContext, StageResult
+from tasks.core.task import finish_stage, task_policy
+
+
+@dataclass(frozen=True)
+class OneRow:
+    """A job that fails with each of its errors, then makes an artifact of one row."""
+
+    name: str
+    errors: list[RetuneError] = field(default_factory=list)
+
+    def key(self) -> StageKey:
+        return StageKey("collect", 1, {"name": self.name})
+
+    def fill(self, folder: Path, context: StageContext) -> Summary:
+        if self.errors:
+            raise self.errors.pop()
+        return Summary(rows_in=1, accepted=1)
+
+
+@task(**{**task_policy("collect"), "retry_delay_seconds": 0})
+def collect_one(job: OneRow, run_id: str) -> State[StageResult]:
+    return finish_stage(job, run_id)
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("prefect")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        prefect_test_harness(server_startup_timeout=120),
+        temporary_settings({PREFECT_LOCAL_STORAGE_PATH: folder}),
+    ):
+        patch.setenv("RETUNE_HOME", str(folder / "home"))
+        yield folder
+
+
+def run(*jobs: OneRow) -> list[State[Any]]:
+    """The final state of each job's task."""
+    ended: list[State[Any]] = []
+
+    @flow(persist_result=False)
+    def run_all() -> None:
+        ended.extend(collect_one(job, "run", return_state=True) for job in jobs)
+
+    run_all()
+    return ended
+
+
+def recorded(state: State[Any]) -> tuple[str, int]:
+    """The name of a task run's state on the server, and how many times it ran."""
+    assert state.state_details.task_run_id is not None
+    with get_client(sync_client=True) as client:
+        ended = client.read_task_run(state.state_details.task_run_id)
+    assert ended.state is not None
+    return str(ended.state.name), ended.run_count
+
+
+def test_a_stage_whose_artifact_exists_ends_as_cached_with_the_same_artifact(storage: Path) -> None:
+    made, found = run(OneRow("twice"), OneRow("twice"))
+    assert (made.name, found.name) == ("Completed", "Cached")
+    assert (made.result().cached, found.result().cached) == (False, True)
+    assert made.result().ref == found.result().ref
+    assert [recorded(state) for state in (made, found)] == [("Completed", 1), ("Cached", 1)]
+    assert [path.name for path in storage.iterdir()] == ["home"], "Prefect stores no results"
+
+
+def test_a_stage_whose_artifact_was_damaged_is_made_again(storage: Path) -> None:
+    (made,) = run(OneRow("damaged"))
+    (Path(made.result().ref.path) / "manifest.json").unlink()
+    (again,) = run(OneRow("damaged"))
+    assert (again.name, again.result().cached) == ("Completed", False)
+
+
+def test_a_lost_child_is_tried_again_and_a_broken_contract_is_not(storage: Path) -> None:
+    lost, broken = run(OneRow("lost", [ChildError("It died")]), OneRow("broken", [ContractViolation("It is broken")]))
+    assert lost.result().ref.rows == 1 and recorded(lost)[1] == 2
+    with pytest.raises(ContractViolation, match="It is broken"):
+        broken.result()
+    assert recorded(broken) == ("Failed", 1)
