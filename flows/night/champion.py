@@ -126,7 +126,7 @@ def _differences(champion: Published, adapter: Path, recipe: Recipe) -> Iterator
     yield from differing
     layers, wanted = found.get("target_modules") or (), train.target_modules
     is_other_method = any(setting.startswith("train.method") for _, setting in differing)
-    if is_other_method or not layers or isinstance(layers, str) or isinstance(wanted, str):
+    if is_other_method or isinstance(layers, str) or isinstance(wanted, str):
         return  # a word or a pattern for layers is compared by the training, which knows the model
     if _last_parts(layers) != _last_parts(wanted):
         names = ", ".join(sorted(layers))
