@@ -128,7 +128,7 @@ Write a {{ tone }} one about {{ topic }}.
                 "contracts": {"documents": "documents", "evaluations": "documents", "rows": "rows",
                               "training_set": "sets"}
             },
-            "train": {"max_steps": 1},
+            "train": {"max_steps": 10},
             "evaluate": {},
             "publish": {"name": "router"},
         },

@@ -99,7 +99,7 @@ Is "{{ message }}" about {{ topic }}, and {{ tone }}? {{ criteria | join("; ") }
             },
             "generate": {"prompts": ["write", "show"], "judges": ["judge"], "server": {"max_model_len": 512}},
             "validate": {"contracts": {"rows": "rows"}},
-            "train": {"max_steps": 1},
+            "train": {"max_steps": 10},
             "evaluate": {},
             "publish": {"name": "router"},
         }
