@@ -119,7 +119,7 @@ def _of_recipe(prompt: Prompt, recipe: Recipe, home: Home, most: int) -> Materia
     if prompt.head.judge is not None:
         generated = _last_artifact(home, recipe.name, "generate")
         origin = "the rows that the recipe's last night kept"
-        columns = ("row_id", "raw", *recipe.row_fields)
+        columns = ("row_id", "raw", *row_fields(recipe))
         candidates = TrainingDocuments(generated / ROWS, columns) if generated else []
     return Material(_chosen(candidates, prompt, most, origin), pool, origin)
 
