@@ -21,7 +21,7 @@ from tasks.core.vllm.server import LORA_RANKS, vllm_python
 from tasks.train.chat_templates import check_chat_template
 from tasks.train.config import device_refusals
 from tasks.train.devices import devices_present, training_device
-from tasks.train.model_shape import check_target_modules
+from tasks.train.resource_checks import check_target_modules
 from tasks.validate.check_training_set import read_drift_contract
 from tasks.validate.contamination.evaluation_sets import check_evaluation_sets
 from tasks.validate.contracts.columns import contract_columns, document_columns
