@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.leaks import NO_LEAKS, Corpus, Row, halves, plant, read_corpora
 from tasks.validate.config import Contamination
 from tasks.validate.contamination.contamination import EvaluationTexts, conversation_text, find_contamination
-from tasks.validate.contamination.word_runs import Runs
+from tasks.validate.contamination.word_runs import WordRuns
 
 Method = Callable[[Sequence[Row], Sequence[str]], set[int]]
 
@@ -41,7 +41,7 @@ def any_run(words: int) -> Method:
 
     def find(rows: Sequence[Row], texts: Sequence[str]) -> set[int]:
         said = [conversation_text(row.user, row.assistant) for row in rows]
-        return set(Runs(texts, words).repeated_in(said, 0.0).rows.tolist())
+        return set(WordRuns(texts, words).find(said, 0.0).rows.tolist())
 
     return find
 

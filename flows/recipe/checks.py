@@ -23,7 +23,7 @@ from tasks.train.config import device_refusals
 from tasks.train.devices import devices_present, training_device
 from tasks.train.resource_checks import check_target_modules
 from tasks.validate.check_training_set import read_drift_contract
-from tasks.validate.contamination.evaluation_sets import check_evaluation_sets
+from tasks.validate.contamination.evaluation_sets import read_evaluation_sets
 from tasks.validate.contracts.columns import contract_columns, document_columns
 from tasks.validate.contracts.contract import read_contract
 
@@ -44,7 +44,7 @@ def check_recipe(recipe: Recipe) -> None:
         check_model(recipe.generate.teacher)
     _check_prompts(recipe)
     _check_contracts(recipe)
-    check_evaluation_sets(recipe.validate_.contamination)
+    read_evaluation_sets(recipe.validate_.contamination)
     _raise_first(recipe, _problems_of_task(recipe))
     _check_training(recipe)
     vllm_python()

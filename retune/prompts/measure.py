@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from retune.prompts.trials import Trial
 from tasks.evaluate.statistics import Difference, Interval, paired_accuracy, wilson
 from tasks.validate.config import NearDuplicates
-from tasks.validate.drift.diversity import distinct, self_similarity, words
+from tasks.validate.drift.diversity import WordCodes, distinct, self_similarity
+from tasks.validate.drift.size_free_diversity import words
 from tasks.validate.duplicates.duplicates import find_duplicates
 
 CONFIDENCE = 0.95
@@ -134,8 +135,8 @@ def measure(trials: Sequence[Trial], near: NearDuplicates, compared: int | None 
         tokens=tokens,
         tokens_per_kept_row=_share(tokens, len(kept)),
         compared=len(shown),
-        distinct_1=distinct(shown, 1),
-        distinct_2=distinct(shown, 2),
+        distinct_1=distinct(WordCodes(shown), 1),
+        distinct_2=distinct(WordCodes(shown), 2),
         self_similarity=self_similarity(shown),
         near_duplicates=_share(len(find_duplicates(shown, near)), len(shown)),
     )

@@ -1,4 +1,4 @@
-"""What the checks at all boundaries share: what determines them, and what is kept of a check that stops the run."""
+"""What the checks of all boundaries share: their artifact keys, their warnings, and files that survive a stop."""
 
 from __future__ import annotations
 
@@ -17,37 +17,36 @@ from tasks.validate.contracts.rule import ContractContext
 
 DATA_DOCS = "data_docs"
 LIBRARIES = ("great-expectations", "pandas", "py3langid", "pyarrow", "tokenizers")
-"""Whose versions shape what a contract's rules find."""
+"""Their versions are part of an artifact's key: they determine what rules find."""
 TOKENIZER = "tokenizer.json"
 
 
 def contract_digests(contracts: Mapping[str, str]) -> dict[str, str]:
-    """Digests of contract files, for an artifact's key: by boundary."""
+    """Digests of contract files by boundary, for an artifact's key."""
     return {f"contract: {boundary}": file_digest(Path(path)) for boundary, path in contracts.items()}
 
 
-def shaping(context: ContractContext) -> dict[str, Any]:
-    """What of a recipe shapes rules, for an artifact's key; of a model folder its tokenizer, not its place."""
+def context_key(context: ContractContext) -> dict[str, Any]:
+    """What rules read from a recipe, for an artifact's key; a local model counts by its tokenizer, not by its path."""
     tokenizer = Path(context.model or "", TOKENIZER)
     known = {"model": file_digest(tokenizer)} if context.model and tokenizer.is_file() else {}
     return {**asdict(context), **known}
 
 
-def reported_only(findings: Iterable[RuleResult]) -> dict[str, str]:
-    """What rules of severity warning and info found, by rule: they are reported, and that is all."""
+def warnings_of(results: Iterable[RuleResult]) -> dict[str, str]:
+    """What broken rules of severity warning and info observed, by rule."""
     return {
-        finding.rule.name: finding.observed
-        for finding in findings
-        if finding.rule.severity != "critical" and not finding.success
+        result.rule.name: result.observed
+        for result in results
+        if result.rule.severity != "critical" and not result.success
     }
 
 
 @contextlib.contextmanager
 def kept_if_it_stops(folder: Path, context: StageContext, stage: str) -> Iterator[None]:
-    """Keep what a check wrote beside the run's logs when it stops the run: its artifact will not be there."""
+    """Copy a check's files to the run's logs if it stops the run, since there will be no artifact."""
     try:
         yield
     except ContractViolation:
-        evidence = context.log(stage).with_suffix("")
-        shutil.copytree(folder, evidence, dirs_exist_ok=True)
+        shutil.copytree(folder, context.log(stage).with_suffix(""), dirs_exist_ok=True)
         raise

@@ -1,4 +1,4 @@
-"""The first boundary: collected documents that break their contract feed no prompt, train nothing and ask nothing."""
+"""The first boundary: quarantine collected documents that break their contract, before anything reads them."""
 
 from __future__ import annotations
 
@@ -22,41 +22,33 @@ from tasks.core.table_writer import TableWriter
 from tasks.validate.boundary import (
     DATA_DOCS,
     LIBRARIES,
+    context_key,
     contract_digests,
     kept_if_it_stops,
-    reported_only,
-    shaping,
+    warnings_of,
 )
 from tasks.validate.checkpoint import RuleResult, run_checkpoint
 from tasks.validate.config import ValidateConfig
 from tasks.validate.contracts.columns import document_columns
 from tasks.validate.contracts.contract import Contract, read_contract
 from tasks.validate.contracts.rule import ContractContext
-from tasks.validate.json_texts import TEXT
 from tasks.validate.quarantine import Breach, contract_breaches, counts_by_rule, quarantined, write_quarantine
-from tasks.validate.rows import read_documents
-from tasks.validate.stops import LostDocuments, check_findings
+from tasks.validate.rows import COLLECTED, constant, read_documents
+from tasks.validate.stops import LostDocuments, check_results
 
 VERSION = 1
 BATCH_ROWS = 20_000
 MOST_NAMES = 100
-"""Sources that are counted one by one."""
+"""Sources that are counted, largest first."""
 DOCUMENTS, EVALUATIONS = "documents", "evaluations"
 TABLES = {DOCUMENTS: tables.TRAIN, EVALUATIONS: tables.HOLDOUT}
 """The collect artifact's table that each contract is for."""
-ORIGINS = {DOCUMENTS: "collected", EVALUATIONS: "held out"}
+ORIGINS = {DOCUMENTS: COLLECTED, EVALUATIONS: "held out"}
 
 
 @dataclass(frozen=True)
 class CheckDocumentsJob:
-    """Everything the check reads.
-
-    Attributes:
-        config: the recipe's section.
-        collected: the documents and the holdout.
-        fields: the fields of a document, as contracts may name them.
-        context: what rules take from the recipe.
-    """
+    """The inputs of the check; contracts may name ``fields`` of the recipe and read its ``context``."""
 
     config: ValidateConfig
     collected: ArtifactRef
@@ -69,28 +61,27 @@ class CheckDocumentsJob:
         return StageKey(
             stage="check_documents",
             version=VERSION,
-            config={"fields": self.fields, "context": shaping(self.context)},
+            config={"fields": self.fields, "context": context_key(self.context)},
             inputs=[self.collected],
             files=contract_digests(contracts),
             libraries=LIBRARIES,
         )
 
     def fill(self, folder: Path, context: StageContext) -> Summary:
-        """Write the documents that keep their contracts, as the collect stage wrote them, and those that do not.
+        """Write the documents that keep their contracts, as the collect stage wrote them, and the quarantine.
 
         Raises:
-            ContractViolation: a table as a whole breaks its contract. What was found is then kept beside the run's
-                logs.
+            ContractViolation: a table as a whole breaks its contract. The results are then in the run's logs.
         """
         with kept_if_it_stops(folder, context, "check_documents"):
             contracts = {boundary: self._contract(boundary) for boundary in TABLES}
             checked = [self._check(boundary, contract, folder) for boundary, contract in contracts.items()]
             self._write_quarantine(folder / tables.QUARANTINE, checked)
-            for one in checked:
-                check_findings(contracts[one.boundary], one.findings)
-        for one in checked:
-            if one.boundary == EVALUATIONS and one.broken.any():
-                say(f"  {one.broken.sum()} held-out documents break their contract and will not be asked")
+            for table in checked:
+                check_results(contracts[table.boundary], table.results)
+        for table in checked:
+            if table.boundary == EVALUATIONS and table.is_broken.any():
+                say(f"  {table.is_broken.sum()} held-out documents break their contract and will not be asked")
         return _summary(checked)
 
     def _contract(self, boundary: str) -> Contract:
@@ -98,35 +89,36 @@ class CheckDocumentsJob:
         return read_contract(path, document_columns(self.fields), context=self.context)
 
     def _check(self, boundary: str, contract: Contract, folder: Path) -> _Checked:
-        """Run a contract on its table, and divide it."""
+        """Check a table and write its kept documents."""
         source = self.collected.folder / TABLES[boundary]
         documents = read_documents(source, [name for name in self.fields if name in contract.reads])
-        findings = run_checkpoint(contract, documents, folder / REPORT_FOLDER / DATA_DOCS / boundary)
-        breaches = contract_breaches(contract, findings)
-        broken = quarantined(breaches, documents.num_rows)
+        results = run_checkpoint(contract, documents, folder / REPORT_FOLDER / DATA_DOCS / boundary)
+        breaches = contract_breaches(contract, results)
+        is_broken = quarantined(breaches, documents.num_rows)
         rejected = folder / f"{boundary}.rejected.parquet"
-        conversations = _divide(source, broken, folder / source.name, rejected)
-        rows = _as_rows(read_documents(rejected, self.fields), ORIGINS[boundary])
+        conversations = _split(source, is_broken, folder / source.name, rejected)
+        rows = read_documents(rejected, self.fields)
         rejected.unlink()
-        return _Checked(boundary, source, findings, breaches, broken, rows, conversations)
+        rows = rows.append_column("row_id", rows["document_id"])
+        rows = rows.append_column("origin", constant(ORIGINS[boundary], rows.num_rows))
+        return _Checked(boundary, source, results, breaches, is_broken, rows, conversations)
 
     def _write_quarantine(self, path: Path, checked: Iterable[_Checked]) -> None:
-        """One file for both tables; ``origin`` tells them apart."""
+        """Write one file for both tables; ``origin`` distinguishes them."""
         rows: list[pa.Table] = []
         breaches: list[Breach] = []
-        for one in checked:
-            start = sum(table.num_rows for table in rows)
-            breaches += [_moved(breach, np.flatnonzero(one.broken), start) for breach in one.breaches]
-            rows.append(one.rejected)
+        for table in checked:
+            start = sum(part.num_rows for part in rows)
+            positions = np.flatnonzero(table.is_broken)
+            for breach in table.breaches:
+                broken = breach.rows[np.isin(breach.rows, positions)]
+                breaches.append(replace(breach, rows=start + np.searchsorted(positions, broken)))
+            rows.append(table.rejected)
         write_quarantine(path, pa.concat_tables(rows), breaches, self.fields)
 
 
 def find_lost_documents(folder: Path) -> LostDocuments:
-    """The training documents that this stage set aside; held-out ones do not count.
-
-    Args:
-        folder: of the stage's artifact.
-    """
+    """The training documents that this stage quarantined, read from its artifact's folder."""
     rules: Counter[str] = Counter()
     with pq.ParquetFile(folder / tables.QUARANTINE) as quarantine:
         for batch in quarantine.iter_batches(BATCH_ROWS, columns=["origin", "breaches.list.element.rule"]):
@@ -138,75 +130,45 @@ def find_lost_documents(folder: Path) -> LostDocuments:
 
 @dataclass(frozen=True)
 class _Checked:
-    """What a contract found in its table.
-
-    Attributes:
-        boundary: the contract's key in a recipe.
-        source: the table's file.
-        findings: of all rules.
-        breaches: rows that break a rule.
-        broken: which rows are quarantined.
-        rejected: these rows.
-        conversations: of the rows that are left, how many are conversations.
-    """
-
     boundary: str
     source: Path
-    findings: list[RuleResult]
+    results: list[RuleResult]
     breaches: list[Breach]
-    broken: NDArray[np.bool_]
+    is_broken: NDArray[np.bool_]
     rejected: pa.Table
     conversations: int
 
 
-def _divide(source: Path, broken: NDArray[np.bool_], kept: Path, rejected: Path) -> int:
-    """Write the rows of a table that are not quarantined, and those that are; count the conversations among the first.
-
-    Both as they were stored, a batch at a time.
-    """
+def _split(source: Path, is_broken: NDArray[np.bool_], kept: Path, rejected: Path) -> int:
+    """Write the kept and the quarantined documents as they were stored; returns the number of kept conversations."""
     conversations = start = 0
     schema = pq.read_schema(source)
     with (
         pq.ParquetFile(source) as parquet,
         TableWriter(kept, schema) as writer,
-        TableWriter(rejected, schema) as leavings,
+        TableWriter(rejected, schema) as rejected_writer,
     ):
         for batch in parquet.iter_batches(BATCH_ROWS):
-            is_broken = pa.array(broken[start : start + batch.num_rows])
-            rest = batch.filter(pc.invert(is_broken))
+            mask = pa.array(is_broken[start : start + batch.num_rows])
+            rest = batch.filter(pc.invert(mask))
             writer.add_table(pa.Table.from_batches([rest]))
-            leavings.add_table(pa.Table.from_batches([batch.filter(is_broken)]))
+            rejected_writer.add_table(pa.Table.from_batches([batch.filter(mask)]))
             conversations += int(pc.sum(pc.greater(pc.list_value_length(rest["messages"]), 0)).as_py() or 0)
             start += batch.num_rows
     return conversations
 
 
-def _as_rows(documents: pa.Table, origin: str) -> pa.Table:
-    """Documents with the columns by which the quarantine knows rows."""
-    return documents.append_column("row_id", documents["document_id"]).append_column(
-        "origin", pa.chunked_array([pa.repeat(pa.scalar(origin, TEXT), documents.num_rows)], TEXT)
-    )
-
-
-def _moved(breach: Breach, positions: NDArray[np.int64], start: int) -> Breach:
-    """The same breach of the quarantined rows alone, which stand from ``start`` on in another table."""
-    broken = breach.rows[np.isin(breach.rows, positions)]
-    return replace(breach, rows=start + np.searchsorted(positions, broken))
-
-
 def _summary(checked: Sequence[_Checked]) -> Summary:
-    """The counts of both tables, in all, by contract, by rule and by source."""
-    by_contract = {one.boundary: _outcomes(len(one.broken), int(one.broken.sum())) for one in checked}
+    by_contract = {table.boundary: _outcomes(len(table.is_broken), int(table.is_broken.sum())) for table in checked}
+    warnings = {table.boundary: warnings_of(table.results) for table in checked}
     details = DocumentsDetails(
-        conversations={one.source.stem: one.conversations for one in checked},
-        rules=counts_by_rule(breach for one in checked for breach in one.breaches),
+        conversations={table.source.stem: table.conversations for table in checked},
+        rules=counts_by_rule(breach for table in checked for breach in table.breaches),
         by_contract=by_contract,
         by_source=_by_source(checked),
-        warnings={
-            f"{one.boundary}: {rule}": said for one in checked for rule, said in reported_only(one.findings).items()
-        },
+        warnings={f"{boundary}: {rule}": text for boundary, found in warnings.items() for rule, text in found.items()},
     )
-    rows, lost = (sum(one[name] for one in by_contract.values()) for name in ("rows_in", "quarantined"))
+    rows, lost = (sum(counts[name] for counts in by_contract.values()) for name in ("rows_in", "quarantined"))
     return Summary(rows, rows - lost, lost, details=details)
 
 
@@ -215,9 +177,11 @@ def _outcomes(rows: int, quarantined: int) -> dict[str, int]:
 
 
 def _by_source(checked: Iterable[_Checked]) -> dict[str, dict[str, int]]:
-    """The outcomes of both tables' rows by document source, in the order of the alphabet; the largest sources only."""
-    tables = [pq.read_table(one.source, columns=["source"]).append_column("broken", [one.broken]) for one in checked]
-    counted = pa.concat_tables(tables).group_by("source").aggregate([([], "count_all"), ("broken", "sum")])
+    """The outcomes of both tables' rows by document source: the largest sources, in alphabetical order."""
+    parts = [
+        pq.read_table(table.source, columns=["source"]).append_column("broken", [table.is_broken]) for table in checked
+    ]
+    counted = pa.concat_tables(parts).group_by("source").aggregate([([], "count_all"), ("broken", "sum")])
     most = counted.sort_by([("count_all", "descending"), ("source", "ascending")]).slice(0, MOST_NAMES)
     found = zip(*(most[name].to_pylist() for name in ("source", "count_all", "broken_sum")), strict=True)
     return {str(source): _outcomes(rows, broken) for source, rows, broken in sorted(found, key=str)}

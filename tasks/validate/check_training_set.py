@@ -1,4 +1,4 @@
-"""The third boundary: what is left to train on, as a whole, and how far it has moved from what was published before."""
+"""The third boundary: check the training set as a whole, and its drift from earlier published training sets."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tasks.core.stage import StageContext
 from tasks.validate.boundary import (
     DATA_DOCS,
     LIBRARIES,
+    context_key,
     contract_digests,
     kept_if_it_stops,
-    reported_only,
-    shaping,
+    warnings_of,
 )
 from tasks.validate.checkpoint import RuleResult, run_checkpoint
 from tasks.validate.config import ValidateConfig
@@ -28,25 +28,20 @@ from tasks.validate.contracts.contract import Contract, read_contract
 from tasks.validate.contracts.odcs import read_file
 from tasks.validate.contracts.rule import ContractContext
 from tasks.validate.drift.drift import DRIFT_COLUMNS
-from tasks.validate.drift.drift_report import Compared, Drift
+from tasks.validate.drift.drift_report import Drift, PublishedProfile
 from tasks.validate.drift.profile import PROFILE, read_profile
 from tasks.validate.rows import read_training_set
-from tasks.validate.stops import check_findings
+from tasks.validate.stops import check_results
 
 VERSION = 1
 TRAINING_SET = "training_set"
 DRIFT = "drift"
-"""Of a training set's contract the table of one row with the measures; and the file of what was found."""
+"""The one-row table of measures in a training set's contract."""
 
 
 @dataclass(frozen=True)
 class Publication:
-    """A training set that was published.
-
-    Attributes:
-        version: of the registered model that learned from it.
-        profile: the file that says what it looked like.
-    """
+    """A published training set: the version of the model that was trained on it, and the file of its profile."""
 
     version: str
     profile: str
@@ -54,18 +49,17 @@ class Publication:
 
 @dataclass(frozen=True)
 class Publications:
-    """What a training set is compared with: the last published one, and one further back; None where there is none."""
+    """What a training set is compared with: the last published one and an older one, if any."""
 
     last: Publication | None = None
     baseline: Publication | None = None
 
 
 def choose_publications(before: Iterable[tuple[str, Path]], window: int) -> Publications:
-    """The newest of earlier publications, and the one ``window`` back or the oldest there is.
+    """The newest earlier publication, and the one ``window`` back or else the oldest.
 
     Args:
-        before: version and profile of each, newest first; one whose profile is gone, or of a form that this version of
-            Retune does not know, is passed over.
+        before: version and profile of each, newest first; those without a readable profile are skipped.
         window: how many publications to look back.
     """
     known = [Publication(version, str(path)) for version, path in islice(before, window) if read_profile(path)]
@@ -74,15 +68,7 @@ def choose_publications(before: Iterable[tuple[str, Path]], window: int) -> Publ
 
 @dataclass(frozen=True)
 class CheckTrainingSetJob:
-    """Everything the check reads.
-
-    Attributes:
-        config: the recipe's section.
-        validated: the training set and its profile.
-        publications: what it is compared with.
-        fields: the fields of a row, as the contract may name them.
-        context: what rules take from the recipe.
-    """
+    """The inputs of the check; the contract may name ``fields`` of the recipe and read its ``context``."""
 
     config: ValidateConfig
     validated: ArtifactRef
@@ -91,52 +77,51 @@ class CheckTrainingSetJob:
     context: ContractContext
 
     def key(self) -> StageKey:
-        """What determines the verdict."""
+        """What determines the result."""
         before = asdict(self.publications)
-        versions = {which: one and one["version"] for which, one in before.items()}
-        profiles = {f"profile: {which}": file_digest(Path(one["profile"])) for which, one in before.items() if one}
+        versions = {role: found and found["version"] for role, found in before.items()}
+        profiles = {f"profile: {role}": file_digest(Path(found["profile"])) for role, found in before.items() if found}
         return StageKey(
             stage="check_training_set",
             version=VERSION,
-            config={"fields": self.fields, "context": shaping(self.context), "compared with versions": versions},
+            config={"fields": self.fields, "context": context_key(self.context), "compared with versions": versions},
             inputs=[self.validated],
             files={**contract_digests({TRAINING_SET: self.config.contracts.training_set}), **profiles},
             libraries=LIBRARIES,
         )
 
     def fill(self, folder: Path, context: StageContext) -> Summary:
-        """Write what the rules and the drift came to.
+        """Write the results of the rules and the drift.
 
         Raises:
-            ContractViolation: the training set breaks its contract, or has moved further than the contract allows.
-                What was found is then kept beside the run's logs.
+            ContractViolation: the training set breaks its contract, or has moved further than the contract allows. The
+                results are then in the run's logs.
         """
         with kept_if_it_stops(folder, context, "check_training_set"):
-            return self._fill(folder)
-
-    def _fill(self, folder: Path) -> Summary:
-        path, docs = Path(self.config.contracts.training_set), folder / REPORT_FOLDER / DATA_DOCS
-        contract = read_contract(path, contract_columns(self.fields), context=self.context).on_table
-        named = [name for name in self.fields if name in contract.reads]
-        rows = read_training_set(self.validated.folder / tables.TRAINING_SET, named)
-        findings = run_checkpoint(contract, rows, docs / TRAINING_SET)
-        limits, drift = read_drift_contract(path), self._drift()
-        limited = run_checkpoint(limits, drift.row, docs / DRIFT) if limits else []
-        warned = reported_only([*findings, *limited])
-        found = TrainingSetDetails(warnings=warned, compared_with=drift.compared_with, drift=drift.measures(limited))
-        write_json(folder / "drift.json", found.model_dump(include={"compared_with", "drift"}))
-        stop_if_broken(contract, findings, drift, limited)
-        return Summary(rows.num_rows, rows.num_rows, details=found)
+            path, docs = Path(self.config.contracts.training_set), folder / REPORT_FOLDER / DATA_DOCS
+            contract = read_contract(path, contract_columns(self.fields), context=self.context).on_table
+            named = [name for name in self.fields if name in contract.reads]
+            rows = read_training_set(self.validated.folder / tables.TRAINING_SET, named)
+            results = run_checkpoint(contract, rows, docs / TRAINING_SET)
+            limits, drift = read_drift_contract(path), self._drift()
+            limited = run_checkpoint(limits, drift.row, docs / DRIFT) if limits else []
+            warnings = warnings_of([*results, *limited])
+            found = TrainingSetDetails(
+                warnings=warnings, compared_with=drift.compared_with, drift=drift.measures(limited)
+            )
+            write_json(folder / "drift.json", found.model_dump(include={"compared_with", "drift"}))
+            stop_if_broken(contract, results, drift, limited)
+            return Summary(rows.num_rows, rows.num_rows, details=found)
 
     def _drift(self) -> Drift:
         now = read_profile(self.validated.folder / PROFILE)
         if now is None:
-            raise AssertionError(f"validate wrote no profile that can be read: {self.validated.folder / PROFILE}")
-        return Drift(now, _compared(self.publications.last), _compared(self.publications.baseline))
+            raise AssertionError(f"validate wrote a profile that cannot be read: {self.validated.folder / PROFILE}")
+        return Drift(now, _published_profile(self.publications.last), _published_profile(self.publications.baseline))
 
 
 def read_drift_contract(path: Path) -> Contract | None:
-    """The limits on drift of a training set's contract; None where it sets none.
+    """The limits on drift in a training set's contract, or None.
 
     Raises:
         ContractError: as :func:`read_contract`.
@@ -146,33 +131,35 @@ def read_drift_contract(path: Path) -> Contract | None:
     return read_contract(path, DRIFT_COLUMNS, table=DRIFT) if has_limits else None
 
 
-def _compared(publication: Publication | None) -> Compared | None:
+def _published_profile(publication: Publication | None) -> PublishedProfile | None:
     profile = read_profile(Path(publication.profile)) if publication else None
-    return Compared(publication.version, profile) if publication and profile else None
+    return PublishedProfile(publication.version, profile) if publication and profile else None
 
 
 def stop_if_broken(
-    contract: Contract, findings: Sequence[RuleResult], drift: Drift, limited: Sequence[RuleResult]
+    contract: Contract, results: Sequence[RuleResult], drift: Drift, limited: Sequence[RuleResult]
 ) -> None:
-    """Stop where the training set breaks its contract, or has moved further than its limits allow.
+    """Stop if the training set breaks its contract, or has moved further than its limits allow.
 
     Raises:
-        ContractViolation: with every critical rule that does not hold; of a measure its value, its limit and with what
-            it was compared.
+        ContractViolation: with every broken critical rule; for a measure its value, its limit and the version that it
+            is compared with.
     """
-    broken = [one for one in limited if one.exception or (not one.success and one.rule.severity == "critical")]
+    broken = [
+        result for result in limited if result.exception or (not result.success and result.rule.severity == "critical")
+    ]
     if not broken:
-        check_findings(contract, findings)
+        check_results(contract, results)
         return
-    first, *others = drift.in_words(broken)
+    first, *others = drift.describe(broken)
     lines = [f"The training set has moved too far from what was published before: {first}", *others]
     try:
-        check_findings(contract, findings)
+        check_results(contract, results)
     except ContractViolation as error:
         lines.append(error.what)
     raise ContractViolation(
         "\n  and ".join(lines),
         where=broken[0].rule.where,
-        remedy="look at the rows and at the Data Docs of drift, and mend what drifts; where the change is meant, raise"
-        " the limit, or lower validate.drift_window so that the baseline lies behind the change",
+        remedy="look at the rows and the Data Docs of drift, and fix the cause; if the change is intended, raise the"
+        " limit, or lower validate.drift_window so that the baseline is newer than the change",
     )

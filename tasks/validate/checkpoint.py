@@ -20,7 +20,7 @@ from tasks.core.errors import ContractError
 from tasks.validate.contracts.contract import Contract
 from tasks.validate.contracts.expectations.classes import expectation_class, load_great_expectations
 from tasks.validate.contracts.rule import Rule
-from tasks.validate.data_docs import make_readable_offline
+from tasks.validate.data_docs import compile_templates_once, make_readable_offline
 from tasks.validate.rows import contract_view
 
 SITE = Path("gx", "uncommitted", "data_docs", "local_site")
@@ -76,6 +76,7 @@ def run_checkpoint(contract: Contract, rows: pa.Table | pd.DataFrame, data_docs:
     frame = as_frame(rows, contract.reads)
     if data_docs is None:
         return _results(gx, gx.get_context(mode="ephemeral"), contract, frame)
+    compile_templates_once()
     data_docs.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".gx-", dir=data_docs.parent) as project:
         context = gx.get_context(mode="file", project_root_dir=project)

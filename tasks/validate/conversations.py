@@ -1,6 +1,6 @@
-"""Conversations of a table, batch by batch: who said what, the conversation as JSON text, and what makes it unfit.
+"""Columns of conversations: the texts of a role, the conversation as JSON, and why it cannot be trained on.
 
-All of it means what :mod:`tasks.core.messages` says of one conversation. Plain turns are worked on as arrays; only
+Does for columns what :mod:`tasks.core.messages` does for one conversation. Plain turns are processed as arrays; only
 turns with tool calls become Python objects.
 """
 
@@ -26,21 +26,21 @@ CALLS = pa.large_list(pa.struct([("id", TEXT), ("name", TEXT), ("arguments", TEX
 CONVERSATION = pa.large_list(
     pa.struct([("role", TEXT), ("content", TEXT), ("tool_calls", CALLS), ("tool_call_id", TEXT)])
 )
-"""``MESSAGES`` with 64-bit offsets: a table of more than 2 GiB of text can be reordered."""
+"""``MESSAGES`` with 64-bit offsets, so that more than 2 GiB of text can be reordered."""
 BAD_ARGUMENTS = "a tool call whose arguments are no JSON"
 VISIBLE = r"[!-~]"
 
 
 @dataclass(frozen=True)
 class Turns:
-    """The turns of some conversations, one after the other.
+    """The turns of some conversations, one conversation after the other.
 
     Attributes:
-        starts: where each conversation begins, and behind the last the number of turns.
-        role, content: of each turn; a missing one is empty.
-        calls: its tool calls as Arrow lists; null or empty where there are none.
-        call_id: the call that it answers, or null.
-        with_calls: whether it has tool calls.
+        starts: the index of each conversation's first turn, and the number of turns.
+        role, content: of each turn; null becomes empty.
+        calls: tool calls as Arrow lists; null or empty if there are none.
+        call_id: the call that a turn answers, or null.
+        with_calls: whether a turn has tool calls.
     """
 
     starts: NDArray[np.int64]
@@ -52,7 +52,7 @@ class Turns:
 
     @classmethod
     def of(cls, messages: pa.Array) -> Turns:
-        """The turns of a column of conversations (:data:`CONVERSATION`); a missing turn is none."""
+        """The turns of a column of :data:`CONVERSATION`; null turns are left out."""
         flat, owner = pc.list_flatten(messages), pc.list_parent_indices(messages)
         if flat.null_count:
             is_there = flat.is_valid()
@@ -69,31 +69,28 @@ class Turns:
         )
 
     def __len__(self) -> int:
-        """How many conversations there are."""
         return len(self.starts) - 1
 
     @property
     def owner(self) -> NDArray[np.int64]:
-        """The number of each turn's conversation."""
+        """The index of each turn's conversation."""
         return np.repeat(np.arange(len(self)), np.diff(self.starts))
 
     def is_role(self, role: str) -> NDArray[np.bool_]:
-        """Which turns are of this role."""
+        """Which turns have this role."""
         found: NDArray[np.bool_] = pc.equal(self.role, role).to_numpy(zero_copy_only=False)
         return found
 
-    def in_words(self) -> pa.Array:
-        """What each turn says: its content, then its tool calls as JSON, one a line."""
+    def texts(self) -> pa.Array:
+        """The text of each turn: its content, then its tool calls as JSON, one per line."""
         numbers = np.flatnonzero(self.with_calls)
-        said = [
-            "\n".join([*([content] if content else []), *map(_call_in_words, calls)])
-            for content, calls in self._called(numbers)
-        ]
-        return replaced(self.content, numbers, said)
+        texts = ["\n".join([*([content] if content else []), *map(_call_text, calls)])
+                 for content, calls in self._called(numbers)]  # fmt: skip
+        return replaced(self.content, numbers, texts)
 
     def as_json(self) -> pa.Array:
         """Each turn as canonical JSON."""
-        plainly = joined('{"content":', json_strings(self.content), ',"role":', json_strings(self.role), "}")
+        without_calls = joined('{"content":', json_strings(self.content), ',"role":', json_strings(self.role), "}")
         numbers = np.flatnonzero(self.with_calls | self.call_id.is_valid().to_numpy(zero_copy_only=False))
         chosen = pa.array(numbers)
         roles, ids = self.role.take(chosen).to_pylist(), self.call_id.take(chosen).to_pylist()
@@ -101,7 +98,7 @@ class Turns:
             canonical_json(plain([{"role": role, "content": content, "tool_calls": calls, "tool_call_id": call_id}])[0])
             for role, call_id, (content, calls) in zip(roles, ids, self._called(numbers), strict=True)
         ]
-        return replaced(plainly, numbers, written)
+        return replaced(without_calls, numbers, written)
 
     def messages(self, number: int) -> list[Message]:
         """One conversation as Python objects."""
@@ -118,7 +115,7 @@ class Turns:
 
 
 def as_conversations(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
-    """A column of conversations as :data:`CONVERSATION`, whatever turns it stores; one of another kind has none."""
+    """A column as :data:`CONVERSATION`; null for a column that does not hold conversations."""
     turn = getattr(column.type, "value_type", None)
     if turn is None or not pa.types.is_struct(turn) or "content" not in turn.names:
         return pa.nulls(len(column), CONVERSATION)
@@ -128,23 +125,22 @@ def as_conversations(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa
         return pa.nulls(len(column), CONVERSATION)
 
 
-def said_by(messages: pa.Array, role: str) -> pa.Array:
-    """What a role said in each conversation, all turns, tool calls of the assistant among them; null without a turn."""
+def role_texts(messages: pa.Array, role: str) -> pa.Array:
+    """All texts of a role in each conversation, with the assistant's tool calls; null for an empty conversation."""
     turns = Turns.of(messages)
-    is_theirs = turns.is_role(role)
-    counts = np.bincount(turns.owner[is_theirs], minlength=len(turns))
-    said = (turns.in_words() if role == "assistant" else turns.content).filter(pa.array(is_theirs))
-    starts = np.concatenate([[0], np.cumsum(counts)])[:-1]
-    single = pa.array(starts, mask=counts != 1) if len(said) else pa.nulls(len(turns), pa.int64())
+    is_role = turns.is_role(role)
+    counts = np.bincount(turns.owner[is_role], minlength=len(turns))
+    texts = (turns.texts() if role == "assistant" else turns.content).filter(pa.array(is_role))
+    starts = np.cumsum(counts) - counts
+    single = pa.array(starts, mask=counts != 1) if len(texts) else pa.nulls(len(turns), pa.int64())
     several = np.flatnonzero(counts > 1)
-    joined = ["\n".join(said.slice(starts[number], counts[number]).to_pylist()) for number in several]
-    silent = np.flatnonzero((counts == 0) & (np.diff(turns.starts) > 0))
-    texts = replaced(said.take(single), several, joined)
-    return replaced(texts, silent, [""] * len(silent))
+    joined = ["\n".join(texts.slice(starts[number], counts[number]).to_pylist()) for number in several]
+    absent = np.flatnonzero((counts == 0) & (np.diff(turns.starts) > 0))
+    return replaced(replaced(texts.take(single), several, joined), absent, [""] * len(absent))
 
 
 def as_json(messages: pa.Array) -> pa.Array:
-    """Each conversation as canonical JSON; null where it has no turn."""
+    """Each conversation as canonical JSON; null for an empty one."""
     turns = Turns.of(messages)
     texts, starts = turns.as_json().to_pylist(), turns.starts.tolist()
     joined = [
@@ -153,30 +149,30 @@ def as_json(messages: pa.Array) -> pa.Array:
     return pa.array(joined, TEXT)
 
 
-def why_unfit(messages: pa.Array) -> pa.Array:
-    """What makes each conversation unfit for training, in the words of :func:`why_invalid`; null where it is fit."""
+def unfit_reasons(messages: pa.Array) -> pa.Array:
+    """Why each conversation cannot be trained on, as :func:`why_invalid` says it; null if it can."""
     turns = Turns.of(messages)
-    number, lengths = len(turns), np.diff(turns.starts)
+    size, lengths = len(turns), np.diff(turns.starts)
     first, last = turns.starts[:-1][lengths > 0], turns.starts[1:][lengths > 0] - 1
-    ends_well, has_user = np.zeros(number, bool), np.zeros(number, bool)
+    ends_well, has_user = np.zeros(size, bool), np.zeros(size, bool)
     ends_well[lengths > 0] = turns.is_role("assistant")[last]
     has_user[turns.owner[turns.is_role("user")]] = True
     is_late_system = turns.is_role("system")
     is_late_system[first] = False
-    reasons = np.full(number, None, dtype=object)
+    reasons = np.full(size, None, dtype=object)
     reasons[turns.owner[_is_empty(turns)]] = "an empty turn"
     reasons[turns.owner[is_late_system]] = "a system turn that is not the first"
     reasons[~has_user] = "there is no user turn"
     reasons[~ends_well] = "the last turn is not the assistant's"
-    for one in np.unique(turns.owner[turns.with_calls | turns.is_role("tool")]):
-        reasons[one] = _why_invalid(turns.messages(int(one)))
+    for number in np.unique(turns.owner[turns.with_calls | turns.is_role("tool")]):
+        reasons[number] = _why_invalid(turns.messages(int(number)))
     return pa.array(reasons, TEXT)
 
 
 def by_batches(
     work: Callable[[pa.Array], pa.Array], column: pa.ChunkedArray | pa.Array, kind: pa.DataType = TEXT
 ) -> pa.ChunkedArray:
-    """The results of some work on a column, done batch by batch, as one column."""
+    """Apply a function to a column batch by batch."""
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     pieces = [chunk.slice(start, BATCH_ROWS) for chunk in chunks for start in range(0, len(chunk), BATCH_ROWS)]
     return pa.chunked_array([work(piece) for piece in pieces], kind)
@@ -190,7 +186,7 @@ def _why_invalid(messages: Sequence[Message]) -> str | None:
 
 
 def _is_empty(turns: Turns) -> NDArray[np.bool_]:
-    """Which turns have neither a call nor a character that is no white space, in Python's sense of it."""
+    """Which turns have neither a call nor a character other than white space (as Python defines it)."""
     is_visible = pc.match_substring_regex(turns.content, VISIBLE).to_numpy(zero_copy_only=False)
     doubtful = np.flatnonzero(~is_visible & ~turns.with_calls)
     is_blank = [not text.strip() for text in turns.content.take(pa.array(doubtful)).to_pylist()]
@@ -199,8 +195,8 @@ def _is_empty(turns: Turns) -> NDArray[np.bool_]:
     return empty
 
 
-def _call_in_words(call: dict[str, Any]) -> str:
-    """As :func:`tasks.core.messages.turn_text` writes it; arguments that are no JSON stay as they are."""
+def _call_text(call: dict[str, Any]) -> str:
+    """As :func:`tasks.core.messages.turn_text`; arguments that are not JSON stay unchanged."""
     try:
         arguments = json.loads(call["arguments"])
     except (ValueError, TypeError):

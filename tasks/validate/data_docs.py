@@ -9,6 +9,11 @@ from __future__ import annotations
 import re
 from html import escape
 from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from jinja2 import BytecodeCache
+from jinja2.bccache import Bucket
 
 HEAD, TABLE = "<head>", "<table"
 STYLE = """
@@ -43,3 +48,33 @@ def make_readable_offline(data_docs: Path) -> None:
 def _link(page: Path, data_docs: Path) -> str:
     place = page.relative_to(data_docs)
     return f'<p><a href="{escape(place.as_posix())}">{escape(place.parts[1])}: each rule</a></p>\n'
+
+
+class CompiledTemplates(BytecodeCache):
+    """Compiled Jinja templates in memory, by name and source."""
+
+    def __init__(self) -> None:
+        self._codes: dict[tuple[str, str], CodeType] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self._codes.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        assert bucket.code is not None
+        self._codes[bucket.key, bucket.checksum] = bucket.code
+
+
+def compile_templates_once() -> None:
+    """Make Great Expectations compile each template once: it creates a Jinja environment for every page."""
+    from great_expectations.render.view.view import DefaultJinjaView
+
+    if hasattr(DefaultJinjaView, "compiled"):
+        return
+    create, DefaultJinjaView.compiled = DefaultJinjaView.__init__, CompiledTemplates()
+
+    # Great Expectations passes only the arguments that it sees in the signature.
+    def create_with_cache(view: Any, custom_styles_directory: Any = None, custom_views_directory: Any = None) -> None:
+        create(view, custom_styles_directory, custom_views_directory)
+        view.env.bytecode_cache = DefaultJinjaView.compiled
+
+    DefaultJinjaView.__init__ = create_with_cache

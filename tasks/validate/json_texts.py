@@ -1,4 +1,4 @@
-"""Columns of text as JSON text, in the form that :func:`tasks.core.files.canonical_json` writes."""
+"""Write columns of text as JSON, as :func:`tasks.core.files.canonical_json` does for one value."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 TEXT = pa.large_string()
 NEEDS_ESCAPES = r'[\x00-\x1f"\\]'
-"""Characters that JSON writes otherwise."""
+"""Characters that JSON escapes."""
 
 
 def json_strings(texts: pa.Array) -> pa.Array:
-    """Each text as a JSON string, and ``null`` for a missing one."""
+    """Each text as a JSON string; null as ``null``."""
     quoted = joined('"', texts, '"')
     numbers = np.flatnonzero(pc.match_substring_regex(texts, NEEDS_ESCAPES).fill_null(False).to_numpy(False))
     escaped = [json.dumps(text, ensure_ascii=False) for text in texts.take(pa.array(numbers)).to_pylist()]
@@ -24,12 +24,7 @@ def json_strings(texts: pa.Array) -> pa.Array:
 
 
 def json_objects(columns: Mapping[str, pa.Array], rows: int) -> pa.Array:
-    """Each row of some columns of text as a JSON object.
-
-    Args:
-        columns: by name.
-        rows: how many there are, for a table without columns.
-    """
+    """Each row of columns of text as a JSON object; ``rows`` counts for a table without columns."""
     names = sorted(columns)
     if not names:
         return pa.repeat(pa.scalar("{}", TEXT), rows)
@@ -39,13 +34,13 @@ def json_objects(columns: Mapping[str, pa.Array], rows: int) -> pa.Array:
 
 
 def joined(*parts: str | pa.Array) -> pa.Array:
-    """The parts of each row as one text; null where one of them is."""
+    """The parts of each row as one text; null if a part is null."""
     arrays = [pa.scalar(part, TEXT) if isinstance(part, str) else part for part in (*parts, "")]
     return pc.binary_join_element_wise(*arrays)
 
 
 def replaced(texts: pa.Array, numbers: NDArray[np.int64], others: Sequence[str]) -> pa.Array:
-    """The same texts with others at these numbers, which rise."""
+    """The texts with others at these positions, which are ascending."""
     if not len(numbers):
         return texts
     mask = np.zeros(len(texts), bool)

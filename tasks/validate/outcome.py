@@ -1,9 +1,10 @@
-"""What became of every row: each is kept or lost once, and is counted by prompt, by document source and by label."""
+"""The outcome of the validate stage for every row, counted by prompt, by document source and by label."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,25 +14,25 @@ from numpy.typing import NDArray
 
 from tasks.core.artifacts import Summary
 from tasks.core.details import ValidateDetails
-from tasks.validate.json_texts import TEXT
-from tasks.validate.rows import UNKNOWN, answers_of, prompts_of
-from tasks.validate.stops import KEPT, counts_of
-from tasks.validate.waterfall.waterfall import Lost
+from tasks.validate.rows import answers_of
+from tasks.validate.stops import counts_of
+from tasks.validate.waterfall.waterfall import Lost, row_losses
+from tasks.validate.waterfall.yields import KEPT
 
-ACCEPTED, QUARANTINED, CONTAMINATED, DUPLICATES = "accepted", "quarantined", "contaminated", "duplicates"
-OUTCOMES = (ACCEPTED, QUARANTINED, CONTAMINATED, DUPLICATES)
+OUTCOMES = {KEPT: "accepted", "valid": "quarantined", "uncontaminated": "contaminated", "distinct": "duplicates"}
+"""The counts of a summary, by the step that lost a row."""
 MOST_NAMES = 100
-"""More distinct answers than this are free text, not labels, and are not counted one by one; so with sources."""
+"""More distinct answers are free text, not labels, and are not counted; of sources, the most frequent are."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run of the stage made of its rows.
+    """The rows that came in, and those that were lost.
 
     Attributes:
         rows: all that came in.
-        quarantined, contaminated, duplicates: those that were lost, and to what; no row is in two of them.
-        replay: sources whose answers are no labels.
+        quarantined, contaminated, duplicates: the lost rows; no row is in two of these.
+        replay: sources whose answers are not labels.
     """
 
     rows: pa.Table
@@ -40,73 +41,37 @@ class Outcome:
     duplicates: Lost
     replay: tuple[str, ...] = ()
 
+    @cached_property
+    def losses(self) -> pa.Table:
+        """:func:`row_losses` of all rows, and the ``label`` of each."""
+        lost = {"valid": self.quarantined, "uncontaminated": self.contaminated, "distinct": self.duplicates}
+        return row_losses(self.rows, lost).append_column("label", answers_of(self.rows, self.replay))
+
     @property
     def kept(self) -> NDArray[np.int64]:
         """Positions of the rows that may train, ascending."""
-        return np.flatnonzero(self._outcomes() == 0)
-
-    def fates(self) -> pa.Table:
-        """Of every row its ``prompt``, its document's ``source``, its ``label`` and its ``fate``: what took it."""
-        names, codes = [KEPT], np.zeros(self.rows.num_rows, np.int64)
-        for lost, naming in (
-            (self.quarantined, "{}"),
-            (self.contaminated, "contamination ({})"),
-            (self.duplicates, "{} duplicate"),
-        ):
-            rules = pc.dictionary_encode(lost.rules)
-            codes[lost.positions] = rules.indices.to_numpy(zero_copy_only=False) + len(names)
-            names += [naming.format(rule) for rule in rules.dictionary.to_pylist()]
-        fate = pa.array(names, TEXT).take(pa.array(codes))
-        return pa.table({**self._groups(), "label": self._labels(), "fate": fate})
+        return np.flatnonzero(pc.equal(self.losses["step"], KEPT).to_numpy())
 
     def summary(self, details: Mapping[str, Any]) -> Summary:
-        """The counts of the stage, in all, by prompt and by source, those of the kept rows by label, and more details.
-
-        Args:
-            details: what else to tell.
-        """
-        labels = counts_of(self._labels().take(pa.array(self.kept)))
-        totals = np.bincount(self._outcomes(), minlength=len(OUTCOMES)).tolist()
+        """The counts of the stage: in total, by prompt, by source, and of kept rows by label; with more details."""
+        steps, labels = counts_of(self.losses["step"]), counts_of(self.losses["label"].take(pa.array(self.kept)))
         counted: dict[str, Any] = {
-            **{f"by_{name}": self._counted(column) for name, column in self._groups().items()},
+            "by_prompt": self._counted("prompt"),
+            "by_source": self._counted("source"),
             "labels": labels if len(labels) <= MOST_NAMES else {},
             "duplicate_kinds": counts_of(self.duplicates.rules),
             "contamination": counts_of(self.contaminated.rules),
         }
-        return Summary(
-            rows_in=self.rows.num_rows,
-            **dict(zip(OUTCOMES, totals, strict=True)),
-            details=ValidateDetails(**counted, **details),
-        )
+        by_outcome: dict[str, Any] = {outcome: steps.get(step, 0) for step, outcome in OUTCOMES.items()}
+        return Summary(rows_in=self.rows.num_rows, **by_outcome, details=ValidateDetails(**counted, **details))
 
-    def _labels(self) -> pa.ChunkedArray:
-        """What the assistant says; null where a row is of a replay source."""
-        return answers_of(self.rows, self.replay)
-
-    def _groups(self) -> dict[str, pa.ChunkedArray]:
-        source = pc.fill_null(self.rows["source"], "")
-        return {"prompt": prompts_of(self.rows), "source": pc.if_else(pc.equal(source, ""), UNKNOWN, source)}
-
-    def _outcomes(self) -> NDArray[np.int64]:
-        """Of each row the number of its outcome in ``OUTCOMES``."""
-        codes = np.zeros(self.rows.num_rows, np.int64)
-        for number, lost in enumerate((self.quarantined, self.contaminated, self.duplicates), start=1):
-            codes[lost.positions] = number
-        return codes
-
-    def _counted(self, names: pa.ChunkedArray) -> dict[str, dict[str, int]]:
-        """The outcomes by the name of something, in the order of the alphabet; the most frequent names only."""
-        encoded = names.combine_chunks().dictionary_encode()
-        groups = encoded.indices.to_numpy(zero_copy_only=False)
-        number = len(encoded.dictionary)
-        counts = np.bincount(groups * len(OUTCOMES) + self._outcomes(), minlength=number * len(OUTCOMES))
-        counts = counts.reshape(number, len(OUTCOMES))
-        most = np.argsort(-counts.sum(axis=1), kind="stable")[:MOST_NAMES]
-        found = {
-            encoded.dictionary[int(one)].as_py(): {
-                "rows_in": int(counts[one].sum()),
-                **dict(zip(OUTCOMES, counts[one].tolist(), strict=True)),
-            }
-            for one in most
-        }
-        return dict(sorted(found.items()))
+    def _counted(self, by: str) -> dict[str, dict[str, int]]:
+        """The outcomes of the most frequent prompts or sources, in alphabetical order."""
+        counted = self.losses.group_by([by, "step"]).aggregate([([], "count_all")])
+        groups: dict[str, dict[str, int]] = {}
+        for name, step, count in zip(*(counted[key].to_pylist() for key in (by, "step", "count_all")), strict=True):
+            group = groups.setdefault(name, dict.fromkeys(("rows_in", *OUTCOMES.values()), 0))
+            group["rows_in"] += count
+            group[OUTCOMES[step]] += count
+        most = sorted(groups.items(), key=lambda item: (-item[1]["rows_in"], item[0]))[:MOST_NAMES]
+        return dict(sorted(most))

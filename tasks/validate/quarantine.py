@@ -1,7 +1,8 @@
-"""Rows that broke a contract: which rules each of them broke, with what value, and the quarantine that keeps them."""
+"""The quarantine: rows that break a contract, each with the rules that it breaks and the values that break them."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,30 +17,30 @@ from tasks.core.files import canonical_json
 from tasks.core.table_writer import TableWriter
 from tasks.validate.checkpoint import RuleResult
 from tasks.validate.contracts.contract import Contract
-from tasks.validate.conversations import as_conversations, by_batches, why_unfit
-from tasks.validate.json_texts import TEXT, json_objects
+from tasks.validate.conversations import as_conversations, by_batches, unfit_reasons
+from tasks.validate.json_texts import TEXT, joined, json_objects
 from tasks.validate.rows import as_text, batches_of, contract_view, raw_texts
 
 BUILT_IN = "(built in)"
-"""In place of a contract's name: what the stage asks of every row."""
+"""Stands for the contract of rules that the stage itself checks."""
 CRITICAL = "critical"
 SEVERITIES = (CRITICAL, "warning", "info")
 QUARANTINE = tables.schema(tables.QUARANTINED["validate"])
 BREACH = QUARANTINE.field("breaches").type.value_type
 SHOWN_CHARACTERS = 1_000
-"""Of a value in a breach; the row's own columns hold all of it."""
+"""Characters of a value in a breach; the row's own columns hold the whole value."""
 BATCH_ROWS = 20_000
 
 
 @dataclass(frozen=True)
 class Breach:
-    """A rule, and the rows that break it.
+    """A rule and the rows that break it.
 
     Attributes:
         contract: the contract's name, or :data:`BUILT_IN`.
         rule: the rule's name.
         severity: critical (the rows are quarantined), warning or info.
-        columns: what it judges; what stands there is the value that is shown.
+        columns: the columns that the rule reads; their values are shown.
         rows: positions of the rows, ascending.
     """
 
@@ -50,18 +51,18 @@ class Breach:
     rows: NDArray[np.int64]
 
 
-def contract_breaches(contract: Contract, findings: Sequence[RuleResult]) -> list[Breach]:
-    """The rules on rows that some rows break, of every severity, in the contract's order."""
+def contract_breaches(contract: Contract, results: Sequence[RuleResult]) -> list[Breach]:
+    """The rules that some rows break, of every severity, in the contract's order."""
     return [
-        Breach(contract.name, finding.rule.name, finding.rule.severity, finding.rule.columns, finding.failing)
-        for finding in findings
-        if finding.failing is not None and len(finding.failing)
+        Breach(contract.name, result.rule.name, result.rule.severity, result.rule.columns, result.failing)
+        for result in results
+        if result.failing is not None and len(result.failing)
     ]
 
 
 def conversation_breaches(rows: pa.Table) -> list[Breach]:
-    """The rows whose conversation cannot be trained on, whatever a contract says: ``messages: REASON``."""
-    reasons = by_batches(lambda batch: why_unfit(as_conversations(batch)), rows["messages"]).combine_chunks()
+    """The rows whose conversation cannot be trained on, by reason: ``messages: REASON``."""
+    reasons = by_batches(lambda batch: unfit_reasons(as_conversations(batch)), rows["messages"]).combine_chunks()
     unfit = np.flatnonzero(reasons.is_valid().to_numpy(zero_copy_only=False))
     codes = reasons.take(pa.array(unfit)).dictionary_encode()
     numbers = codes.indices.to_numpy(zero_copy_only=False)
@@ -71,20 +72,8 @@ def conversation_breaches(rows: pa.Table) -> list[Breach]:
     ]
 
 
-def at(positions: NDArray[np.int64], breaches: Iterable[Breach]) -> list[Breach]:
-    """Breaches found in a part of a table, by their rows' positions in the whole of it.
-
-    Args:
-        positions: of the part's rows in the whole, ascending.
-        breaches: found in the part.
-    """
-    return [
-        Breach(found.contract, found.rule, found.severity, found.columns, positions[found.rows]) for found in breaches
-    ]
-
-
 def quarantined(breaches: Iterable[Breach], rows: int) -> NDArray[np.bool_]:
-    """Of ``rows`` rows, which break a critical rule."""
+    """Which of ``rows`` rows break a critical rule."""
     mask = np.zeros(rows, bool)
     for breach in breaches:
         if breach.severity == CRITICAL:
@@ -93,7 +82,7 @@ def quarantined(breaches: Iterable[Breach], rows: int) -> NDArray[np.bool_]:
 
 
 def first_rules(breaches: Sequence[Breach], positions: NDArray[np.int64]) -> pa.Array:
-    """The first critical rule that each of the rows at these positions breaks; null where it breaks none."""
+    """The first critical rule that each of the rows at these positions breaks, or null."""
     critical = [breach for breach in breaches if breach.severity == CRITICAL]
     first = np.full(int(positions.max(initial=-1)) + 1, -1)
     for number in reversed(range(len(critical))):
@@ -103,26 +92,23 @@ def first_rules(breaches: Sequence[Breach], positions: NDArray[np.int64]) -> pa.
 
 
 def counts_by_rule(breaches: Iterable[Breach]) -> dict[str, int]:
-    """How many rows broke each critical rule, most first; a row counts with every rule that it broke."""
-    counts: dict[str, int] = {}
+    """How many rows break each critical rule, most first; a row counts for every rule that it breaks."""
+    counts: Counter[str] = Counter()
     for breach in breaches:
         if breach.severity == CRITICAL:
-            counts[breach.rule] = counts.get(breach.rule, 0) + len(breach.rows)
-    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+            counts[breach.rule] += len(breach.rows)
+    return dict(counts.most_common())
 
 
 def write_quarantine(path: Path, rows: pa.Table, breaches: Sequence[Breach], fields: Sequence[str]) -> int:
-    """Write the rows that break a critical rule, each with all that it breaks, a bounded number at a time.
+    """Write the rows that break a critical rule, each with all rules that it breaks; returns how many.
 
     Args:
         path: the Parquet file.
-        rows: the whole table that the breaches' positions count in. Where it has no ``row_id`` a row is named by its
-            document; another column that it lacks is empty.
-        breaches: what was found; only critical ones bring a row here.
+        rows: the table that the breaches' positions refer to. Without a ``row_id``, a row has its document's id; other
+            missing columns are empty.
+        breaches: of every severity.
         fields: the recipe's fields.
-
-    Returns:
-        how many rows were written.
     """
     positions = np.flatnonzero(quarantined(breaches, rows.num_rows))
     ordered = sorted(breaches, key=lambda breach: SEVERITIES.index(breach.severity))
@@ -137,12 +123,11 @@ def write_quarantine(path: Path, rows: pa.Table, breaches: Sequence[Breach], fie
 
 
 def _batch(rows: pa.Table, positions: NDArray[np.int64], breaches: Sequence[Breach], fields: Sequence[str]) -> pa.Table:
-    """The quarantine's rows for these, which lie at these positions."""
-    named = {name: _one_array(as_text(rows[name])) for name in fields if name in rows.column_names}
+    values = {name: _one_array(as_text(rows[name])) for name in fields if name in rows.column_names}
     made = {
         "raw": pc.fill_null(raw_texts(rows), ""),
         "messages": rows["messages"],
-        "fields": json_objects(named, rows.num_rows),
+        "fields": json_objects(values, rows.num_rows),
         "breaches": _breaches(rows, positions, breaches),
     }
     columns = [made[name] if name in made else _texts(rows, name) for name in QUARANTINE.names]
@@ -158,17 +143,17 @@ def _texts(rows: pa.Table, name: str) -> pa.ChunkedArray | pa.Array:
 
 
 def _breaches(rows: pa.Table, positions: NDArray[np.int64], breaches: Sequence[Breach]) -> pa.Array:
-    """For each row the list of its breaches, in the breaches' order."""
-    seen = contract_view(rows, [column for breach in breaches for column in breach.columns])
+    """The list of breaches of each row."""
+    view = contract_view(rows, [column for breach in breaches for column in breach.columns])
     owners, pieces = [np.zeros(0, np.int64)], []
     for breach in breaches:
         first, last = np.searchsorted(breach.rows, [positions[0], positions[-1] + 1])
         found = breach.rows[first:last]
         owner = np.searchsorted(positions, found)
         owner = owner[positions[owner] == found]
-        values = _values([seen[name].take(pa.array(owner)) for name in dict.fromkeys(breach.columns)], len(owner))
-        same = (breach.contract, breach.rule, breach.severity, ", ".join(breach.columns))
-        constants = [pa.repeat(pa.scalar(text, pa.string()), len(owner)) for text in same]
+        values = _values([view[name].take(pa.array(owner)) for name in dict.fromkeys(breach.columns)], len(owner))
+        texts = (breach.contract, breach.rule, breach.severity, ", ".join(breach.columns))
+        constants = [pa.repeat(pa.scalar(text, pa.string()), len(owner)) for text in texts]
         pieces.append(pa.StructArray.from_arrays([*constants, values], fields=list(BREACH)))
         owners.append(owner)
     owner = np.concatenate(owners)
@@ -178,7 +163,7 @@ def _breaches(rows: pa.Table, positions: NDArray[np.int64], breaches: Sequence[B
 
 
 def _values(columns: Sequence[pa.ChunkedArray], rows: int) -> pa.Array:
-    """What stood in a rule's columns: one value as it is, several as a JSON list; a rule on no column shows nothing."""
+    """The values of a rule's columns: one value as text, several as a JSON list, none as an empty text."""
     if not columns:
         return pa.repeat(pa.scalar("", pa.string()), rows)
     if len(columns) == 1:
@@ -187,9 +172,7 @@ def _values(columns: Sequence[pa.ChunkedArray], rows: int) -> pa.Array:
         lists = zip(*(column.to_pylist() for column in columns), strict=True)
         texts = pa.array([canonical_json(list(values)) for values in lists], TEXT)
     is_long = pc.greater(pc.utf8_length(texts), SHOWN_CHARACTERS)
-    cut = pc.binary_join_element_wise(
-        pc.utf8_slice_codeunits(texts, 0, SHOWN_CHARACTERS), pa.scalar("…", TEXT), pa.scalar("", TEXT)
-    )
+    cut = joined(pc.utf8_slice_codeunits(texts, 0, SHOWN_CHARACTERS), "…")
     return _one_array(pc.if_else(is_long, cut, texts)).cast(pa.string())
 
 

@@ -1,4 +1,4 @@
-"""The stage's tables: reading rows of both origins into one, what a contract sees of them, and the training set."""
+"""The stage's tables: read rows of both origins, show them to contracts, and write the training set."""
 
 from __future__ import annotations
 
@@ -14,38 +14,30 @@ from tasks.core.files import canonical_json
 from tasks.core.sources import is_any_of
 from tasks.core.table_writer import TableWriter
 from tasks.core.tables import DOCUMENT, INTEGER, LINEAGE
-from tasks.validate.conversations import (
-    BATCH_ROWS,
-    CONVERSATION,
-    as_conversations,
-    as_json,
-    by_batches,
-    said_by,
-)
+from tasks.validate.conversations import BATCH_ROWS, CONVERSATION, as_conversations, as_json, by_batches, role_texts
 from tasks.validate.json_texts import TEXT
 
 COLLECTED, GENERATED = "collected", "generated"
 COLLECTED_ROWS, UNKNOWN = "(collected)", "(unknown)"
 NUMBERS = tuple(name for name, type_ in {**LINEAGE, **DOCUMENT}.items() if type_ == INTEGER)
 BATCH_BYTES = 2**30
-SAID = ("user_text", "assistant_text")
 
 
 def read_rows(
     documents: Path, generated: Path | None, fields: Sequence[str], include_collected: bool = True
 ) -> pa.Table:
-    """All rows that want to train: collected ones before generated ones, each in the order of their ids.
+    """All candidate rows: collected before generated ones, each sorted by id.
 
     Args:
         documents: Parquet of the training documents.
-        generated: Parquet of generated rows, or None where there are none.
-        fields: the recipe's fields; one that a table lacks is null in its rows.
-        include_collected: whether documents that are conversations are rows as well.
+        generated: Parquet of generated rows, or None.
+        fields: the recipe's fields; a field that a table lacks is null.
+        include_collected: whether documents that are conversations are rows too.
 
     Returns:
         ``LINEAGE``, the fields and ``tools`` as text (``seed`` as int64), ``messages`` (:data:`CONVERSATION`),
-        ``user_text`` and ``assistant_text``; what is missing is null. A collected row's id is its document's, its
-        ``raw`` is null: its conversation is all there is of it. A generated row's source is its document's.
+        ``user_text`` and ``assistant_text``; missing values are null. A collected row has its document's id and no
+        ``raw``; a generated row has its document's source.
     """
     tables = [_sorted(_collected_rows(documents, fields))] if include_collected else []
     if generated is not None:
@@ -58,40 +50,37 @@ def read_documents(path: Path, fields: Sequence[str]) -> pa.Table:
 
     Returns:
         ``DOCUMENT``, the fields and ``tools`` as text (``line`` as int64), ``messages`` (:data:`CONVERSATION`),
-        ``user_text`` and ``assistant_text``; these are null where a document is no conversation.
+        ``user_text`` and ``assistant_text``; the last three are null if a document is not a conversation.
     """
     return _read(path, (*DOCUMENT, *fields, "tools"))
 
 
 def read_training_set(path: Path, fields: Sequence[str]) -> pa.Table:
-    """The rows of a training set, with the columns that :func:`read_rows` gives them."""
+    """The rows of a training set, with the columns of :func:`read_rows`."""
     found = _read(path, ("example_id", *LINEAGE, *fields, "tools"))
     return _with(found, "row_id", found["example_id"]).drop_columns("example_id")
 
 
 def read_answers(path: Path, replay: Collection[str] = ()) -> set[str]:
-    """What the assistant says in a table of documents, but for those of replay sources."""
+    """The assistant's distinct texts in a table of documents, without replay sources."""
     found = answers_of(_read(path, ("source",)), replay)
     return {text for text in pc.unique(found).to_pylist() if text is not None}
 
 
 def answers_of(rows: pa.Table, replay: Collection[str]) -> pa.ChunkedArray:
-    """What the assistant says in each row; null where its source is one that ``replay`` names."""
+    """The assistant's text in each row; null if ``replay`` names its source."""
     named = [source for source in pc.unique(rows["source"]).to_pylist() if source and is_any_of(source, replay)]
     is_replay = pc.is_in(rows["source"], value_set=pa.array(named, rows["source"].type))
     return pc.if_else(is_replay, pa.scalar(None, rows["assistant_text"].type), rows["assistant_text"])
 
 
 def contract_view(table: pa.Table, columns: Sequence[str]) -> pa.Table:
-    """Those columns of a table that a contract names, as it sees them: ``messages`` is JSON text.
-
-    A column that the table lacks is left out.
-    """
-    return pa.table({name: _as_seen(table, name) for name in dict.fromkeys(columns) if name in table.column_names})
+    """The columns that a contract names, with ``messages`` as JSON text; missing columns are left out."""
+    return pa.table({name: _shown(table, name) for name in dict.fromkeys(columns) if name in table.column_names})
 
 
 def raw_texts(table: pa.Table) -> pa.ChunkedArray:
-    """What each row was made from: the teacher's answer; of a row that was not written, its conversation as JSON."""
+    """The teacher's answer that each row was made from; of a collected row, its conversation as JSON."""
     conversations = _json(table["messages"])
     if not {"raw", "origin"} <= set(table.column_names):
         return conversations
@@ -100,20 +89,31 @@ def raw_texts(table: pa.Table) -> pa.ChunkedArray:
 
 
 def prompts_of(rows: pa.Table) -> pa.ChunkedArray:
-    """The prompt that wrote each row; of a collected one its origin, in brackets that no prompt's name can have."""
-    named = pc.fill_null(rows["prompt"], UNKNOWN)
-    return pc.if_else(pc.fill_null(pc.equal(rows["origin"], COLLECTED), False), pa.scalar(COLLECTED_ROWS, TEXT), named)
+    """The prompt of each row; ``(collected)`` for a collected row, since no prompt's name has brackets."""
+    is_collected = pc.fill_null(pc.equal(rows["origin"], COLLECTED), False)
+    return pc.if_else(is_collected, pa.scalar(COLLECTED_ROWS, TEXT), named(rows["prompt"]))
+
+
+def named(names: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Names as text, with ``(unknown)`` for missing and empty ones."""
+    texts = pc.fill_null(names.cast(TEXT), "")
+    return pc.if_else(pc.equal(texts, ""), pa.scalar(UNKNOWN, TEXT), texts)
+
+
+def constant(value: str, rows: int) -> pa.ChunkedArray:
+    """A column of one repeated value."""
+    return pa.chunked_array([pa.repeat(pa.scalar(value, TEXT), rows)], TEXT)
 
 
 def training_set_schema(fields: Sequence[str]) -> pa.Schema:
-    """The columns of ``training_set.parquet``: the conversation first, then all that a contract can name."""
+    """The columns of ``training_set.parquet``: the conversation, then the columns that a contract can name."""
     names = [name for name in dict.fromkeys((*LINEAGE, *fields)) if name not in ("row_id", "messages", "tools")]
     head = {"example_id": tables.TEXT, "messages": tables.ARRAY, "tools": tables.TEXT}
     return tables.schema(head | {name: INTEGER if name in NUMBERS else tables.TEXT for name in names})
 
 
 def write_training_set(path: Path, rows: pa.Table, fields: Sequence[str]) -> None:
-    """Write rows that may train; lineage that a row does not have is empty, a field that it lacks is null."""
+    """Write a training set; missing lineage is empty, a missing field is null."""
     schema = training_set_schema(fields)
     with TableWriter(path, schema) as file:
         for batch in batches_of(rows):
@@ -122,13 +122,13 @@ def write_training_set(path: Path, rows: pa.Table, fields: Sequence[str]) -> Non
 
 
 def batches_of(table: pa.Table) -> Iterator[pa.Table]:
-    """The same rows, so many at a time that a batch's texts fit into an Arrow array with 32-bit offsets."""
+    """Divide a table into batches whose texts fit into Arrow arrays with 32-bit offsets."""
     for start in range(0, table.num_rows, BATCH_ROWS):
         yield from _halved(table.slice(start, BATCH_ROWS))
 
 
 def as_text(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
-    """A column of any type as text: nested values and bytes as JSON writes them."""
+    """A column of any type as text; nested values and bytes as JSON."""
     try:
         return column.cast(TEXT)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -146,27 +146,26 @@ def _halved(table: pa.Table) -> Iterator[pa.Table]:
 
 
 def _read(path: Path, columns: Sequence[str], conversations_only: bool = False) -> pa.Table:
-    """A Parquet file's columns, those that it lacks as nulls, with what was said in its conversations."""
+    """A Parquet file's columns, missing ones as null, with the texts of its conversations."""
     file = pq.ParquetFile(path)
     names = dict.fromkeys((*columns, "messages"))
     there = [name for name in names if name in file.schema_arrow.names]
-    schema = pa.schema([*((name, _held_as(name)) for name in names), *((name, TEXT) for name in SAID)])
+    schema = pa.schema([*((name, _type(name)) for name in names), ("user_text", TEXT), ("assistant_text", TEXT)])
     batches = []
     for batch in file.iter_batches(BATCH_ROWS, columns=there):
-        held = {name: _as_held(batch.column(name), name) for name in there}
-        held |= {name: pa.nulls(len(batch), _held_as(name)) for name in names if name not in held}
-        said = {f"{role}_text": said_by(held["messages"], role) for role in ("user", "assistant")}
-        one = pa.record_batch({**held, **said}).select(schema.names)
-        batches.append(one.filter(pc.is_valid(one["user_text"])) if conversations_only else one)
+        values = {name: _cast(batch.column(name), name) for name in there}
+        values |= {name: pa.nulls(len(batch), _type(name)) for name in names if name not in values}
+        values |= {f"{role}_text": role_texts(values["messages"], role) for role in ("user", "assistant")}
+        read = pa.record_batch(values).select(schema.names)
+        batches.append(read.filter(pc.is_valid(read["user_text"])) if conversations_only else read)
     return pa.Table.from_batches([batch.cast(schema) for batch in batches], schema)
 
 
-def _held_as(name: str) -> pa.DataType:
-    """The type of a column in the stage's tables."""
+def _type(name: str) -> pa.DataType:
     return CONVERSATION if name == "messages" else pa.int64() if name in NUMBERS else TEXT
 
 
-def _as_held(column: pa.Array, name: str) -> pa.Array:
+def _cast(column: pa.Array, name: str) -> pa.Array:
     if name == "messages":
         return as_conversations(column)
     if name not in NUMBERS:
@@ -177,14 +176,14 @@ def _as_held(column: pa.Array, name: str) -> pa.Array:
         return pa.nulls(len(column), pa.int64())
 
 
-def _as_seen(table: pa.Table, name: str) -> pa.ChunkedArray:
+def _shown(table: pa.Table, name: str) -> pa.ChunkedArray:
     if name == "messages":
         return _json(table[name])
     return raw_texts(table) if name == "raw" else table[name]
 
 
 def _json(messages: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Conversations as JSON text; such text stays as it is."""
+    """Conversations as JSON text; text stays unchanged."""
     if pa.types.is_string(messages.type) or pa.types.is_large_string(messages.type):
         return messages
     return by_batches(lambda batch: as_json(as_conversations(batch)), messages)
@@ -193,20 +192,17 @@ def _json(messages: pa.ChunkedArray) -> pa.ChunkedArray:
 def _collected_rows(documents: Path, fields: Sequence[str]) -> pa.Table:
     found = _read(documents, (*LINEAGE, *fields, "tools"), conversations_only=True)
     found = _with(found, "row_id", found["document_id"])
-    return _with(found, "origin", _constant(COLLECTED, found.num_rows))
+    return _with(found, "origin", constant(COLLECTED, found.num_rows))
 
 
 def _generated_rows(path: Path, documents: Path, fields: Sequence[str]) -> pa.Table:
     found = _read(path, (*LINEAGE, *fields, "tools"))
-    found = _with(found, "origin", _constant(GENERATED, found.num_rows))
+    found = _with(found, "origin", constant(GENERATED, found.num_rows))
     return _with(found, "source", _sources(found["document_id"], documents))
 
 
 def _sorted(table: pa.Table) -> pa.Table:
-    """In the order of ``row_id``, missing ids last.
-
-    A column at a time, so that a table which nobody else holds is not held twice.
-    """
+    """Sorted by ``row_id``, nulls last; one column at a time, so that the table is not in memory twice."""
     order = pc.sort_indices(table.select(["row_id"]), [("row_id", "ascending", "at_end")])
     for name in table.column_names:
         table = _with(table, name, table[name].take(order))
@@ -222,10 +218,6 @@ def _sources(document_ids: pa.ChunkedArray, documents: Path) -> pa.ChunkedArray:
 
 def _with(table: pa.Table, name: str, values: pa.ChunkedArray) -> pa.Table:
     return table.set_column(table.column_names.index(name), name, values)
-
-
-def _constant(value: str, rows: int) -> pa.ChunkedArray:
-    return pa.chunked_array([pa.repeat(pa.scalar(value, TEXT), rows)], TEXT)
 
 
 def _filled(rows: pa.Table, name: str) -> pa.ChunkedArray:

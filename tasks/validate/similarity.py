@@ -1,7 +1,6 @@
-"""When two texts say the same: normalised equality, and Jaccard similarity of character shingles.
+"""Compare texts: normalised equality, and Jaccard similarity of character shingles.
 
-Everything works on arrow arrays and numpy arrays, a batch of texts at a time, so that a million texts need no Python
-object each.
+Works on Arrow and NumPy arrays, a batch of texts at a time: a million texts are never a million Python objects.
 """
 
 from __future__ import annotations
@@ -22,23 +21,25 @@ Hashes = NDArray[np.uint64]
 Positions = NDArray[np.int64]
 Number = TypeVar("Number", np.int32, np.int64, np.uint64)
 
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+"""Scripts without spaces between words: each of their characters counts as a word."""
 BATCH = 10_000
 """Texts that are normalised at a time."""
 MOST_TEXTS = 4_096
-"""Texts, or pairs of them, whose distinct shingles are found at a time."""
+"""Texts, or pairs of texts, whose distinct shingles are found at a time."""
 BYTES = 2_000_000
-"""Text that is worked on at a time, where no single one is longer: its shingles take 70 bytes a character."""
+"""Text that is processed at a time (or one longer text): its shingles take 70 bytes a character."""
 NO_CHARACTER = 0x110000
-"""Fills a text up to the size of a shingle; no character of Unicode has this code point."""
+"""Pads a text to the size of a shingle; not a code point of Unicode."""
 _HASH_BITS = np.uint64(52)
 _HASH = (np.uint64(1) << _HASH_BITS) - np.uint64(1)
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 def normalise(text: str) -> str:
-    """The text without what does not change its meaning: case, compatibility forms, punctuation and white space.
+    """The text without case, compatibility forms, punctuation and repeated white space.
 
-    A text of nothing but punctuation keeps it, so that "?" and "!" stay apart. Many texts: :func:`normalise_texts`.
+    A text of punctuation only keeps it, so that "?" and "!" differ. For many texts use :func:`normalise_texts`.
     """
     normalised: str = normalise_texts([text])[0].as_py()
     return normalised
@@ -47,32 +48,33 @@ def normalise(text: str) -> str:
 def normalise_texts(texts: Texts) -> pa.LargeStringArray:
     """:func:`normalise` of every text, in the same order."""
     arrow = as_array(texts)
-    batches = [_normalise(part) for part in portions(arrow, BATCH)]
+    batches = [_normalise(part) for _, part in portions(arrow, BATCH)]
     return pa.concat_arrays(batches) if batches else arrow
 
 
-def portions(texts: pa.LargeStringArray, most: int) -> Iterator[pa.LargeStringArray]:
-    """The texts in their order, in arrays of at most so many, and of at most :data:`BYTES` or of a single one."""
+def portions(texts: pa.LargeStringArray, most: int) -> Iterator[tuple[int, pa.LargeStringArray]]:
+    """Parts of at most ``most`` texts and at most :data:`BYTES` (or of one longer text), with their positions."""
     for begin, end in _ranges(pc.binary_length(texts).to_numpy(zero_copy_only=False), most):
-        yield texts.slice(begin, end - begin)
+        yield begin, texts.slice(begin, end - begin)
 
 
 def as_array(texts: Texts) -> pa.LargeStringArray:
-    """Texts as one arrow array, which can hold more than 2 GiB of them; what is null becomes an empty text."""
+    """Texts as one Arrow array with 64-bit offsets; null becomes an empty text."""
     if isinstance(texts, pa.Array | pa.ChunkedArray):
         cast = pc.fill_null(texts.cast(pa.large_string()), "")
         return cast.combine_chunks() if isinstance(cast, pa.ChunkedArray) else cast
-    # Half of a surrogate pair, which JSON can hold, has no UTF-8.
+    # Half of a surrogate pair, which JSON can hold, has no UTF-8 form.
     return pa.array([text.encode("utf-8", "replace") for text in texts], pa.large_binary()).cast(pa.large_string())
 
 
 def _normalise(texts: pa.LargeStringArray) -> pa.LargeStringArray:
     folded = pc.ascii_lower(texts)
     foreign = pc.invert(pc.string_is_ascii(texts))
-    if pc.any(foreign).as_py():
+    has_foreign = pc.any(foreign).as_py()
+    if has_foreign:
         others = pa.array(map(_fold, texts.filter(foreign).to_pylist()), pa.large_string())
         folded = pc.replace_with_mask(folded, foreign, others)
-    bare = pc.utf8_trim(pc.replace_substring_regex(folded, _gaps(), " "), " ")
+    bare = pc.utf8_trim(pc.replace_substring_regex(folded, _gaps(sys.maxunicode if has_foreign else 127), " "), " ")
     nothing = pc.equal(bare, "")
     if pc.any(nothing).as_py():
         kept = pa.array((text.strip() for text in folded.filter(nothing).to_pylist()), pa.large_string())
@@ -85,21 +87,24 @@ def _fold(text: str) -> str:
 
 
 @cache
-def _gaps() -> str:
-    """An expression for RE2: runs of white space and of all punctuation that this Python's Unicode knows."""
-    gaps = [char.isspace() or unicodedata.category(char)[0] == "P" for char in map(chr, range(sys.maxunicode + 1))]
+def _gaps(last: int) -> str:
+    """An RE2 expression for runs of white space and punctuation, as this Python's Unicode has them, up to a code point.
+
+    RE2 takes milliseconds to compile the expression for all of Unicode.
+    """
+    gaps = [char.isspace() or unicodedata.category(char)[0] == "P" for char in map(chr, range(last + 1))]
     edges = np.flatnonzero(np.diff(np.array([False, *gaps, False])))
     return "[" + "".join(rf"\x{{{first:x}}}-\x{{{after - 1:x}}}" for first, after in edges.reshape(-1, 2)) + "]+"
 
 
 def shingle_hashes(texts: pa.LargeStringArray, size: int) -> tuple[Hashes, Positions]:
-    """A 64-bit hash of every shingle of every text, repeated ones too, in the order of the text.
+    """A 64-bit hash of every shingle of every text, repeated ones included, in the order of the text.
 
-    A shingle is a run of ``size`` characters; of a shorter text it is the text itself.
+    A shingle is a run of ``size`` characters; a shorter text is one shingle.
 
     Returns:
-        The hashes of all texts one after the other, and where each text's begin in them (one more than texts; the
-        last is their number).
+        The hashes of all texts one after the other, and the offset of each text's first one (one more than texts; the
+        last is the number of hashes).
     """
     points = np.frombuffer("".join(texts.to_pylist()).encode("utf-32-le"), dtype=np.uint32)
     lengths = pc.utf8_length(texts).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -115,17 +120,17 @@ def shingle_hashes(texts: pa.LargeStringArray, size: int) -> tuple[Hashes, Posit
 
 
 def starts(lengths: Positions) -> Positions:
-    """Where each of several runs begins, when one follows the other."""
+    """Where each of several consecutive runs begins."""
     return np.cumsum(lengths) - lengths
 
 
 def spread(lengths: Positions, begins: Positions) -> Positions:
-    """The positions begin, begin + 1, ... of runs of these lengths, one run after the other."""
+    """The positions begin, begin + 1, ... of every run, one run after the other."""
     return np.arange(lengths.sum()) + np.repeat(begins - starts(lengths), lengths)
 
 
 def mix(values: Hashes) -> Hashes:
-    """Every bit of a value spread over all 64 (the finaliser of splitmix64: Steele, Lea and Flood 2014)."""
+    """Spread every bit of a value over all 64 (the finaliser of splitmix64: Steele, Lea and Flood 2014)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
@@ -134,13 +139,12 @@ def mix(values: Hashes) -> Hashes:
 def similarities(texts: pa.LargeStringArray, left: Positions, right: Positions, size: int) -> NDArray[np.float64]:
     """Jaccard similarity of the shingles of pairs of texts.
 
-    Two shingles count as one where 52 bits of their hashes agree; that two others of a pair of texts of 300 characters
-    do so by chance has a probability of about 1e-11.
+    Two shingles are equal if 52 bits of their hashes are. A collision in a pair of texts of 300 characters has a
+    probability of about 1e-11.
 
     Args:
         texts: normalised.
-        left: position of one text of each pair.
-        right: position of the other.
+        left, right: positions of the texts of each pair.
         size: characters in a shingle.
     """
     found = np.empty(len(left), dtype=np.float64)
@@ -153,7 +157,7 @@ def similarities(texts: pa.LargeStringArray, left: Positions, right: Positions, 
 
 
 def _ranges(lengths: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
-    """Ranges of at most so many items that have at most :data:`BYTES` together, but of one at least."""
+    """Ranges of at most ``most`` items and at most :data:`BYTES` (or of one longer item)."""
     behind = np.cumsum(lengths)
     begin = 0
     while begin < len(lengths):
@@ -167,37 +171,39 @@ def _ranges(lengths: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
 def _similarities(texts: pa.LargeStringArray, left: Positions, right: Positions, size: int) -> NDArray[np.float64]:
     one, other = (_distinct(texts.take(pa.array(side)), size) for side in (left, right))
     both = np.sort(np.concatenate([one, other]), kind="stable")
-    shared = _count_by_pair(both[1:][both[1:] == both[:-1]], len(left))
-    similarity: NDArray[np.float64] = shared / (_count_by_pair(both, len(left)) - shared)
+    repeated = both[1:][both[1:] == both[:-1]]
+    shared, total = (
+        np.bincount((keys >> _HASH_BITS).astype(np.int64), minlength=len(left)) for keys in (repeated, both)
+    )
+    similarity: NDArray[np.float64] = shared / (total - shared)
     return similarity
 
 
 def distinct_shingles(texts: pa.LargeStringArray, size: int) -> tuple[Positions, Hashes]:
-    """The distinct shingles of every text, sorted: the text's position, and 52 bits of the shingle's hash.
+    """The distinct shingles of at most :data:`MOST_TEXTS` normalised texts, sorted.
 
-    Args:
-        texts: normalised, at most :data:`MOST_TEXTS`.
-        size: characters in a shingle.
+    Returns:
+        The position of the text, and 52 bits of the shingle's hash.
     """
     keys = _distinct(texts, size)
     return (keys >> _HASH_BITS).astype(np.int64), keys & _HASH
 
 
 def _distinct(texts: pa.LargeStringArray, size: int) -> Hashes:
-    """The distinct shingles of each text, sorted: the text's number in the upper 12 bits, 52 of the hash below."""
+    """Keys of the distinct shingles, sorted: the text's number in the upper 12 bits, 52 bits of the hash below."""
     hashes, offsets = shingle_hashes(texts, size)
     numbers = np.repeat(np.arange(len(texts), dtype=np.uint64), np.diff(offsets))
-    return each_once((numbers << _HASH_BITS) | (hashes >> (np.uint64(64) - _HASH_BITS)))
+    return sorted_distinct((numbers << _HASH_BITS) | (hashes >> (np.uint64(64) - _HASH_BITS)))
 
 
-def each_once(values: NDArray[Number]) -> NDArray[Number]:
-    """The distinct values, sorted. Ten times as fast as numpy's own (2.4), which hashes them."""
+def sorted_distinct(values: NDArray[Number]) -> NDArray[Number]:
+    """The distinct values, sorted. Ten times as fast as numpy.unique (2.4), which hashes them."""
     values = np.sort(values)
     return values[begins_of(values)]
 
 
 def position_in(known: NDArray[Number], values: NDArray[Number]) -> Positions:
-    """Where each value stands among sorted distinct ones; -1 where it does not."""
+    """The index of each value in ``known`` (sorted, distinct); -1 if it is not there."""
     if not len(known):
         return np.full(len(values), -1)
     at = np.minimum(np.searchsorted(known, values), len(known) - 1)
@@ -205,9 +211,5 @@ def position_in(known: NDArray[Number], values: NDArray[Number]) -> Positions:
 
 
 def begins_of(values: NDArray[Number]) -> NDArray[np.bool_]:
-    """Where a run of equal values begins."""
+    """True where a run of equal values begins."""
     return np.append(True, values[1:] != values[:-1])[: len(values)]
-
-
-def _count_by_pair(keys: Hashes, pairs: int) -> NDArray[np.int64]:
-    return np.bincount((keys >> _HASH_BITS).astype(np.int64), minlength=pairs)

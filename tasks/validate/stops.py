@@ -1,4 +1,4 @@
-"""What stops the run: a contract broken as a whole, or too little left to train on."""
+"""Stop the run: a table breaks its contract, or too few rows are left to train on."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from tasks.core.errors import ContractViolation
 from tasks.validate.checkpoint import RuleResult
 from tasks.validate.config import ValidateConfig
 from tasks.validate.contracts.contract import Contract
+from tasks.validate.waterfall.yields import KEPT
 
 SHOWN = 12
-KEPT, IN_ALL = "kept", "minimum_rows"
+IN_ALL = "minimum_rows"
+LOST_TO = {"uncontaminated": "contamination ({})", "distinct": "{} duplicate"}
+"""How messages name the rule that lost a row, by step of the waterfall; else by the rule alone."""
 
 
 @dataclass(frozen=True)
 class LostDocuments:
-    """The training documents that their contract took before any row was made of them.
+    """The training documents that their contract quarantined before any row was made from them.
 
     Attributes:
-        documents: how many were held against the contract.
-        rules: how many it took, by the first rule that each broke, most first.
+        documents: how many were checked.
+        rules: how many were lost, by the first rule that each broke, most first.
         quarantine: the file that holds them.
     """
 
@@ -38,74 +41,72 @@ class LostDocuments:
         return bool(self.rules) and sum(self.rules.values()) * 2 >= self.documents
 
     def describe(self) -> list[str]:
-        """One line for a message; none where no document was lost."""
+        """One line for a message; none if no document was lost."""
         if not self.rules:
             return []
-        rules = [f"{count} to {rule}" for rule, count in self.rules.items()]
-        more = [f"and {len(rules) - SHOWN} more rules"] * (len(rules) > SHOWN)
+        rules = _shortened([f"{count} to {rule}" for rule, count in self.rules.items()], "more rules")
         lost = f"{sum(self.rules.values())} of {self.documents} documents broke their contract and gave no row"
         listed = f"all: {self.quarantine}; some, with their texts: retune quarantine sample --stage check_documents"
-        return [f"before that, {lost}: lost {', '.join([*rules[:SHOWN], *more])} ({listed})"]
+        return [f"before that, {lost}: lost {', '.join(rules)} ({listed})"]
 
 
-def check_findings(contract: Contract, findings: Sequence[RuleResult], known: Sequence[str] = ()) -> None:
-    """Stop where the table as a whole breaks the contract.
+def check_results(contract: Contract, results: Sequence[RuleResult], known: Sequence[str] = ()) -> None:
+    """Stop if the table as a whole breaks the contract.
 
-    That is: a rule could not be run; a rule on the table failed; more rows broke a rule than its ``mostly`` allows.
+    That is the case if a rule could not be run, a rule on the table failed, or more rows broke a rule than its
+    ``mostly`` allows.
 
     Args:
-        contract, findings: what was held against the table, and what came of it.
-        known: lines on why the table is as it is, for the message.
+        contract, results: the rules and their results.
+        known: lines for the message on why the table is as it is.
 
     Raises:
         ContractViolation: with every such rule and what was observed.
     """
-    broken = [finding for finding in findings if _stops_the_run(finding)]
+    broken = [result for result in results if _stops_the_run(result)]
     if not broken:
         return
-    lines = "; ".join(f"{finding.rule.name}: {_what_happened(finding)}" for finding in broken)
+    lines = "; ".join(f"{result.rule.name}: {_describe(result)}" for result in broken)
     raise ContractViolation(
         "\n".join([f"The rows break the contract {contract.name!r}: {lines}", *(f"  {line}" for line in known)]),
         where=broken[0].rule.where,
-        remedy="look at the Data Docs and the quarantine; mend the prompts or the sources, or correct the rule",
+        remedy="look at the Data Docs and the quarantine; fix the prompts or the sources, or correct the rule",
     )
 
 
-def _stops_the_run(finding: RuleResult) -> bool:
-    if finding.exception is not None:
+def _stops_the_run(result: RuleResult) -> bool:
+    if result.exception is not None:
         return True
-    concerns_the_table = finding.failing is None or finding.rule.tolerance_is_set
-    return concerns_the_table and not finding.success and finding.rule.severity == "critical"
+    concerns_the_table = result.failing is None or result.rule.tolerance_is_set
+    return concerns_the_table and not result.success and result.rule.severity == "critical"
 
 
-def _what_happened(finding: RuleResult) -> str:
-    if finding.exception is not None:
-        return f"{finding.rule.expectation} could not be run: {finding.exception}"
-    wanted = {name: value for name, value in finding.rule.arguments.items() if name != "column"}
-    return f"{finding.observed}, expected {finding.rule.expectation}({wanted})"
+def _describe(result: RuleResult) -> str:
+    if result.exception is not None:
+        return f"{result.rule.expectation} could not be run: {result.exception}"
+    wanted = {name: value for name, value in result.rule.arguments.items() if name != "column"}
+    return f"{result.observed}, expected {result.rule.expectation}({wanted})"
 
 
 def check_floors(
-    config: ValidateConfig, fates: pa.Table, expected: Iterable[str], lost: LostDocuments
+    config: ValidateConfig, losses: pa.Table, expected: Iterable[str], lost: LostDocuments
 ) -> dict[str, tuple[int, int]]:
-    """Stop where too few rows are left.
+    """Stop if too few rows are left.
 
     Args:
         config: the floors.
-        fates: every row that came in: its ``prompt``, its document's ``source``, its ``label`` (what the assistant
-            answers) and its ``fate``: :data:`KEPT`, or what took it. Rows that were asked for and never written
-            are among them, without a label.
-        expected: answers that must be there: those that the task names and the evaluation asks for.
-        lost: documents that gave no row; where they are most, the remedy begins with them.
+        losses: every row that was asked for: :meth:`Outcome.losses`, and :func:`rejected_losses` without a label.
+        expected: labels that must be there: those that the task names and the evaluation asks for.
+        lost: documents that gave no row; if they are most documents, the remedy starts with them.
 
     Returns:
-        how many rows there are and how many are wanted: in all (:data:`IN_ALL`), and by label where that has a floor.
+        the number of rows and its floor: in total (:data:`IN_ALL`), and by label if labels have a floor.
 
     Raises:
-        ContractViolation: saying what fell short by how much, and by prompt, by source and for each label that fell
-            short how many rows came in, how many were kept, and what took the others.
+        ContractViolation: with what is missing and, by prompt, by source and for each label below its floor, how many
+            rows came in, how many were kept, and what removed the others.
     """
-    kept = fates.filter(pc.equal(fates["fate"], KEPT))
+    kept = losses.filter(pc.equal(losses["step"], KEPT))
     floor = config.minimum_rows_per_label
     counted = counts_of(kept["label"]) if floor else {}
     by_label = {label: (counted.get(label, 0), floor) for label in sorted({*counted, *expected})} if floor else {}
@@ -114,43 +115,47 @@ def check_floors(
     keys = ["minimum_rows"] * len(problems) + ["minimum_rows_per_label"] * bool(short)
     problems += [f"{label!r}: {_short_by(have, floor)}" for label, have in short.items()]
     if problems:
-        more = [f"{len(problems) - SHOWN} more"] * (len(problems) > SHOWN)
-        lines = [*lost.describe(), *_where_they_went(fates, list(short)[:SHOWN])]
-        told = "\n".join(f"  {line}" for line in lines)
-        first = "mend the documents or the rule that took most of them; else " * lost.are_most
+        lines = [*lost.describe(), *_where_rows_were_lost(losses, list(short)[:SHOWN])]
+        first = "fix the documents or the rule that removed most of them; else " * lost.are_most
         raise ContractViolation(
-            f"Too little is left to train on: {'; '.join([*problems[:SHOWN], *more])}\n{told}",
+            "\n  ".join([f"Too little is left to train on: {'; '.join(_shortened(problems, 'more', ''))}", *lines]),
             where=", ".join(f"validate.{key}" for key in keys),
-            remedy=f"{first}mend what loses most rows, write more rows per document, or lower the floor",
+            remedy=f"{first}fix what loses most rows, write more rows per document, or lower the floor",
         )
     return {IN_ALL: (kept.num_rows, config.minimum_rows), **by_label}
 
 
-def _where_they_went(fates: pa.Table, labels: Iterable[str]) -> list[str]:
-    """What took rows, by prompt and by source; of each of some labels by prompt."""
-    lines = [*describe_losses(fates, "prompt"), *describe_losses(fates, "source")]
+def _where_rows_were_lost(losses: pa.Table, labels: Iterable[str]) -> list[str]:
+    lines = [*describe_losses(losses, "prompt"), *describe_losses(losses, "source")]
     for label in labels:
-        rows = fates.filter(pc.equal(fates["label"], label))
-        told = describe_losses(rows, "prompt") if rows.num_rows else ["no row came in with this answer"]
-        lines += [f"label {label!r}, {line}" for line in told]
+        rows = losses.filter(pc.equal(losses["label"], label))
+        by_prompt = describe_losses(rows, "prompt") if rows.num_rows else ["no row came in with this answer"]
+        lines += [f"label {label!r}, {line}" for line in by_prompt]
     return lines or ["there were no rows"]
 
 
-def describe_losses(fates: pa.Table, by: str) -> list[str]:
-    """By prompt or source, those that lost most first: how many rows came in and were kept, what took the others."""
-    counted = fates.group_by([by, "fate"]).aggregate([([], "count_all")])
+def describe_losses(losses: pa.Table, by: str) -> list[str]:
+    """A line for each prompt or source, largest loss first: rows in, rows kept, and what removed the others."""
+    counted = losses.group_by([by, "step", "rule"]).aggregate([([], "count_all")])
     groups: dict[str, dict[str, int]] = {}
-    for name, fate, count in zip(*(counted[key].to_pylist() for key in (by, "fate", "count_all")), strict=True):
-        groups.setdefault(str(name), {})[fate] = count
+    columns = (counted[key].to_pylist() for key in (by, "step", "rule", "count_all"))
+    for name, step, rule, count in zip(*columns, strict=True):
+        reason = KEPT if step == KEPT else LOST_TO.get(step, "{}").format(rule)
+        group = groups.setdefault(str(name), {})
+        group[reason] = group.get(reason, 0) + count
     ordered = sorted(groups.items(), key=lambda item: (item[1].get(KEPT, 0) - sum(item[1].values()), item[0]))
-    lines = [f"{by} {name}: {_losses(counts)}" for name, counts in ordered[:SHOWN]]
-    return [*lines, f"and {len(ordered) - SHOWN} more"] if len(ordered) > SHOWN else lines
+    return _shortened([f"{by} {name}: {_losses(counts)}" for name, counts in ordered], "more")
 
 
 def counts_of(values: pa.ChunkedArray | pa.Array) -> dict[str, int]:
-    """How often each text is there, in the order of the alphabet; missing ones are not counted."""
+    """The count of each text, in alphabetical order; nulls are not counted."""
     counted = pc.value_counts(values).to_pylist()
     return dict(sorted((pair["values"], pair["counts"]) for pair in counted if pair["values"] is not None))
+
+
+def _shortened(items: Sequence[str], more: str, conjunction: str = "and ") -> list[str]:
+    left = len(items) - SHOWN
+    return [*items[:SHOWN], *([f"{conjunction}{left} {more}"] if left > 0 else [])]
 
 
 def _short_by(have: int, wanted: int) -> str:
@@ -158,8 +163,6 @@ def _short_by(have: int, wanted: int) -> str:
 
 
 def _losses(counts: Mapping[str, int]) -> str:
-    taken = sorted(
-        ((fate, count) for fate, count in counts.items() if fate != KEPT), key=lambda item: (-item[1], item[0])
-    )
-    lost = f", lost {', '.join(f'{count} to {fate}' for fate, count in taken)}" if taken else ""
-    return f"{sum(counts.values())} rows in, {counts.get(KEPT, 0)} kept{lost}"
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    lost = ", ".join(f"{count} to {reason}" for reason, count in ordered if reason != KEPT)
+    return f"{sum(counts.values())} rows in, {counts.get(KEPT, 0)} kept{f', lost {lost}' if lost else ''}"

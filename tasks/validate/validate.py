@@ -1,4 +1,4 @@
-"""Rows in, a training set out: what breaks a contract, leaks an evaluation text or repeats another row is set aside."""
+"""The validate stage: remove rows that break a contract, leak an evaluation text or repeat another row."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.core.artifacts import ArtifactRef, StageKey, Summary
 from tasks.core.files import file_digest, write_json
 from tasks.core.models import model_digest
 from tasks.core.stage import StageContext
-from tasks.validate.boundary import LIBRARIES, contract_digests, kept_if_it_stops, shaping
+from tasks.validate.boundary import LIBRARIES, context_key, contract_digests, kept_if_it_stops
 from tasks.validate.check_documents import find_lost_documents
 from tasks.validate.config import ValidateConfig
 from tasks.validate.contamination.contamination import (
@@ -39,7 +39,7 @@ from tasks.validate.quarantine import counts_by_rule, first_rules, write_quarant
 from tasks.validate.row_checks import ROWS, TRAINING_SET, RowChecks
 from tasks.validate.rows import read_answers, read_documents, read_rows, write_training_set
 from tasks.validate.stops import check_floors, describe_losses
-from tasks.validate.waterfall.waterfall import Lost, find_waterfall, read_rejected, write_waterfall
+from tasks.validate.waterfall.waterfall import Lost, count_losses, rejected_losses, write_waterfall
 
 VERSION = 4
 NOT_IN_KEY = {"contracts", "drift_window", "timeout_minutes"}
@@ -48,17 +48,17 @@ HOLDOUT = "holdout"
 
 @dataclass(frozen=True)
 class ValidateJob:
-    """Everything the stage reads.
+    """The inputs of the stage.
 
     Attributes:
         config: the recipe's section.
-        collected: the collect stage's artifact: all held-out documents, of which none may train.
+        collected: the collect stage's artifact, with all held-out documents.
         documents: the documents that kept their contracts.
-        generated: the written rows, or None where nothing is generated.
-        fields: the recipe's fields, as the contracts may name them.
-        context: what rules take from the recipe.
-        seed: of the random subset and of samples.
-        replay: sources of general data against forgetting, whose answers are no labels of the task.
+        generated: the generated rows, or None without generation.
+        fields: the recipe's fields, which the contracts may name.
+        context: what rules read from the recipe.
+        seed: of the control set and of samples.
+        replay: sources of general data against forgetting, whose answers are not labels of the task.
     """
 
     config: ValidateConfig
@@ -74,10 +74,10 @@ class ValidateJob:
         """What determines the training set."""
         contracts = {name: getattr(self.config.contracts, name) for name in (ROWS, TRAINING_SET)}
         sets = self.config.contamination.evaluation_sets
-        files = {f"evaluation set: {name}": file_digest(Path(one.path)) for name, one in sets.items()}
+        files = {f"evaluation set: {name}": file_digest(Path(evaluation.path)) for name, evaluation in sets.items()}
         if self.config.same_meaning is not None:
             files["same_meaning.model"] = model_digest(self.config.same_meaning.model)
-        shapes: dict[str, Any] = {"validate": _shaping(self.config), "context": shaping(self.context)}
+        shapes: dict[str, Any] = {"validate": _config_key(self.config), "context": context_key(self.context)}
         if self.replay:
             shapes["replay"] = sorted(self.replay)
         return StageKey(
@@ -90,23 +90,25 @@ class ValidateJob:
         )
 
     def fill(self, folder: Path, context: StageContext) -> Summary:
-        """Write the training set, what was set aside and why, the profile, the waterfall and the Data Docs.
+        """Write the training set, the removed rows with reasons, the profile, the waterfall and the Data Docs.
 
         Raises:
-            ContractViolation: the table as a whole breaks a contract, or too little is left. What was found is then
-                kept beside the run's logs.
+            ContractViolation: the table as a whole breaks a contract, or too few rows are left. The files are then in
+                the run's logs.
         """
         with kept_if_it_stops(folder, context, "validate"):
             context.on_progress(0.0, "reading rows")
             rows = read_rows(self._train, self._generated(tables.ROWS), self.fields, self.config.include_collected)
             checks = self._check_contracts(rows, folder, context)
-            outcome = self._set_aside(checks, folder, context)
+            outcome = self._remove(checks, folder, context)
             context.on_progress(0.8, "writing the training set")
-            details = self._keep(checks, outcome, folder)
-            unwritten, lost = self._unwritten(), find_lost_documents(self.documents.folder)
-            checks.stop_if_broken([*lost.describe(), *describe_losses(unwritten, "prompt")])
-            fates = pa.concat_tables([outcome.fates(), unwritten], promote_options="permissive")
-            floors = check_floors(self.config, fates, self._labels_to_learn(), lost)
+            losses, rejected = outcome.losses, rejected_losses(self._generated(tables.QUARANTINE), self._train)
+            details = self._write(checks, outcome, folder)
+            write_waterfall(folder, count_losses([losses, rejected]))
+            lost = find_lost_documents(self.documents.folder)
+            checks.stop_if_broken([*lost.describe(), *describe_losses(rejected, "prompt")])
+            losses = pa.concat_tables([losses, rejected], promote_options="permissive")
+            floors = check_floors(self.config, losses, self._labels_to_learn(), lost)
             rules = counts_by_rule(checks.breaches)
             return outcome.summary({"rules": rules, "warnings": checks.warnings, "floors": floors, **details})
 
@@ -117,32 +119,24 @@ class ValidateJob:
     def _generated(self, table: str) -> Path | None:
         return self.generated.folder / table if self.generated else None
 
-    def _unwritten(self) -> pa.Table:
-        """Rows that were asked for and that the generate stage did not hand on, as :meth:`Outcome.fates` has rows."""
-        rejected = self._generated(tables.QUARANTINE)
-        if rejected is None:
-            return pa.table({name: pa.array([], pa.string()) for name in ("prompt", "source", "fate")})
-        return read_rejected(rejected, self._train).rename_columns({"rule": "fate"})
-
     def _contract(self, name: str) -> Contract:
         path = Path(getattr(self.config.contracts, name))
         return read_contract(path, contract_columns(self.fields), context=self.context)
 
     def _check_contracts(self, rows: pa.Table, folder: Path, context: StageContext) -> RowChecks:
-        """Hold the rows against the contracts, and write the quarantine."""
         checks = RowChecks(rows, folder)
         if self.generated is not None:
             context.on_progress(0.1, "the contract of generated rows")
-            checks.hold_generated(self._contract(ROWS))
+            checks.check_generated(self._contract(ROWS))
         context.on_progress(0.3, "the contract of the training set, row by row")
-        checks.hold_all(self._contract(TRAINING_SET))
+        checks.check_all(self._contract(TRAINING_SET))
         context.on_progress(0.4, "writing the quarantine")
         write_quarantine(folder / tables.QUARANTINE, rows, checks.breaches, self.fields)
         return checks
 
-    def _set_aside(self, checks: RowChecks, folder: Path, context: StageContext) -> Outcome:
-        """Write the rows that keep their contracts and leak an evaluation text, and those that repeat a row."""
-        rows, is_left = checks.rows, ~checks.broken
+    def _remove(self, checks: RowChecks, folder: Path, context: StageContext) -> Outcome:
+        """Write the rows that leak an evaluation text, and those that repeat another row."""
+        rows, is_left = checks.rows, ~checks.is_quarantined
         broken = np.flatnonzero(~is_left)
         context.on_progress(0.5, "looking for leaks of evaluation texts")
         leaks = self._contamination(rows, np.flatnonzero(is_left))
@@ -159,21 +153,12 @@ class ValidateJob:
             self.replay,
         )
 
-    def _keep(self, checks: RowChecks, outcome: Outcome, folder: Path) -> dict[str, Any]:
-        """Write the training set, its control, its profile and the waterfall; returns what to tell of them."""
+    def _write(self, checks: RowChecks, outcome: Outcome, folder: Path) -> dict[str, Any]:
+        """Write the training set, its profile and the control set; returns their details for the summary."""
         training_set = outcome.rows.take(pa.array(outcome.kept))
         write_training_set(folder / tables.TRAINING_SET, training_set, self.fields)
         found = profile(training_set, self.seed)
         write_json(folder / PROFILE, found.model_dump(mode="json"))
-        waterfall = find_waterfall(
-            outcome.rows,
-            outcome.quarantined,
-            outcome.contaminated,
-            outcome.duplicates,
-            self._generated(tables.QUARANTINE),
-            self._train,
-        )
-        write_waterfall(folder, waterfall)
         if not self.config.control:
             return {"diversity": found.diversity}
         control = self._control(checks, outcome)
@@ -181,9 +166,9 @@ class ValidateJob:
         return {"diversity": found.diversity, "control": len(control)}
 
     def _contamination(self, rows: pa.Table, searched: NDArray[np.int64]) -> Contaminated:
-        """Of the rows at these positions, those that repeat an evaluation text: by position in the whole table.
+        """The rows at these positions that repeat an evaluation text, by position in the whole table.
 
-        All held-out documents count, those that broke their contract and are not asked as well.
+        Held-out documents that broke their contract count too.
         """
         holdout = read_documents(self.collected.folder / tables.HOLDOUT, ())
         holdout = holdout.filter(pc.is_valid(holdout["user_text"]))
@@ -196,7 +181,7 @@ class ValidateJob:
         return replace(found, positions=searched[found.positions])
 
     def _duplicates(self, rows: pa.Table, left: NDArray[np.int64], context: StageContext) -> Duplicates:
-        """Of the rows at these positions, those that repeat another one: by rising position in the whole table."""
+        """The rows at these positions that repeat another one, by rising position in the whole table."""
         order = left[precedence(rows.select(["origin", "judgements"]).take(pa.array(left)))]
         texts = rows["user_text"].take(pa.array(order))
         found = find_duplicates(texts, self.config.near_duplicates)
@@ -209,31 +194,31 @@ class ValidateJob:
         return Duplicates(positions[rising], order[found.original][rising], found.kind[rising])
 
     def _control(self, checks: RowChecks, outcome: Outcome) -> NDArray[np.int64]:
-        """A random subset, as large as the training set, of the rows before any filter but those that must be.
+        """A random subset of the unfiltered rows, as large as the training set.
 
-        These are: a conversation that can be trained on, and no evaluation text repeated.
+        Its rows can be trained on and repeat no evaluation text.
         """
-        may_train = checks.sound
+        may_train = checks.is_trainable
         may_train[outcome.contaminated.positions] = False
-        unsearched = np.flatnonzero(may_train & checks.broken)
+        unsearched = np.flatnonzero(may_train & checks.is_quarantined)
         may_train[self._contamination(outcome.rows, unsearched).positions] = False
         number = len(outcome.kept)
         return np.sort(np.random.default_rng(self.seed).choice(np.flatnonzero(may_train), number, replace=False))
 
     def _labels_to_learn(self) -> set[str]:
-        """Answers that must be there: those that the task names, and those that the evaluation asks for."""
+        """Labels that the task names and that the evaluation asks for."""
         if not self.config.minimum_rows_per_label:
             return set()
         return read_answers(self.documents.folder / tables.HOLDOUT, self.replay) | set(self.context.labels)
 
 
-def _shaping(config: ValidateConfig) -> dict[str, Any]:
-    """What of the recipe's section shapes the training set; files and models count by their digests alone."""
+def _config_key(config: ValidateConfig) -> dict[str, Any]:
+    """The part of the recipe's section that determines the training set; files and models count by their digests."""
     plain = config.model_dump(mode="json", exclude=NOT_IN_KEY | {"contamination", "same_meaning"})
     meaning = config.same_meaning.model_dump(exclude={"model"}) if config.same_meaning else None
     leaks = config.contamination.model_dump(mode="json", exclude={"evaluation_sets"})
     sets = config.contamination.evaluation_sets.items()
-    leaks["evaluation_sets"] = {name: one.model_dump(exclude={"path"}) for name, one in sets}
+    leaks["evaluation_sets"] = {name: evaluation.model_dump(exclude={"path"}) for name, evaluation in sets}
     return {**plain, "contamination": leaks, "same_meaning": meaning}
 
 

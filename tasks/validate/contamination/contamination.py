@@ -1,8 +1,8 @@
-"""Rows that repeat an evaluation text: training on them would make the evaluation a memory test.
+"""Find rows that repeat an evaluation text: training on them would turn the evaluation into a memory test.
 
-A text counts as repeated if what the user says as a whole is nearly the same, or if the single nearest row has enough
-of it in runs of words: many rows that have a phrase each repeat nothing. The shorter a text, the more it is made of
-common phrases: of one of middle length nearly all must be there, and a short one is not looked for inside of rows.
+A row repeats a text if its user text as a whole is nearly equal, or if runs of words of this single row cover enough of
+the text. Short texts consist of common phrases: of a text of middle length nearly all must be covered, and a short one
+is only compared as a whole.
 """
 
 from __future__ import annotations
@@ -20,23 +20,17 @@ from tasks.core import tables
 from tasks.validate.config import Contamination
 from tasks.validate.contamination.spans import Span, common_spans
 from tasks.validate.contamination.whole_texts import WholeTexts
-from tasks.validate.contamination.word_runs import Pairs, Runs, together, word_counts
-from tasks.validate.similarity import Positions, Texts, as_array
+from tasks.validate.contamination.word_runs import Pairs, WordRuns, concatenate, word_counts
+from tasks.validate.similarity import Positions, Texts, as_array, begins_of
 
 MIDDLE, LONG = 2, 3
-"""Times a run's words from which a text is of middle length, and long."""
+"""Lengths of texts from which they count as middle or long, in runs of words."""
 NEARLY_ALL = 0.9
 
 
 @dataclass(frozen=True)
 class EvaluationTexts:
-    """What no training row may repeat.
-
-    Attributes:
-        name: of the set, such as "holdout".
-        ids: a name for each text.
-        texts: as many; null is an empty text.
-    """
+    """A named set of texts that no training row may repeat, each with an id; null is an empty text."""
 
     name: str
     ids: Sequence[str]
@@ -45,13 +39,11 @@ class EvaluationTexts:
 
 @dataclass(frozen=True)
 class Contaminated:
-    """The rows that repeat an evaluation text, each with the text that it repeats most of; all fields of one length.
+    """The rows that repeat an evaluation text, each with its most similar text; all fields of one length.
 
     Attributes:
         positions: of the rows, ascending; int64.
-        sets: name of the evaluation text's set.
-        evaluation_ids: the evaluation text's id in that set.
-        evaluation_texts: the text itself.
+        sets, evaluation_ids, evaluation_texts: the evaluation text's set, its id in that set, and the text.
         coverages: how much is repeated, 0 to 1; float64.
         spans: where, in the row's :func:`conversation_text` and in the evaluation text.
     """
@@ -65,71 +57,56 @@ class Contaminated:
 
 
 def conversation_text(user_text: str | None, assistant_text: str | None) -> str:
-    """A row's conversation as one text: what the user said, and on the next line what the assistant said."""
+    """A row's conversation as one text: the user text, and on the next line the assistant text."""
     return f"{user_text or ''}\n{assistant_text or ''}"
 
 
 def find_contamination(
-    user_texts: Texts,
-    assistant_texts: Texts,
-    sets: Sequence[EvaluationTexts],
-    config: Contamination,
+    user_texts: Texts, assistant_texts: Texts, sets: Sequence[EvaluationTexts], config: Contamination
 ) -> Contaminated:
-    """The rows that repeat a text of the evaluation sets.
+    """The rows that repeat a text of the evaluation sets; ties go to the first text of the first set.
 
     Args:
-        user_texts: what the user said in each row; strings, null counts as empty.
-        assistant_texts: what the assistant said, as many.
-        sets: what must not be repeated; of two texts repeated equally the first of the first set is named.
-        config: from when on a text counts as repeated.
+        user_texts, assistant_texts: of each row; null counts as empty.
+        sets: the evaluation texts.
+        config: the thresholds.
     """
-    texts = pa.concat_arrays([as_array([]), *(as_array(one.texts) for one in sets)])
+    texts = pa.concat_arrays([as_array([]), *(as_array(evaluation_set.texts) for evaluation_set in sets)])
     user, assistant = as_array(user_texts), as_array(assistant_texts)
     words = word_counts(texts)
     whole, longer = np.flatnonzero(words > 0), np.flatnonzero(words >= MIDDLE * config.ngram)
     conversations = pc.binary_join_element_wise(user, assistant, pa.scalar("\n", pa.large_string()))
-    runs = Runs(texts.take(pa.array(longer)), config.ngram)
-    inside = _of(runs.repeated_in(conversations, config.threshold), longer)
+    runs = WordRuns(texts.take(pa.array(longer)), config.ngram)
+    inside = _at(longer, runs.find(conversations, config.threshold))
     enough = (words[inside.texts] >= LONG * config.ngram) | (inside.shares >= NEARLY_ALL)
     pairs = [Pairs(inside.rows[enough], inside.texts[enough], inside.shares[enough])]
-    # Not with answers: a label says the same as many a short question ("what_is_your_name").
-    same = WholeTexts(texts.take(pa.array(whole)), config.shingle, config.similarity)
-    pairs.append(_of(same.said_by(user), whole))
-    return _named(_best(together(pairs)), conversations, texts, sets, config.ngram)
+    # Answers are left out: a label can equal a short question ("what_is_your_name").
+    equal = WholeTexts(texts.take(pa.array(whole)), config.shingle, config.similarity)
+    pairs.append(_at(whole, equal.find(user)))
+    best = _best(concatenate(pairs))
+    repeated = texts.take(pa.array(best.texts)).to_pylist()
+    rows = conversations.take(pa.array(best.rows)).to_pylist()
+    names = [(part.name, str(id_)) for part in sets for id_ in part.ids]
+    return Contaminated(
+        positions=best.rows,
+        sets=[names[text][0] for text in best.texts],
+        evaluation_ids=[names[text][1] for text in best.texts],
+        evaluation_texts=repeated,
+        coverages=best.shares,
+        spans=[common_spans(row, text, config.ngram) for row, text in zip(rows, repeated, strict=True)],
+    )
 
 
-def _of(pairs: Pairs, positions: Positions) -> Pairs:
-    """The same pairs; of texts that were chosen from all, the positions among all."""
+def _at(positions: Positions, pairs: Pairs) -> Pairs:
+    """Pairs by the positions of their texts among all texts."""
     return Pairs(pairs.rows, positions[pairs.texts], pairs.shares)
 
 
 def _best(pairs: Pairs) -> Pairs:
-    """Of every row the text that it repeats most of, of equals the first."""
+    """For every row the text that it repeats most, of equals the first."""
     order = np.lexsort((pairs.texts, -pairs.shares, pairs.rows))
-    rows = pairs.rows[order]
-    first = order[np.append(True, rows[1:] != rows[:-1])[: len(rows)]]
-    return Pairs(pairs.rows[first], pairs.texts[first], pairs.shares[first])
-
-
-def _named(
-    best: Pairs, conversations: pa.LargeStringArray, texts: pa.Array, sets: Sequence[EvaluationTexts], ngram: int
-) -> Contaminated:
-    """What was found, with the names of the texts and the places in them."""
-    ends = np.cumsum([len(one.texts) for one in sets]) if sets else np.zeros(0, np.int64)
-    of_set = np.searchsorted(ends, best.texts, side="right")
-    begins = np.append(0, ends)
-    said = conversations.take(pa.array(best.rows)).to_pylist()
-    repeated = texts.take(pa.array(best.texts)).to_pylist()
-    return Contaminated(
-        positions=best.rows,
-        sets=[sets[number].name for number in of_set],
-        evaluation_ids=[
-            str(sets[number].ids[text - begins[number]]) for number, text in zip(of_set, best.texts, strict=True)
-        ],
-        evaluation_texts=repeated,
-        coverages=best.shares,
-        spans=[common_spans(row, text, ngram) for row, text in zip(said, repeated, strict=True)],
-    )
+    best = order[begins_of(pairs.rows[order])]
+    return Pairs(pairs.rows[best], pairs.texts[best], pairs.shares[best])
 
 
 def write_contaminated(path: Path, rows: pa.Table, found: Contaminated) -> None:
@@ -137,15 +114,11 @@ def write_contaminated(path: Path, rows: pa.Table, found: Contaminated) -> None:
 
     Args:
         path: the file.
-        rows: the table whose ``user_text`` and ``assistant_text`` were searched, with ``row_id``, ``origin``,
-            ``prompt`` and ``document_id``.
-        found: what was found.
+        rows: the searched table.
+        found: the rows that repeat a text.
     """
     taken = rows.take(pa.array(found.positions))
-    texts = [
-        conversation_text(*said)
-        for said in zip(taken["user_text"].to_pylist(), taken["assistant_text"].to_pylist(), strict=True)
-    ]
+    texts = list(map(conversation_text, taken["user_text"].to_pylist(), taken["assistant_text"].to_pylist()))
     spans = [
         [{**vars(span), "text": text[span.row_start : span.row_end]} for span in of_row]
         for text, of_row in zip(texts, found.spans, strict=True)
@@ -153,9 +126,9 @@ def write_contaminated(path: Path, rows: pa.Table, found: Contaminated) -> None:
     columns = {
         **{name: taken[name] for name in ("row_id", "origin", "prompt", "document_id")},
         "text": texts,
-        "set": list(found.sets),
-        "evaluation_id": list(found.evaluation_ids),
-        "evaluation_text": list(found.evaluation_texts),
+        "set": found.sets,
+        "evaluation_id": found.evaluation_ids,
+        "evaluation_text": found.evaluation_texts,
         "coverage": found.coverages,
         "spans": spans,
     }

@@ -1,8 +1,8 @@
-"""Reading evaluation sets that a recipe names beside its holdout."""
+"""Read the evaluation sets that a recipe names in addition to its holdout."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,44 +15,24 @@ from tasks.validate.config import Contamination, EvaluationSet
 from tasks.validate.contamination.contamination import EvaluationTexts
 
 
-def check_evaluation_sets(config: Contamination) -> None:
-    """See that every file of ``evaluation_sets`` can be read and has its column.
-
-    Raises:
-        RecipeError: naming the key, the file and the column.
-    """
-    read_evaluation_sets(config)
-
-
 def read_evaluation_sets(config: Contamination) -> list[EvaluationTexts]:
-    """The texts of every evaluation set, in the recipe's order; a text's id is its row's number, from 1.
+    """The texts of every evaluation set, in the recipe's order; a text's id is its row number, from 1.
 
     Raises:
         RecipeError: a file is missing, cannot be read, or lacks its column.
     """
-    found = {name: _read(name, one) for name, one in config.evaluation_sets.items()}
-    return [
-        EvaluationTexts(name, [str(number) for number in range(1, len(texts) + 1)], texts)
-        for name, texts in found.items()
-    ]
+    found = {name: _read(name, evaluation_set) for name, evaluation_set in config.evaluation_sets.items()}
+    return [EvaluationTexts(name, list(map(str, range(1, len(texts) + 1))), texts) for name, texts in found.items()]
 
 
-def _read(name: str, one: EvaluationSet) -> pa.ChunkedArray:
-    """The texts of a set.
-
-    Raises:
-        RecipeError: see :func:`read_evaluation_sets`.
-    """
-    key, path = f"validate.contamination.evaluation_sets.{name}", Path(one.path)
-    readers: dict[str, Callable[[Path], pa.Table]] = {
-        ".jsonl": pyarrow.json.read_json, ".csv": _read_csv, ".parquet": pq.read_table,
-    }  # fmt: skip
-    read = readers.get(path.suffix.lower())
+def _read(name: str, evaluation_set: EvaluationSet) -> pa.ChunkedArray:
+    key, path = f"validate.contamination.evaluation_sets.{name}", Path(evaluation_set.path)
+    read = READERS.get(path.suffix.lower())
     if read is None:
         raise RecipeError(
-            f"The evaluation set {name!r} is in no format that can be read here",
+            f"The evaluation set {name!r} has an unknown file format",
             where=f"{key}.path: {path}",
-            remedy=f"name a file that ends with {', '.join(readers)}",
+            remedy=f"use a file that ends with {', '.join(READERS)}",
         )
     try:
         table = read(path)
@@ -62,18 +42,18 @@ def _read(name: str, one: EvaluationSet) -> pa.ChunkedArray:
         ) from error
     except (OSError, pa.ArrowException) as error:
         raise RecipeError(
-            f"The evaluation set {name!r} cannot be read: {error}", where=str(path), remedy="mend the file"
+            f"The evaluation set {name!r} cannot be read: {error}", where=str(path), remedy="fix the file"
         ) from error
-    if one.column not in table.column_names:
+    if evaluation_set.column not in table.column_names:
         raise RecipeError(
-            f"The evaluation set {name!r} has no column {one.column!r}",
+            f"The evaluation set {name!r} has no column {evaluation_set.column!r}",
             where=f"{key}.column: {path}",
             remedy=f"its columns are: {', '.join(table.column_names) or 'none'}",
         )
-    column = table[one.column]
+    column = table[evaluation_set.column]
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_null(column.type)):
         raise RecipeError(
-            f"The column {one.column!r} of the evaluation set {name!r} holds {column.type}, not text",
+            f"The column {evaluation_set.column!r} of the evaluation set {name!r} holds {column.type}, not text",
             where=f"{key}.column: {path}",
             remedy="name the column that holds the text",
         )
@@ -81,9 +61,16 @@ def _read(name: str, one: EvaluationSet) -> pa.ChunkedArray:
 
 
 def _read_csv(path: Path) -> pa.Table:
-    """Every column as text: a number at its head would make a column of numbers."""
+    """Read every column as text, also if it starts with numbers."""
     options = pyarrow.csv.ParseOptions(newlines_in_values=True)
     with pyarrow.csv.open_csv(path, parse_options=options) as reader:
         names = reader.schema.names
     convert = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
     return pyarrow.csv.read_csv(path, parse_options=options, convert_options=convert)
+
+
+READERS: Mapping[str, Callable[[Path], pa.Table]] = {
+    ".jsonl": pyarrow.json.read_json,
+    ".csv": _read_csv,
+    ".parquet": pq.read_table,
+}

@@ -1,4 +1,4 @@
-"""Where a row and an evaluation text say the same, for people to look at."""
+"""Find where a row and an evaluation text are equal, for people to look at."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 
 import regex
 
-from tasks.validate.contamination.word_runs import UNSPACED
+from tasks.validate.similarity import UNSPACED
 
 WORD = regex.compile(rf"[{UNSPACED}]|[^\s\p{{P}}{UNSPACED}]+")
 """A word as :mod:`tasks.validate.contamination.word_runs` counts them."""
 MOST_WORDS = 20_000
-"""Of either text: what stands behind them is not searched."""
+"""Words of either text that are searched."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Where a row and an evaluation text say the same: characters of both, end excluded."""
+    """Characters of a row and of an evaluation text that are equal, ends excluded."""
 
     row_start: int
     row_end: int
@@ -28,31 +28,27 @@ class Span:
 
 
 def common_spans(row: str, evaluation: str, least: int) -> tuple[Span, ...]:
-    """The runs of words that both texts have, in the evaluation text's order; case and punctuation do not count.
+    """The runs of words that both texts have, in the evaluation text's order, without case and punctuation.
+
+    The longest runs are found first; no run is used twice.
 
     Args:
-        row: searched.
-        evaluation: whose runs are looked for, the longest first; none is used twice.
-        least: words in a run; where no run is as long, the longest there are.
+        row, evaluation: the texts.
+        least: words in a run; if no run is as long, the longest are returned.
     """
     ours, theirs = list(_words(row)), list(_words(evaluation))
     matcher = difflib.SequenceMatcher(None, [word for word, _, _ in theirs], [word for word, _, _ in ours], False)
     blocks = [block for block in matcher.get_matching_blocks() if block.size]
     longest = max((block.size for block in blocks), default=0)
     return tuple(
-        Span(
-            ours[block.b][1],
-            ours[block.b + block.size - 1][2],
-            theirs[block.a][1],
-            theirs[block.a + block.size - 1][2],
-        )
-        for block in blocks
-        if block.size >= min(least, longest)
+        Span(ours[b][1], ours[b + size - 1][2], theirs[a][1], theirs[a + size - 1][2])
+        for a, b, size in blocks
+        if size >= min(least, longest)
     )
 
 
 def _words(text: str) -> Iterator[tuple[str, int, int]]:
-    """Words as they are compared, with their place in the text."""
+    """Words as they are compared, with start and end."""
     for number, match in enumerate(WORD.finditer(text)):
         if number == MOST_WORDS:
             return

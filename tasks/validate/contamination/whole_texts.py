@@ -1,4 +1,4 @@
-"""Which rows say nearly the same as an evaluation text: exact, for a few texts against very many rows."""
+"""Which rows as a whole are nearly equal to an evaluation text: exact, for few texts and many rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.validate.contamination.word_runs import Pairs, by_whole_rows, together
+from tasks.validate.contamination.word_runs import Pairs, by_whole_rows, concatenate
 from tasks.validate.similarity import (
     MOST_TEXTS,
     Hashes,
@@ -18,11 +18,11 @@ from tasks.validate.similarity import (
     as_array,
     begins_of,
     distinct_shingles,
-    each_once,
     normalise_texts,
     portions,
     position_in,
     similarities,
+    sorted_distinct,
     spread,
     starts,
 )
@@ -31,22 +31,22 @@ ROUNDING = 1e-9
 
 
 class WholeTexts:
-    """Evaluation texts, by the shingles that fewest of them have.
+    """An index of evaluation texts by their rarest shingles.
 
-    Of two sets whose Jaccard similarity reaches a threshold, any one's ``n - ceil(threshold * n) + 1`` shingles hold
-    one that both have (Chaudhuri, Ganti and Kaushik 2006): only those are looked up. What is found is compared unless
-    the two sets' sizes (Arasu, Ganti and Kaushik 2006), or how many of the row's shingles any text has, rule it out.
+    If the Jaccard similarity of two sets reaches a threshold, any ``n - ceil(threshold * n) + 1`` shingles of one
+    include a shared one (Chaudhuri, Ganti and Kaushik 2006), so only these are looked up. A candidate is compared
+    unless the sizes of the sets (Arasu, Ganti and Kaushik 2006) or the row's number of known shingles rule it out.
 
     Args:
-        texts: empty ones are found nowhere.
+        texts: empty ones are never found.
         size: characters in a shingle.
-        threshold: Jaccard similarity from which a row says the same.
+        threshold: Jaccard similarity from which a row repeats a text.
     """
 
     def __init__(self, texts: Texts, size: int, threshold: float) -> None:
         self._texts, self._size, self._threshold = normalise_texts(texts), size, threshold
         of_text, hashes = _distinct(self._texts, size)
-        self._known = each_once(hashes)
+        self._known = sorted_distinct(hashes)
         shingles = np.searchsorted(self._known, hashes)
         order = np.lexsort((shingles, np.bincount(shingles)[shingles], of_text))
         of_text, shingles = of_text[order], shingles[order]
@@ -60,14 +60,10 @@ class WholeTexts:
         self._of_text = of_text[kept]
         self._first = np.searchsorted(shingles[kept], np.arange(len(self._known) + 1))
 
-    def said_by(self, rows: Texts) -> Pairs:
+    def find(self, rows: Texts) -> Pairs:
         """The pairs of a row and a text that reach the threshold, with their similarity as the share."""
-        arrow, start = as_array(rows), 0
-        found: list[Pairs] = []
-        for part in portions(arrow, MOST_TEXTS):
-            found += self._in_batch(part, start)
-            start += len(part)
-        return together(found)
+        parts = portions(as_array(rows), MOST_TEXTS)
+        return concatenate([pairs for start, part in parts for pairs in self._in_batch(part, start)])
 
     def _in_batch(self, rows: pa.LargeStringArray, start: int) -> Iterator[Pairs]:
         rows = normalise_texts(rows)
@@ -90,8 +86,8 @@ class WholeTexts:
         """The pairs of a row and a text that may reach the threshold.
 
         Args:
-            of_row, found, counts: a row, a shingle of it that any text has, and how many texts are looked up by it.
-            sizes, known: of each row, how many shingles it has, and how many of them any text has.
+            of_row, found, counts: a row, one of its known shingles, and how many texts are looked up by it.
+            sizes, known: the number of shingles and of known shingles of each row.
         """
         of_row, texts = np.repeat(of_row, counts), self._of_text[spread(counts, self._first[found])]
         may_be = self._is_enough(np.minimum(known[of_row], self._sizes[texts]), sizes[of_row], texts)
@@ -99,22 +95,20 @@ class WholeTexts:
         first = np.flatnonzero(begins_of(keys))
         shared = np.diff(np.append(first, len(keys)))
         of_row, texts = keys[first] >> 32, keys[first] & 0xFFFFFFFF
-        # Those of the text that are not looked up may all be among them.
+        # The row may have all shingles of the text that are not looked up.
         may_be = self._is_enough(shared + self._others[texts], sizes[of_row], texts)
         return of_row[may_be], texts[may_be]
 
     def _is_enough(self, shared: Positions, sizes: Positions, texts: Positions) -> NDArray[np.bool_]:
-        """Whether rows of these sizes that share so many shingles with these texts reach the threshold."""
+        """Whether rows that share so many shingles with these texts can reach the threshold."""
         needed = self._threshold / (1 + self._threshold) * (sizes + self._sizes[texts])
         return shared >= needed - ROUNDING
 
 
 def _distinct(texts: pa.LargeStringArray, size: int) -> tuple[Positions, Hashes]:
-    """The distinct shingles of every text: the text's position, and the shingle's hash."""
-    of_text, hashes, start = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)], 0
-    for part in portions(texts, MOST_TEXTS):
+    of_text, hashes = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
+    for start, part in portions(texts, MOST_TEXTS):
         number, found = distinct_shingles(part, size)
         of_text.append(number + start)
         hashes.append(found)
-        start += len(part)
     return np.concatenate(of_text), np.concatenate(hashes)

@@ -1,4 +1,4 @@
-"""How much of an evaluation text a row repeats in runs of words: exact, for a few texts against very many rows."""
+"""How much of an evaluation text a row repeats in runs of words: exact, for few texts and many rows."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tasks.validate.similarity import (
+    UNSPACED,
     Positions,
     Texts,
     as_array,
     begins_of,
-    each_once,
     normalise_texts,
     portions,
     position_in,
+    sorted_distinct,
     spread,
 )
 
-UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-"""Scripts that set no spaces between words: there each character counts as a word."""
 BATCH = 10_000
 """Rows that are searched at a time."""
 PAIRS = 2_000_000
-"""Runs or shingles of rows, times the texts that have them, that are counted at a time."""
+"""Pairs of a row's run (or shingle) and a text that has it, that are counted at a time."""
 
 
 @dataclass(frozen=True)
@@ -44,20 +43,20 @@ class Pairs:
     shares: NDArray[np.float64]
 
 
-def together(pairs: Sequence[Pairs]) -> Pairs:
-    """All pairs in one, in their order."""
+def concatenate(pairs: Sequence[Pairs]) -> Pairs:
+    """All pairs, in order."""
     return Pairs(
-        np.concatenate([np.zeros(0, np.int64), *(one.rows for one in pairs)]),
-        np.concatenate([np.zeros(0, np.int64), *(one.texts for one in pairs)]),
-        np.concatenate([np.zeros(0), *(one.shares for one in pairs)]),
+        np.concatenate([np.zeros(0, np.int64), *(part.rows for part in pairs)]),
+        np.concatenate([np.zeros(0, np.int64), *(part.texts for part in pairs)]),
+        np.concatenate([np.zeros(0), *(part.shares for part in pairs)]),
     )
 
 
 def by_whole_rows(of_row: Positions, counts: Positions) -> Iterator[tuple[int, int]]:
-    """Ranges of at most :data:`PAIRS` in all, but each of one row at least, that divide no row.
+    """Ranges of at most :data:`PAIRS` pairs, or of one row; a row is never divided.
 
     Args:
-        of_row: rising.
+        of_row: the row of each place, ascending.
         counts: how many pairs each place stands for.
     """
     begin, ends = 0, np.cumsum(counts)
@@ -70,13 +69,8 @@ def by_whole_rows(of_row: Positions, counts: Positions) -> Iterator[tuple[int, i
         begin = end
 
 
-class Runs:
-    """Evaluation texts, by their runs of ``size`` words.
-
-    Args:
-        texts: at least ``size`` words each, else nothing of them is found.
-        size: words in a run.
-    """
+class WordRuns:
+    """An index of evaluation texts by their runs of ``size`` words; shorter texts are never found."""
 
     def __init__(self, texts: Texts, size: int) -> None:
         self._size = size
@@ -85,38 +79,33 @@ class Runs:
         codes = pc.index_in(words, value_set=self._words).to_numpy(zero_copy_only=False).astype(np.int64)
         self._lengths = counts
         begins = np.cumsum(counts) - counts
-        runs = spread(np.maximum(counts - size + 1, 0), begins)
-        of_text = np.repeat(np.arange(len(counts)), np.maximum(counts - size + 1, 0))
+        runs_of_text = np.maximum(counts - size + 1, 0)
+        runs = spread(runs_of_text, begins)
+        of_text = np.repeat(np.arange(len(counts)), runs_of_text)
         self._steps: list[Positions] = []
         found = codes[runs] if len(runs) else np.zeros(0, np.int64)
         for offset in range(1, size):
             keys = _key(found, codes[runs + offset])
-            self._steps.append(each_once(keys))
+            self._steps.append(sorted_distinct(keys))
             found = np.searchsorted(self._steps[-1], keys)
         order = np.argsort(found, kind="stable")
         self._of_text, self._at = of_text[order], (runs - begins[of_text])[order]
         self._first = np.searchsorted(found[order], np.arange(len(self._steps[-1]) + 1))
 
-    def repeated_in(self, rows: Texts, least: float) -> Pairs:
-        """The pairs in which a row repeats at least this share of a text's words in such runs."""
-        arrow, start = as_array(rows), 0
-        pairs = []
-        for part in portions(arrow, BATCH):
-            pairs += self._in_batch(part, start, least)
-            start += len(part)
-        return together(pairs)
+    def find(self, rows: Texts, least: float) -> Pairs:
+        """The pairs in which such runs of a row cover at least this share of a text's words."""
+        parts = portions(as_array(rows), BATCH)
+        return concatenate([pairs for start, part in parts for pairs in self._in_batch(part, start, least)])
 
-    def _in_batch(self, rows: pa.LargeStringArray, start: int, least: float) -> list[Pairs]:
+    def _in_batch(self, rows: pa.LargeStringArray, start: int, least: float) -> Iterator[Pairs]:
         words, counts = _words(rows)
         codes = pc.fill_null(pc.index_in(words, value_set=self._words), -1).to_numpy(zero_copy_only=False)
         found, of_row = self._lookup(codes.astype(np.int64), np.repeat(np.arange(len(counts)), counts))
-        seen = each_once(_key(of_row, found))  # the same run twice in a row covers nothing more
-        of_row, found = seen >> 32, seen & 0xFFFFFFFF
+        keys = sorted_distinct(_key(of_row, found))  # a repeated run of a row covers nothing more
+        of_row, found = keys >> 32, keys & 0xFFFFFFFF
         counts = self._first[found + 1] - self._first[found]
-        return [
-            self._covered(of_row[begin:end], found[begin:end], counts[begin:end], start, least)
-            for begin, end in by_whole_rows(of_row, counts)
-        ]
+        for begin, end in by_whole_rows(of_row, counts):
+            yield self._covered(of_row[begin:end], found[begin:end], counts[begin:end], start, least)
 
     def _lookup(self, codes: Positions, of_row: Positions) -> tuple[Positions, Positions]:
         """The known runs among all runs of words: their numbers, and the row of each."""
@@ -127,8 +116,7 @@ class Runs:
             begins, found = begins[inside], found[inside]
             inside = (of_row[begins + offset] == of_row[begins]) & (codes[begins + offset] >= 0)
             begins, found = begins[inside], found[inside]
-            keys = _key(found, codes[begins + offset])
-            at = position_in(known, keys)
+            at = position_in(known, _key(found, codes[begins + offset]))
             begins, found = begins[at >= 0], at[at >= 0]
         return found, of_row[begins]
 
@@ -139,7 +127,7 @@ class Runs:
         order = np.lexsort((at, text, row))
         row, text, at = row[order], text[order], at[order]
         begins = begins_of(row) | begins_of(text)
-        # Runs that overlap cover what lies between their beginnings, and the last one of a pair all of itself.
+        # Overlapping runs cover the words between their beginnings; the last run of a pair covers all its words.
         ahead = np.append(np.where(begins[1:], self._size, at[1:] - at[:-1]), self._size)[: len(at)]
         first = np.flatnonzero(begins)
         covered = np.add.reduceat(np.minimum(ahead, self._size), first) if len(first) else np.zeros(0, np.int64)
@@ -150,18 +138,18 @@ class Runs:
 
 def word_counts(texts: Texts) -> Positions:
     """How many words each text has."""
-    counts = [_words(part)[1] for part in portions(as_array(texts), BATCH)]
+    counts = [_words(part)[1] for _, part in portions(as_array(texts), BATCH)]
     return np.concatenate(counts) if counts else np.zeros(0, np.int64)
 
 
 def _words(texts: pa.LargeStringArray) -> tuple[pa.LargeStringArray, Positions]:
-    """The words of all texts one after the other, normalised, and how many each text has."""
+    """The normalised words of all texts, one text after the other, and how many each text has."""
     spaced = pc.replace_substring_regex(normalise_texts(texts), f"([{UNSPACED}])", r" \1 ")
     lists = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(spaced))
     words, owner = lists.flatten(), pc.list_parent_indices(lists)
-    real = pc.not_equal(words, "")
-    counts = np.bincount(owner.filter(real).to_numpy(zero_copy_only=False), minlength=len(texts))
-    return words.filter(real), counts.astype(np.int64)
+    is_word = pc.not_equal(words, "")
+    counts = np.bincount(owner.filter(is_word).to_numpy(zero_copy_only=False), minlength=len(texts))
+    return words.filter(is_word), counts.astype(np.int64)
 
 
 def _key(high: Positions, low: Positions) -> Positions:

@@ -1,8 +1,7 @@
-"""How varied a set of texts is."""
+"""How varied a set of texts is, by measures that depend on the number of texts."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,43 +11,50 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from tasks.validate.drift.size_free_diversity import WORD
-from tasks.validate.similarity import Texts, as_array, normalise_texts, shingle_hashes
+from tasks.validate.drift.size_free_diversity import words
+from tasks.validate.similarity import (
+    Positions,
+    Texts,
+    as_array,
+    begins_of,
+    normalise_texts,
+    shingle_hashes,
+    spread,
+    starts,
+)
 
 SAMPLE = 1_000
-"""Texts that are measured: self-BLEU and the Vendi score compare each with each."""
+"""Texts that are measured: self-BLEU and the Vendi score compare every pair."""
 SAMPLE_CHARACTERS = 2_000
-"""Of each of them."""
+"""Characters that are read from each text of the sample."""
 SHINGLE = 5
-"""Characters; what the validate stage compares by default."""
+"""Characters; the default of the validate stage."""
 BLEU_ORDER = 4
 VENDI_ORDERS = (1, 2)
-Gram = tuple[str, ...]
 
 
 def diversity(texts: Texts, seed: int) -> dict[str, Any]:
-    """The diversity of a sample, by measure; None where nothing can be said.
+    """Measure the diversity of a random sample; a measure that is undefined is None.
 
-    All measures change with the number of texts. Between sets of at least :data:`SAMPLE` texts they can be compared,
-    and between smaller ones of one size.
+    All measures change with the number of texts. Compare only sets of at least :data:`SAMPLE` texts, or sets of equal
+    size.
 
     Args:
-        texts: at most :data:`SAMPLE` of them are measured, drawn at random; of each the first
-            :data:`SAMPLE_CHARACTERS` characters.
+        texts: at most :data:`SAMPLE` are drawn; the first :data:`SAMPLE_CHARACTERS` characters of each are read.
         seed: of the draw.
 
     Returns:
         ``sample`` (texts measured), ``distinct_1`` to ``distinct_3`` (:func:`distinct`), ``self_bleu``
         (:func:`self_bleu`) and ``vendi`` (:func:`vendi_score`).
     """
-    drawn = _draw(texts, seed)
-    found = {f"distinct_{n}": distinct(drawn, n) for n in (1, 2, 3)}
-    return {"sample": len(drawn), **found, "self_bleu": self_bleu(drawn), "vendi": vendi_score(drawn)}
+    sample = _draw(texts, seed)
+    coded = WordCodes(sample)
+    shares = {f"distinct_{n}": distinct(coded, n) for n in (1, 2, 3)}
+    return {"sample": len(sample), **shares, "self_bleu": self_bleu(coded), "vendi": vendi_score(coded)}
 
 
 def _draw(texts: Texts, seed: int) -> list[str]:
-    count = len(texts)
-    chosen = np.sort(np.random.default_rng(seed).choice(count, min(count, SAMPLE), replace=False))
+    chosen = np.sort(np.random.default_rng(seed).choice(len(texts), min(len(texts), SAMPLE), replace=False))
     drawn = (
         texts.take(pa.array(chosen)) if isinstance(texts, pa.Array | pa.ChunkedArray) else [texts[n] for n in chosen]
     )
@@ -56,61 +62,11 @@ def _draw(texts: Texts, seed: int) -> list[str]:
     return cut
 
 
-def words(text: str) -> list[str]:
-    """The words of a text, case folded; of a script without spaces, its characters."""
-    found: list[str] = WORD.findall(text.casefold())
-    return found
-
-
-def distinct(texts: Sequence[str], n: int) -> float | None:
-    """Distinct n-grams of words over all of them (Li et al. 2016, arXiv:1510.03055), from 0 to 1.
-
-    It falls as texts are added, so only sets of one size can be compared. None where there is no n-gram.
-    """
-    found = [gram for text in texts for gram in _grams(words(text), n)]
-    return len(set(found)) / len(found) if found else None
-
-
-def self_bleu(texts: Sequence[str]) -> float | None:
-    """Mean BLEU-4 of each text with all others as its references: 0 (no word shared) to 1 (Zhu et al. 2018,
-    arXiv:1802.01886).
-
-    Sentence BLEU as sacreBLEU computes it for words that are split already: with effective order, and exponential
-    smoothing (Chen and Cherry 2014, method 3). None for fewer than two texts.
-    """
-    if len(texts) < 2:
-        return None
-    split = [words(text) for text in texts]
-    lengths = sorted(map(len, split))
-    matches = [_matches([Counter(_grams(said, n)) for said in split]) for n in range(1, BLEU_ORDER + 1)]
-    scores = [
-        _bleu([matched[at] for matched in matches], len(said), _nearest_length(len(said), lengths))
-        for at, said in enumerate(split)
-    ]
-    return sum(scores) / len(scores)
-
-
-def vendi_score(texts: Sequence[str]) -> float | None:
-    """How many texts wholly unlike each other would be as diverse: 1 to their number.
-
-    The Vendi score of Friedman and Dieng (2023, arXiv:2210.02410): the exponential of the entropy of the eigenvalues of
-    K / n. K is the mean of the cosine similarities of the texts' counts of single words and of pairs of words; a text
-    shorter than that counts as one n-gram. None where there is no text.
-    """
-    if not texts:
-        return None
-    split = [words(text) for text in texts]
-    kernel = sum(_cosines([_grams(said, n) or [tuple(said)] for said in split]) for n in VENDI_ORDERS)
-    shares = np.linalg.eigvalsh(kernel / (len(VENDI_ORDERS) * len(texts)))
-    shares = shares[shares > 0]
-    return float(np.exp(-(shares * np.log(shares)).sum()))
-
-
 def self_similarity(texts: Sequence[str]) -> float | None:
-    """Mean Jaccard similarity of each text to the nearest other one, from 0 (nothing shared) to 1 (all the same).
+    """Mean Jaccard similarity of each text to its nearest neighbour, from 0 (nothing shared) to 1 (all equal).
 
-    By character shingles of the normalised texts; every pair is compared, so time grows with the square of their
-    number. None for fewer than two texts.
+    Compares the character shingles of every pair of normalised texts, so time grows with the square of their number.
+    None for fewer than two texts.
     """
     if len(texts) < 2:
         return None
@@ -124,35 +80,83 @@ def self_similarity(texts: Sequence[str]) -> float | None:
     return float(similarity.max(axis=1).mean())
 
 
-def _grams(said: Sequence[str], n: int) -> list[Gram]:
-    return [tuple(said[at : at + n]) for at in range(len(said) - n + 1)]
+class WordCodes:
+    """The words of some texts as numbers from 1.
+
+    Attributes:
+        codes: of all texts, one after the other; equal words have equal codes.
+        lengths: how many words each text has.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        split = [words(text) for text in texts]
+        known: dict[str, int] = {}
+        self.codes = np.array([known.setdefault(word, len(known) + 1) for text in split for word in text], np.int64)
+        self.lengths = np.array([len(text) for text in split], np.int64)
+
+    def ngrams(self, n: int, *, pad: bool = False) -> tuple[Positions, Positions]:
+        """A code for every n-gram, and how many each text has; ``pad``: a text of fewer words is one n-gram."""
+        padded = np.maximum(self.lengths, n)
+        cells = np.zeros(padded.sum(), np.int64)
+        cells[spread(self.lengths, starts(padded))] = self.codes
+        counts = np.where(pad | (self.lengths >= n), padded - n + 1, 0)
+        begins = spread(counts, starts(padded))
+        codes = cells[begins]
+        for offset in range(1, n):
+            codes = np.unique((codes << 32) | cells[begins + offset], return_inverse=True)[1]
+        return codes, counts
 
 
-def _matches(counts: Sequence[Counter[Gram]]) -> list[tuple[int, int]]:
-    """For every text how many of its n-grams one of the others has as often, and how many it has."""
-    best: dict[Gram, tuple[int, int]] = {}
-    for own in counts:
-        for gram, count in own.items():
-            first, second = best.get(gram, (0, 0))
-            best[gram] = (count, first) if count > first else (first, max(second, count))
-    matched = []
-    for own in counts:
-        others = (best[gram][1] if best[gram][0] == count else best[gram][0] for gram, count in own.items())
-        clipped = sum(min(count, other) for count, other in zip(own.values(), others, strict=True))
-        matched.append((clipped, own.total()))
-    return matched
+def distinct(texts: WordCodes, n: int) -> float | None:
+    """Distinct word n-grams / all word n-grams (Li et al. 2016, arXiv:1510.03055), from 0 to 1.
+
+    The share falls as texts are added: compare only sets of equal size. None if there is no n-gram.
+    """
+    codes, _ = texts.ngrams(n)
+    return len(np.unique(codes)) / len(codes) if len(codes) else None
 
 
-def _nearest_length(length: int, lengths: Sequence[int]) -> int:
-    """The length of another text nearest that of one, of two the shorter; lengths are sorted, the one's among them."""
-    at = int(np.searchsorted(lengths, length))
-    before, after = lengths[max(at - 1, 0)], lengths[min(at + 1, len(lengths) - 1)]
-    others = ([before] if at else []) + ([after] if at + 1 < len(lengths) else [])
-    return min(others, key=lambda other: (abs(other - length), other))
+def self_bleu(texts: WordCodes) -> float | None:
+    """Mean BLEU-4 of each text with all others as references (Zhu et al. 2018, arXiv:1802.01886): 0 to 1.
+
+    Sentence BLEU as sacreBLEU computes it for words that are already split: with effective order and exponential
+    smoothing (Chen and Cherry 2014, method 3). None for fewer than two texts.
+    """
+    if len(texts.lengths) < 2:
+        return None
+    matches = [_clipped_matches(*texts.ngrams(n)) for n in range(1, BLEU_ORDER + 1)]
+    by_text = zip(np.transpose(matches).tolist(), texts.lengths.tolist(), _nearest_lengths(texts.lengths), strict=True)
+    scores = [_bleu(list(zip(*orders, strict=True)), length, nearest) for orders, length, nearest in by_text]
+    return sum(scores) / len(scores)
+
+
+def _clipped_matches(codes: Positions, counts: Positions) -> tuple[Positions, Positions]:
+    """For every text, how many of its n-grams another single text has as often, and how many n-grams it has."""
+    texts = np.repeat(np.arange(len(counts)), counts)
+    keys, own = np.unique((codes << 32) | texts, return_counts=True)
+    order = np.lexsort((-own, keys >> 32))
+    ngram, text, own = keys[order] >> 32, keys[order] & 0xFFFFFFFF, own[order]
+    first = np.flatnonzero(begins_of(ngram))
+    sizes = np.diff(np.append(first, len(ngram)))
+    best = np.repeat(own[first], sizes)
+    second = np.repeat(np.where(sizes > 1, np.append(own, 0)[first + 1], 0), sizes)
+    others = np.where(own == best, second, best)
+    clipped = np.bincount(text, weights=np.minimum(own, others), minlength=len(counts))
+    return clipped.astype(np.int64), counts
+
+
+def _nearest_lengths(lengths: Positions) -> list[int]:
+    """For each text, the length of another text that is nearest to its own; the shorter if two are equally near."""
+    order = np.argsort(lengths, kind="stable")
+    padded = np.concatenate([[-np.inf], lengths[order], [np.inf]])
+    shorter, longer = padded[:-2], padded[2:]
+    nearest = np.empty(len(lengths), np.int64)
+    nearest[order] = np.where(padded[1:-1] - shorter <= longer - padded[1:-1], shorter, longer)
+    return nearest.tolist()
 
 
 def _bleu(matches: Sequence[tuple[int, int]], length: int, reference: int) -> float:
-    """BLEU from the matched n-grams of each order and how many there are."""
+    """BLEU from the (matched, all) n-grams of each order."""
     if not matches[0][0]:
         return 0.0
     logarithms, smoothing = [], 1.0
@@ -164,22 +168,33 @@ def _bleu(matches: Sequence[tuple[int, int]], length: int, reference: int) -> fl
     return float(np.exp(penalty + sum(logarithms) / len(logarithms)))
 
 
-def _cosines(grams: Sequence[Sequence[Gram]]) -> NDArray[np.float64]:
-    """Cosine similarity of the counts of every two lists."""
-    numbers: dict[Gram, int] = {}
-    flat = np.array([numbers.setdefault(gram, len(numbers)) for own in grams for gram in own])
-    counts = _incidence(flat, np.array([len(own) for own in grams]))
-    products = (counts @ counts.T).toarray()
+def vendi_score(texts: WordCodes) -> float | None:
+    """The effective number of different texts: 1 (all equal) to their number (nothing shared).
+
+    The Vendi score of Friedman and Dieng (2023, arXiv:2210.02410): the exponential of the entropy of the eigenvalues of
+    K / n. K is the mean of the cosine similarities of the counts of words and of word pairs; a text shorter than that
+    counts as one n-gram. None if there is no text.
+    """
+    if not len(texts.lengths):
+        return None
+    kernel = sum(_cosines(*texts.ngrams(n, pad=True)) for n in VENDI_ORDERS)
+    shares = np.linalg.eigvalsh(kernel / (len(VENDI_ORDERS) * len(texts.lengths)))
+    shares = shares[shares > 0]
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def _cosines(codes: Positions, counts: Positions) -> NDArray[np.float64]:
+    incidence = _incidence(codes, counts)
+    products = (incidence @ incidence.T).toarray()
     norms = np.sqrt(products.diagonal())
     cosines: NDArray[np.float64] = products / np.outer(norms, norms)
     return cosines
 
 
-def _incidence(features: NDArray[Any], lengths: NDArray[np.int64]) -> csr_array:
-    """How often (columns) each feature is in each run (rows) of features."""
-    distinct_ones, columns = np.unique(features, return_inverse=True)
-    rows = np.repeat(np.arange(len(lengths)), lengths)
-    shape = (len(lengths), len(distinct_ones))
-    found = csr_array((np.ones(len(columns)), (rows, columns)), shape=shape)
+def _incidence(features: NDArray[Any], counts: Positions) -> csr_array:
+    """How often each text (row) has each distinct feature (column)."""
+    known, columns = np.unique(features, return_inverse=True)
+    rows = np.repeat(np.arange(len(counts)), counts)
+    found = csr_array((np.ones(len(columns)), (rows, columns)), shape=(len(counts), len(known)))
     found.sum_duplicates()
     return found

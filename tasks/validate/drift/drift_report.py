@@ -1,4 +1,4 @@
-"""What drift came to: the measures, their limits, and what stands behind them, in words and as data."""
+"""Report drift: each measure, its limit and its explanation, as text and as data."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ import pyarrow as pa
 from tasks.validate.checkpoint import RuleResult
 from tasks.validate.drift.drift import SINCE_BASELINE, explain, measure_drift
 from tasks.validate.drift.profile import Profile
-
-SEVERITIES = ("critical", "warning", "info")
+from tasks.validate.quarantine import SEVERITIES
 
 
 @dataclass(frozen=True)
-class Compared:
-    """A published training set that another is compared with: the model's version, and what the set looked like."""
+class PublishedProfile:
+    """The profile of a published training set, and the version of the model that was trained on it."""
 
     version: str
     profile: Profile
@@ -26,16 +25,16 @@ class Compared:
 
 @dataclass(frozen=True)
 class Drift:
-    """How far a training set has moved from the last published one, and from one further back."""
+    """How far a training set has moved from the last published one, and from an older one."""
 
     now: Profile
-    last: Compared | None
-    baseline: Compared | None
+    last: PublishedProfile | None
+    baseline: PublishedProfile | None
 
     @cached_property
     def values(self) -> Mapping[str, float | None]:
         """Every measure by its column; None where there is nothing to compare with."""
-        last, baseline = (one.profile if one else None for one in (self.last, self.baseline))
+        last, baseline = (published.profile if published else None for published in (self.last, self.baseline))
         return measure_drift(self.now, last, baseline)
 
     @property
@@ -45,62 +44,64 @@ class Drift:
 
     @property
     def compared_with(self) -> dict[str, str]:
-        """The versions, by what they are here."""
-        named = {"the last published version": self.last, "the baseline version": self.baseline}
-        return {name: one.version for name, one in named.items() if one}
+        """The versions that the training set is compared with, by their role."""
+        roles = {"the last published version": self.last, "the baseline version": self.baseline}
+        return {role: published.version for role, published in roles.items() if published}
 
-    def against(self, column: str) -> Compared | None:
-        """What a measure compares with."""
-        return self.baseline if column.endswith(SINCE_BASELINE) else self.last
-
-    def measures(self, findings: Sequence[RuleResult]) -> dict[str, dict[str, Any]]:
-        """Each measure that has a value: the limit that matters most, its severity, and what stands behind the value.
+    def measures(self, results: Sequence[RuleResult]) -> dict[str, dict[str, Any]]:
+        """Each measure that has a value, with its most important limit, that limit's severity and an explanation.
 
         Args:
-            findings: what the limits found.
+            results: of the limits.
         """
         return {
-            column: self._measure(column, value, [one for one in findings if column in one.rule.columns])
+            column: self._measure(column, value, [result for result in results if column in result.rule.columns])
             for column, value in self.values.items()
             if value is not None
         }
 
-    def _measure(self, column: str, value: float, findings: Sequence[RuleResult]) -> dict[str, Any]:
-        then = self.against(column)
-        by_weight = sorted(findings, key=lambda one: (one.success, SEVERITIES.index(one.rule.severity)))
+    def _measure(self, column: str, value: float, results: Sequence[RuleResult]) -> dict[str, Any]:
+        then = self._then(column)
+        by_weight = sorted(results, key=lambda result: (result.success, SEVERITIES.index(result.rule.severity)))
         return {
             "value": value,
             "limit": _limit(by_weight[0], value) if by_weight else None,
             "severity": by_weight[0].rule.severity if by_weight else None,
-            "holds": all(one.success for one in findings),
+            "holds": all(result.success for result in results),
             "against": then and then.version,
             "said": explain(column, self.now, then.profile) if then else "",
         }
 
-    def in_words(self, broken: Sequence[RuleResult]) -> list[str]:
-        """Limits that do not hold, each in a sentence: measure, value, limit, version compared with, and what moved.
+    def describe(self, broken: Sequence[RuleResult]) -> list[str]:
+        """Describe each broken limit: measure, value, limit, version compared with, and what changed.
 
-        Where the last publication is the baseline as well, a measure that is over both of its limits is told once.
+        If the last publication is also the baseline, a measure that breaks both of its limits is described once.
         """
-        columns = [next(iter(finding.rule.columns), "") for finding in broken]
-        is_one = self.last == self.baseline
-        told = [name for name in columns if not (is_one and name.removesuffix(SINCE_BASELINE) in {*columns} - {name})]
-        return [self._in_words(name, finding) for name, finding in zip(columns, broken, strict=True) if name in told]
+        columns = [next(iter(result.rule.columns), "") for result in broken]
+        if self.last == self.baseline:
+            repeated = {name for name in columns if name.removesuffix(SINCE_BASELINE) in {*columns} - {name}}
+        else:
+            repeated = set()
+        pairs = zip(columns, broken, strict=True)
+        return [self._describe(column, result) for column, result in pairs if column not in repeated]
 
-    def _in_words(self, column: str, finding: RuleResult) -> str:
-        if finding.exception:
-            return f"{finding.rule.name} could not be run: {finding.exception}"
-        value, then = self.values.get(column), self.against(column)
+    def _describe(self, column: str, result: RuleResult) -> str:
+        if result.exception:
+            return f"{result.rule.name} could not be run: {result.exception}"
+        value, then = self.values.get(column), self._then(column)
         if value is None or then is None:
-            return f"{finding.rule.name}: {finding.observed}"
-        limit = _limit(finding, value)
+            return f"{result.rule.name}: {result.observed}"
+        limit = _limit(result, value)
         bound = "least" if limit is not None and value < limit else "most"
-        said = explain(column, self.now, then.profile)
-        return f"{column} is {value:.3f}, at {bound} {limit} is allowed, against version {then.version}: {said}"
+        explanation = explain(column, self.now, then.profile)
+        return f"{column} is {value:.3f}, at {bound} {limit} is allowed, against version {then.version}: {explanation}"
+
+    def _then(self, column: str) -> PublishedProfile | None:
+        return self.baseline if column.endswith(SINCE_BASELINE) else self.last
 
 
-def _limit(finding: RuleResult, value: float) -> float | None:
-    """The bound of a limit that a value is over; of one that holds the upper, if it has one."""
-    least, most = (finding.rule.arguments.get(name) for name in ("min_value", "max_value"))
+def _limit(result: RuleResult, value: float) -> float | None:
+    """The bound that a value breaks; if none, the upper bound, or else the lower."""
+    least, most = (result.rule.arguments.get(name) for name in ("min_value", "max_value"))
     is_below = least is not None and value < least
     return least if is_below or most is None else most

@@ -1,7 +1,6 @@
-"""How much texts repeat each other, measured so that the number of texts does not matter.
+"""How much texts repeat each other, by measures that do not depend on the number of texts.
 
-Distinct n-grams and nearest neighbours depend on how many texts there are; what is measured here does not, so that sets
-of different sizes can be compared. That is what a slow collapse over nights is seen by.
+Sets of different sizes can be compared, which detects gradual mode collapse over nights.
 """
 
 from __future__ import annotations
@@ -15,25 +14,30 @@ import regex
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
+from tasks.validate.similarity import UNSPACED
+
 SHINGLE = 5
 """Characters."""
 SMALLEST_DRAW = 256
-"""Pairs of words in the smallest draw that distinct shares are told for."""
-WORD = regex.compile(
-    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
-    r"|[^\W\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]+"
-)
-"""A word, or a character of a script that sets no spaces between words."""
+"""Word pairs in the smallest draw."""
+WORD = regex.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
+"""A word, or a character of a script without spaces between words."""
 _POWERS = np.power(np.uint64(0x9E3779B97F4A7C15), np.arange(1, SHINGLE + 1, dtype=np.uint64))
 
 
-def mean_similarity(texts: Sequence[str]) -> float | None:
-    """The mean cosine similarity of two different texts: 0 (nothing shared) to 1 (all the same).
+def words(text: str) -> list[str]:
+    """The words of a text, case folded; in a script without spaces, its characters."""
+    found: list[str] = WORD.findall(text.casefold())
+    return found
 
-    Each text is the set of its character 5-grams, case folded; the cosine of two sets is shared / sqrt(n * m) (Ochiai
-    1957). The mean is over all pairs; its inverse is the diversity of order 2 of Leinster and Cobbold (2012, Ecology
-    93:477), but for the texts' likeness to themselves, which is left out so that the number of texts does not matter.
-    Time grows with the characters, not with the pairs. None for fewer than two texts that are not empty.
+
+def mean_similarity(texts: Sequence[str]) -> float | None:
+    """The mean cosine similarity over all pairs of texts: 0 (nothing shared) to 1 (all equal).
+
+    Each text is the set of its case-folded character 5-grams; the cosine of two sets is shared / sqrt(n * m) (Ochiai
+    1957). The inverse of the mean is the diversity of order 2 of Leinster and Cobbold (2012, Ecology 93:477) without
+    each text's similarity to itself, which would depend on the number of texts. Time grows with the characters, not
+    with the pairs. None for fewer than two texts that are not empty.
     """
     sets = [found for found in map(_shingles, texts) if len(found)]
     if len(sets) < 2:
@@ -46,15 +50,14 @@ def mean_similarity(texts: Sequence[str]) -> float | None:
 
 
 def distinct_shares(texts: Sequence[str]) -> dict[int, float]:
-    """How many of so many pairs of neighbouring words are distinct, from 0 to 1, by the number drawn.
+    """The expected share of distinct word pairs in a draw of 256, 512, 1,024 ... pairs, by the size of the draw.
 
-    Distinct-2 (Li et al. 2016, arXiv:1510.03055) falls with the size of a set. Here it is the expectation for a draw
-    without replacement of 256, 512, 1,024 ... pairs (Hurlbert 1971, Ecology 52:577), so that two sets are compared at
-    the largest draw that both have.
+    Distinct-2 (Li et al. 2016, arXiv:1510.03055) falls with the size of a set. A draw of fixed size without replacement
+    (Hurlbert 1971, Ecology 52:577) makes two sets comparable at the largest draw that both have.
     """
     counted: Counter[tuple[str, str]] = Counter()
     for text in texts:
-        counted.update(pairwise(WORD.findall(text.casefold())))
+        counted.update(pairwise(words(text)))
     counts, times = np.unique(np.array(list(counted.values()), dtype=np.int64), return_counts=True)
     total = int(counts @ times)
     shares = {}
@@ -66,7 +69,7 @@ def distinct_shares(texts: Sequence[str]) -> dict[int, float]:
 
 
 def _never_drawn(counts: NDArray[np.int64], total: int, drawn: int) -> NDArray[np.float64]:
-    """The chance that nothing of ``counts`` like ones among ``total`` is in a draw: C(total - n, m) / C(total, m)."""
+    """The chance that a draw has no item of a kind of n among ``total``: C(total - n, drawn) / C(total, drawn)."""
     left = total - counts
     enough = left >= drawn
     left = np.where(enough, left, drawn)
@@ -75,7 +78,7 @@ def _never_drawn(counts: NDArray[np.int64], total: int, drawn: int) -> NDArray[n
 
 
 def _shingles(text: str) -> NDArray[np.uint64]:
-    """Hashes of a text's character 5-grams, each once; of a shorter text of the whole."""
+    """Hashes of a text's distinct character 5-grams; a shorter text is one 5-gram."""
     plain = " ".join(text.casefold().split())
     codes = np.frombuffer(plain.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
     if not len(codes):

@@ -1,8 +1,8 @@
-"""Rows that say in other words what an earlier row says: near by the embeddings of a model that the recipe names.
+"""Find paraphrases of earlier rows by the embeddings of a model that the recipe names.
 
-Every text is compared with all that stay, so that nothing near is missed and time grows with the square of their
-number: hence :data:`MOST_TEXTS`. On two cores, 200,000 embeddings of 192 dimensions took 98 s to compare; to embed
-15,100 short texts with the seedling took 41 s.
+Every text is compared with all kept texts: none is missed, but time grows with the square of their number, hence
+:data:`MOST_TEXTS`. On two cores, comparing 200,000 embeddings of 192 dimensions took 98 s; embedding 15,100 short texts
+with the seedling took 41 s.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from tasks.validate.similarity import Positions, Texts, as_array
 MEANING = "meaning"
 MOST_TEXTS = 200_000
 BLOCK = 2_048
-"""Texts that are compared at a time: 16 MiB of similarities to as many others."""
+"""Texts that are compared with as many others at a time: 16 MiB of similarities."""
 TIMEOUT_S = 6 * 3600
 NOT_KEPT = -2.0
 """Less than any similarity."""
 ROUNDING = 1e-6
-"""What float32 may take from the similarity of a text to itself."""
+"""Rounding error of float32 in the similarity of a text to itself."""
 
 Embeddings = NDArray[np.float32]
 
 
 def add_same_meaning(texts: Texts, found: Duplicates, config: SameMeaning, folder: Path, log: Path) -> Duplicates:
-    """What was found already, and of the other rows those that mean the same as an earlier one.
+    """Add the rows that mean the same as an earlier row to the duplicates found so far.
 
     Args:
-        texts: what is compared, in order of precedence: the same that ``found`` was found in.
-        found: exact and near duplicates; where their original is dropped here, they point to the row that stays, and
-            their kind is ``meaning`` too.
-        config: whose embeddings, and when two texts mean the same.
-        folder: for the texts and their embeddings; they are removed in the end.
+        texts: in order of precedence; those in which ``found`` was found.
+        found: exact and near duplicates. If their original is dropped here, they get its original and the kind
+            ``meaning``.
+        config: the model and the threshold.
+        folder: for temporary files.
         log: file for the embedding process's output.
 
     Raises:
@@ -54,30 +54,27 @@ def add_same_meaning(texts: Texts, found: Duplicates, config: SameMeaning, folde
     left = np.delete(np.arange(len(texts)), found.position)
     if len(left) > MOST_TEXTS:
         raise ContractViolation(
-            f"{len(left):,} rows are too many to be compared by meaning, each with all others",
+            f"{len(left):,} rows are too many to compare by meaning: each is compared with all others",
             where="validate.same_meaning",
-            remedy=f"remove same_meaning from the recipe, or let at most {MOST_TEXTS:,} distinct rows be written",
+            remedy=f"remove same_meaning from the recipe, or write at most {MOST_TEXTS:,} distinct rows",
         )
     if not len(left):
         return found
     embeddings = embed(as_array(texts).take(pa.array(left)), config.model, folder, log)
-    stays_for = np.arange(len(texts))
-    stays_for[left] = left[stand_ins(embeddings, config.threshold)]
-    stays_for[found.position] = stays_for[found.original]
-    position = np.flatnonzero(stays_for != np.arange(len(texts)))
+    kept_for = np.arange(len(texts))
+    kept_for[left] = left[representatives(embeddings, config.threshold)]
+    kept_for[found.position] = kept_for[found.original]
+    position = np.flatnonzero(kept_for != np.arange(len(texts)))
     kind = np.full(len(texts), MEANING, dtype=object)
-    unmoved = stays_for[found.original] == found.original
+    unmoved = kept_for[found.original] == found.original
     kind[found.position[unmoved]] = found.kind[unmoved]
-    return Duplicates(position, stays_for[position], kind[position])
+    return Duplicates(position, kept_for[position], kind[position])
 
 
 def embed(texts: pa.LargeStringArray, model: ModelSource, folder: Path, log: Path) -> Embeddings:
     """Embeddings of texts, (texts, hidden size), each of length 1, or 0 for a text without tokens.
 
-    Args:
-        model: folder or hub id; see :mod:`tasks.validate.duplicates.meaning_worker`.
-        folder: for what parent and child exchange.
-        log: file for the child's output.
+    Computed in a process of its own: see :mod:`tasks.validate.duplicates.meaning_worker`.
     """
     check_model(model)
     source, out = folder / "meaning.parquet", folder / "meaning.npy"
@@ -85,15 +82,9 @@ def embed(texts: pa.LargeStringArray, model: ModelSource, folder: Path, log: Pat
     pq.write_table(pa.table({"text": texts}), source)
     job = {"model": model.model_dump(mode="json"), "texts": str(source.resolve()), "out": str(out.resolve())}
     environment = {"OMP_WAIT_POLICY": "PASSIVE"} | ({"HF_HUB_OFFLINE": "1"} if model.is_local else {})
+    worker = "tasks.validate.duplicates.meaning_worker"
     try:
-        run_worker(
-            "tasks.validate.duplicates.meaning_worker",
-            job,
-            folder=folder,
-            log=log,
-            timeout_s=TIMEOUT_S,
-            environment=environment,
-        )
+        run_worker(worker, job, folder=folder, log=log, timeout_s=TIMEOUT_S, environment=environment)
         embeddings: Embeddings = np.load(out)
     finally:
         source.unlink()
@@ -101,40 +92,40 @@ def embed(texts: pa.LargeStringArray, model: ModelSource, folder: Path, log: Pat
     return embeddings
 
 
-def stand_ins(embeddings: Embeddings, threshold: float) -> Positions:
-    """For each text the one that stays in its place, itself or the most similar earlier one that is not dropped.
+def representatives(embeddings: Embeddings, threshold: float) -> Positions:
+    """For each text the position of the text that is kept: itself, or the most similar earlier one that is kept.
 
-    A text is dropped if and only if its cosine similarity to an earlier one that stays reaches the threshold.
+    A text is dropped if and only if its cosine similarity to an earlier kept text reaches the threshold.
 
     Args:
         embeddings: of length 1, in order of precedence, (texts, dimensions); overwritten.
         threshold: cosine similarity.
     """
-    stays_for = np.arange(len(embeddings))
-    # Positions of the texts that stay; their embeddings are moved to the front of the array.
+    kept_for = np.arange(len(embeddings))
+    # Positions of the kept texts; their embeddings are moved to the front of the array.
     kept: list[int] = []
     for start in range(0, len(embeddings), BLOCK):
         block = embeddings[start : start + BLOCK].copy()
         score, nearest = _nearest(block, embeddings[: len(kept)])
         within = block @ block.T
-        stays = []
+        keeps = []
         for own in range(len(block)):
             best, original = score[own], kept[nearest[own]] if kept else -1
             inside = int(within[own, :own].argmax()) if own else 0
             if own and within[own, inside] > best:
                 best, original = within[own, inside], start + inside
             if best >= threshold - ROUNDING:
-                stays_for[start + own] = original
+                kept_for[start + own] = original
                 within[:, own] = NOT_KEPT
             else:
-                stays.append(own)
-        embeddings[len(kept) : len(kept) + len(stays)] = block[stays]
-        kept.extend(start + own for own in stays)
-    return stays_for
+                keeps.append(own)
+        embeddings[len(kept) : len(kept) + len(keeps)] = block[keeps]
+        kept.extend(start + own for own in keeps)
+    return kept_for
 
 
 def _nearest(block: Embeddings, kept: Embeddings) -> tuple[Embeddings, Positions]:
-    """The highest similarity of each text of a block to one that stays, and which one that is; of equals the first."""
+    """The highest similarity of each text of a block to a kept text, and the first kept text that has it."""
     score = np.full(len(block), NOT_KEPT, dtype=np.float32)
     nearest = np.zeros(len(block), dtype=np.int64)
     for start in range(0, len(kept), BLOCK):

@@ -16,7 +16,7 @@ from tasks.core.errors import MemoryShortage, ModelError
 from tasks.core.processes import worker_main
 
 MOST_TOKENS = 512
-"""Of each text; what follows is not read."""
+"""Tokens that are read from each text."""
 BATCH_TOKENS = 8_192
 """Padding included."""
 CHUNK = 50_000
@@ -49,8 +49,8 @@ def embed(job: dict[str, Any]) -> dict[str, Any]:
             job["out"], mode="w+", dtype=np.float32, shape=(len(texts), model.config.get_text_config().hidden_size)
         )
         for start in range(0, len(texts), CHUNK):
-            said = texts.slice(start, CHUNK).to_pylist()
-            ids = tokenizer(said, truncation=True, max_length=_most_tokens(model))["input_ids"]
+            chunk = texts.slice(start, CHUNK).to_pylist()
+            ids = tokenizer(chunk, truncation=True, max_length=_most_tokens(model))["input_ids"]
             for batch in batches(list(map(len, ids))):
                 found[start + batch] = pooled(model, [ids[number] for number in batch])
         found.flush()
@@ -64,11 +64,7 @@ def embed(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def batches(lengths: Sequence[int]) -> Iterator[NDArray[np.int64]]:
-    """Numbers of texts, by rising length, in batches of at most :data:`BATCH_TOKENS`; texts of no length are left out.
-
-    Args:
-        lengths: in tokens.
-    """
+    """Positions of texts by rising length, in batches of at most :data:`BATCH_TOKENS`; empty texts are left out."""
     order = np.argsort(lengths, kind="stable")
     order = order[np.array(lengths, dtype=np.int64)[order] > 0]
     start = 0
@@ -81,7 +77,7 @@ def batches(lengths: Sequence[int]) -> Iterator[NDArray[np.int64]]:
 
 
 def pooled(model: Any, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-    """Mean of the last hidden states over the tokens of each text, scaled to length 1: (texts, hidden size)."""
+    """The mean of the last hidden states over the tokens of each text, scaled to length 1: (texts, hidden size)."""
     import torch
 
     tokens = torch.zeros(len(ids), max(map(len, ids)), dtype=torch.long)

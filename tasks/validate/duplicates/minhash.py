@@ -1,8 +1,7 @@
 """Candidates for near duplicates: MinHash with locality-sensitive hashing.
 
-The minima are rensa's (Broder 1997; Dahlgaard, Knudsen and Thorup 2017, arXiv:1704.04370); rows, bands and buckets are
-those of Leskovec, Rajaraman and Ullman, *Mining of Massive Datasets*, chapter 3. A candidate is only that: whoever asks
-verifies it.
+Minima are computed by rensa (Broder 1997; Dahlgaard, Knudsen and Thorup 2017, arXiv:1704.04370); for rows, bands and
+buckets see Leskovec, Rajaraman and Ullman, *Mining of Massive Datasets*, chapter 3. The caller verifies candidates.
 """
 
 from __future__ import annotations
@@ -18,24 +17,24 @@ from tasks.validate.similarity import MULTIPLIER, Hashes, Positions, begins_of, 
 
 SEED = 42
 BATCH = 1_000
-"""Texts whose minima are computed at a time: what they need stays in the processor's cache."""
+"""Texts whose minima are computed at a time, so that the work fits in the processor's cache."""
 MISSED_AT_MOST = 1e-6
-"""Chance that a pair just at the threshold shares no band, and so is never compared, where that is affordable."""
+"""Chance that a pair just at the threshold shares no band and is never compared, where that is affordable."""
 UNLIKE = 0.1
-"""Similarity that two texts of one subject and language may have though they say nothing alike."""
+"""Similarity that unrelated texts of one subject and language may have."""
 UNLIKE_CANDIDATES = 100
-"""How many such texts each text may be compared with."""
+"""Unrelated texts that each text may be compared with."""
 DEVIATIONS = 4
-"""Standard deviations below the threshold from which an estimated similarity rules a pair out: 3 of 100,000 pairs that
-lie just at the threshold."""
+"""An estimate this many standard deviations below the threshold rules a pair out: 3 of 100,000 pairs that are just at
+the threshold."""
 
 
 @dataclass(frozen=True)
 class Sketches:
-    """What is kept of the minima of n texts.
+    """Summaries of the minima of n texts.
 
     Attributes:
-        bands: a key for each band of each text, (bands, n): equal where all minima of the band are.
+        bands: a key for each band of each text, (bands, n); equal if all minima of the band are.
         minima: the lowest 8 bits of each minimum, (n, permutations) (Li and König 2010, doi:10.1145/1772690.1772759).
     """
 
@@ -51,12 +50,10 @@ def sketch(texts: pa.LargeStringArray, config: NearDuplicates) -> Sketches:
     count = config.permutations // rows
     bands = np.empty((count, len(texts)), dtype=np.uint64)
     minima = np.empty((len(texts), config.permutations), dtype=np.uint8)
-    start = 0
-    for part in portions(texts, BATCH):
+    for start, part in portions(texts, BATCH):
         hashes, offsets = shingle_hashes(part, config.shingle)
-        digests = RMinHash.digest_matrix_from_flat_token_hashes(
-            hashes, offsets.astype(np.uint64), config.permutations, SEED
-        )
+        digest = RMinHash.digest_matrix_from_flat_token_hashes
+        digests = digest(hashes, offsets.astype(np.uint64), config.permutations, SEED)
         values = np.array(digests.to_rows(), dtype=np.uint64)
         batch = slice(start, start + len(part))
         minima[batch] = values.astype(np.uint8)
@@ -66,16 +63,15 @@ def sketch(texts: pa.LargeStringArray, config: NearDuplicates) -> Sketches:
             keys *= MULTIPLIER
             keys += banded[:, :, row]
         bands[:, batch] = keys.T
-        start += len(part)
     return Sketches(bands, minima)
 
 
 def band_rows(threshold: float, permutations: int, texts: int) -> int:
     """How many minima a pair must share in one band to be compared.
 
-    As many as still find nearly every pair at the threshold (:data:`MISSED_AT_MOST`); more where each of so many texts
-    would otherwise meet too many that are nothing like it. With the recipe's defaults four for up to 31,000 texts, five
-    for up to 400,000, then six, which miss 17 of 10,000 pairs that lie just at the threshold of 0.8, and 1 of a million
+    The most that still find nearly every pair at the threshold (:data:`MISSED_AT_MOST`), or more if each text would
+    otherwise be compared with too many unrelated ones. With the recipe's defaults: four for up to 31,000 texts, five
+    for up to 400,000, then six. Six miss 17 of 10,000 pairs that are just at the threshold of 0.8, and 1 of a million
     from 0.9 on. Measured on 20,211 pairs between 0.8 and 1.0: none missed with four or five, two with six.
     """
     options = range(1, permutations + 1)
@@ -85,16 +81,12 @@ def band_rows(threshold: float, permutations: int, texts: int) -> int:
 
 
 def missed(similarity: float, rows: int, permutations: int) -> float:
-    """The chance that two texts of a similarity share no band of so many rows: (1 - s^r)^b."""
+    """The chance that two texts of a similarity share no band: (1 - s^r)^b."""
     return float((1 - similarity**rows) ** (permutations // rows))
 
 
 def buckets(bands: Hashes) -> tuple[Positions, Positions]:
-    """The texts that share a band with another: their numbers, and the bucket of each; rising by text, then bucket.
-
-    Args:
-        bands: see :class:`Sketches`.
-    """
+    """The texts that share a band (:class:`Sketches`) with another, and their buckets; sorted by text, then bucket."""
     members, numbers, known = [], [], 0
     for keys in bands:
         order = np.argsort(keys, kind="stable")
@@ -118,5 +110,5 @@ def agreements(minima: NDArray[np.uint8], left: Positions, right: Positions) -> 
 
 
 def agreements_needed(threshold: float, permutations: int) -> float:
-    """Pairs that share fewer minima than this are not similar."""
+    """Pairs that share fewer minima are not similar."""
     return permutations * threshold - DEVIATIONS * float(np.sqrt(permutations * threshold * (1 - threshold)))

@@ -1,4 +1,4 @@
-"""Which of two rows that say the same is kept: a collected one before a generated one, then the better judged one."""
+"""Which of several duplicates is kept: collected before generated rows, then by the judges' score."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tasks.validate.rows import COLLECTED
 
 
 def precedence(rows: pa.Table) -> NDArray[np.int64]:
-    """The rows' positions, first the one that is kept whatever says the same as it.
+    """The rows' positions in order of precedence.
 
-    Collected before generated ones, then by falling score, a row without one last, then in the table's order.
+    Collected before generated rows, then by falling score (rows without a score last), then in the table's order.
 
     Args:
         rows: ``origin`` and ``judgements``.
@@ -28,7 +28,7 @@ def precedence(rows: pa.Table) -> NDArray[np.int64]:
 
 
 def _scores(judgements: pa.Array) -> pa.Array:
-    """The mean of the scores that judges gave each row, as the generate stage stores their verdicts; NaN: none did."""
+    """The mean judge score of each row, from the generate stage's verdicts; NaN without a score."""
     is_scored = pc.fill_null(pc.match_substring(judgements, '"score"'), False).to_numpy(zero_copy_only=False)
     scores = np.full(len(judgements), np.nan)
     for number in np.flatnonzero(is_scored):
@@ -38,8 +38,6 @@ def _scores(judgements: pa.Array) -> pa.Array:
 
 def _mean_score(text: str) -> float:
     try:
-        verdicts = json.loads(text)
-        given = [float(verdict["score"]) for verdict in verdicts if verdict.get("score") is not None]
-    except (ValueError, TypeError, AttributeError):
+        return fmean(float(verdict["score"]) for verdict in json.loads(text) if verdict.get("score") is not None)
+    except (ValueError, TypeError, AttributeError):  # statistics.StatisticsError is a ValueError
         return float("nan")
-    return fmean(given) if given else float("nan")

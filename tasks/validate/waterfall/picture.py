@@ -1,14 +1,11 @@
-"""The yield waterfall as a picture: all rows step by step, and below the share of each prompt's rows that went where.
-
-Matplotlib is imported when a picture is drawn, and draws without a screen (Agg).
-"""
+"""Draw the yield waterfall: all rows step by step, and below the shares of each group's rows that each step removed."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tasks.validate.waterfall.yields import KEPT, STEPS, Group, Waterfall
 
@@ -21,39 +18,27 @@ MOST_GROUPS = 12
 NAME_CHARACTERS = 100
 WIDTH = 11.0
 TOTAL_HEIGHT, GROUP_HEIGHT, SPARE_HEIGHT = 4.0, 0.58, 1.3
-"""Inches: of the upper picture, of one bar of the lower one with its name, and of what stands around its bars."""
+"""Inches: the upper picture, one bar of the lower picture with its name, and the space around these bars."""
 MARGIN = 0.15
 """Inches around each part."""
 REST_COLOUR = "#BBBBBB"
-COLOURS = {
-    KEPT: "#009E73",
-    "answered": "#000000",
-    "parsed": "#E69F00",
-    "judged_good": "#56B4E9",
-    "wanted": "#F0E442",
-    "valid": "#D55E00",
-    "uncontaminated": "#CC79A7",
-    "distinct": "#0072B2",
+PARTS = {
+    KEPT: (KEPT, "#009E73", "white"),
+    "answered": ("not answered", "#000000", "white"),
+    "parsed": ("not parsed", "#E69F00", "black"),
+    "judged_good": ("judged bad", "#56B4E9", "black"),
+    "wanted": ("surplus", "#F0E442", "black"),
+    "valid": ("not valid", "#D55E00", "white"),
+    "uncontaminated": ("contaminated", "#CC79A7", "black"),
+    "distinct": ("duplicate", "#0072B2", "white"),
 }
-"""Okabe and Ito's palette, which the colour-blind can tell apart."""
-NAMES = {
-    KEPT: KEPT,
-    "answered": "not answered",
-    "parsed": "not parsed",
-    "judged_good": "judged bad",
-    "wanted": "surplus",
-    "valid": "not valid",
-    "uncontaminated": "contaminated",
-    "distinct": "duplicate",
-}
+"""The name of each part of a bar, its colour (Okabe and Ito's palette, for the colour-blind) and that of its number."""
 CHARACTER_SHARE = 0.012
-"""How much of a bar's length a digit takes: a part too narrow for its number has none."""
-DARK_ON = {"parsed", "judged_good", "wanted", "uncontaminated"}
-"""Parts whose colour is light: their number is black."""
+"""The width of a digit as a share of a bar; a part too narrow for its number has none."""
 
 
 def draw_waterfall(found: Waterfall, path: Path) -> None:
-    """Draw a PNG: the largest groups, at most MOST_GROUPS; one group alone needs no lower picture."""
+    """Draw a PNG with the largest groups, at most MOST_GROUPS; a single group has no lower picture."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -75,17 +60,17 @@ def draw_waterfall(found: Waterfall, path: Path) -> None:
 
 
 def _draw_total(axes: Axes, total: Group) -> None:
-    """One column a step: what got through, and above it what the step took."""
+    """Draw a column per step: the rows that passed, and above them the rows that the step removed."""
     counts = total.counts
     before = total.asked
     for number, step in enumerate(STEPS):
         count = counts[step]
-        axes.bar(number, count, color=COLOURS[KEPT] if number == len(STEPS) - 1 else REST_COLOUR, width=0.7)
-        said = f"{count:,}"
+        axes.bar(number, count, color=PARTS[KEPT][1] if number == len(STEPS) - 1 else REST_COLOUR, width=0.7)
+        text = f"{count:,}"
         if before > count:
-            axes.bar(number, before - count, bottom=count, color=COLOURS[step], width=0.7)
-            said += f"\n\u2212{before - count:,}"
-        axes.text(number, before, said, ha="center", va="bottom")
+            axes.bar(number, before - count, bottom=count, color=PARTS[step][1], width=0.7)
+            text += f"\n\u2212{before - count:,}"
+        axes.text(number, before, text, ha="center", va="bottom")
         before = count
     names = [step.replace("_", "\n") for step in STEPS]
     axes.set_xticks(range(len(STEPS)), [*names[:-1], f"{names[-1]}\n= kept"])
@@ -98,19 +83,19 @@ def _draw_total(axes: Axes, total: Group) -> None:
 
 
 def _draw_groups(figure: SubFigure, groups: Sequence[Group], left_out: int) -> None:
-    """One bar a group: the shares of its rows that were kept and that each step took."""
+    """Draw a bar per group: the shares of its rows that were kept and that each step removed."""
     axes = figure.subplots()
     drawn: dict[str, Artist] = {}
     for number, group in enumerate(groups):
         left = 0.0
-        taken = {KEPT: group.kept} | {step: sum(rules.values()) for step, rules in group.lost.items()}
-        for part, count in taken.items():
-            share, said = count / group.asked, f"{count:,}"
+        parts = {KEPT: group.kept} | {step: sum(rules.values()) for step, rules in group.lost.items()}
+        for part, count in parts.items():
+            _, colour, ink = PARTS[part]
+            share, text = count / group.asked, f"{count:,}"
             if count:
-                drawn[part] = axes.barh(number, share, left=left, color=COLOURS[part], height=0.5)[0]
-            if share >= CHARACTER_SHARE * len(said):
-                ink = "black" if part in DARK_ON else "white"
-                axes.text(left + share / 2, number, said, ha="center", va="center_baseline", color=ink)
+                drawn[part] = axes.barh(number, share, left=left, color=colour, height=0.5)[0]
+            if share >= CHARACTER_SHARE * len(text):
+                axes.text(left + share / 2, number, text, ha="center", va="center_baseline", color=ink)
             left += share
         axes.text(0, number - 0.29, _name(group), ha="left", va="bottom")
     axes.set_yticks([])
@@ -120,20 +105,14 @@ def _draw_groups(figure: SubFigure, groups: Sequence[Group], left_out: int) -> N
     more = f"; the {len(groups)} largest of {len(groups) + left_out}" if left_out else ""
     axes.set_title(f"by prompt and document source{more}", loc="left", fontweight="bold")
     axes.spines[["top", "right", "left"]].set_visible(False)
-    parts = [part for part in COLOURS if part in drawn]
-    figure.legend(
-        [drawn[part] for part in parts],
-        [NAMES[part] for part in parts],
-        ncols=len(parts),
-        loc="outside lower center",
-        frameon=False,
-        columnspacing=1.2,
-        handlelength=1.2,
-    )
+    shown = [part for part in PARTS if part in drawn]
+    bars, names = [drawn[part] for part in shown], [PARTS[part][0] for part in shown]
+    style: dict[str, Any] = {"frameon": False, "columnspacing": 1.2, "handlelength": 1.2}
+    figure.legend(bars, names, ncols=len(shown), loc="outside lower center", **style)
 
 
 def _name(group: Group) -> str:
-    """Prompt, source and what was kept in one line; of a long source the end."""
+    """A line with the prompt, the end of the source, and the rows kept."""
     room = max(20, NAME_CHARACTERS - len(group.prompt))
     source = group.source if len(group.source) <= room else "\u2026" + group.source[-room:]
     return f"{group.prompt} \u00b7 {source}: {group.kept:,} of {group.asked:,}"

@@ -1,7 +1,7 @@
-"""What came of the rows that were asked for, step by step: the words and numbers of the yield waterfall.
+"""The data of the yield waterfall: how many of the rows that were asked for passed each step.
 
-The steps stand in the order in which the pipeline takes them, so that counts never rise from one to the next, and each
-loss is named by the rule that took the row. A row is lost once, to the first step that it did not get through.
+Steps are in the pipeline's order, so counts never rise from one to the next. A row is lost once, at the first step that
+it did not pass, and counted under the rule that removed it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 WATERFALL = "waterfall.json"
 STEPS = ("asked", "answered", "parsed", "judged_good", "wanted", "valid", "uncontaminated", "distinct")
-"""``wanted``: within ``limits.rows``. What is left after the last step is kept."""
+"""``wanted``: within ``limits.rows``. Rows that pass the last step are kept."""
 KEPT = "kept"
 
 
@@ -24,10 +24,10 @@ class Group:
     """The rows of one prompt on the documents of one source.
 
     Attributes:
-        prompt: its name; ``(collected)`` stands for documents that train as they are.
+        prompt: its name; ``(collected)`` for documents that are rows themselves.
         source: as the documents name it.
-        asked: rows asked for: a request that gave no row counts as one, one that gave several as so many.
-        lost: by step, how many rows did not get through it, by rule.
+        asked: rows asked for; a request without a row counts as one.
+        lost: rows lost, by step and rule.
     """
 
     prompt: str
@@ -37,7 +37,7 @@ class Group:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many rows got through each step, in the steps' order."""
+        """How many rows passed each step, in order."""
         left, counts = self.asked, {}
         for step in STEPS:
             left -= sum(self.lost.get(step, {}).values())
@@ -46,7 +46,7 @@ class Group:
 
     @property
     def kept(self) -> int:
-        """Rows that got through all steps."""
+        """Rows that passed all steps."""
         return self.counts[STEPS[-1]]
 
 
@@ -62,33 +62,42 @@ class Waterfall:
         return _merged(self.groups, "all", "all")
 
     def by_prompt(self) -> Waterfall:
-        """The same with the sources of a prompt as one group."""
-        names = dict.fromkeys(group.prompt for group in self.groups)
-        return Waterfall(tuple(_merged([one for one in self.groups if one.prompt == name], name, "all")
-                               for name in names))  # fmt: skip
+        """The same with one group per prompt."""
+        by_prompt: dict[str, list[Group]] = {}
+        for group in self.groups:
+            by_prompt.setdefault(group.prompt, []).append(group)
+        return Waterfall(tuple(_merged(groups, prompt, "all") for prompt, groups in by_prompt.items()))
 
     def as_json(self) -> dict[str, Any]:
-        """JSON-like data; ``counts`` are there for readers, ``lost`` is what they follow from."""
+        """JSON-like data; ``counts`` follow from ``lost``."""
         groups = [
-            {"prompt": one.prompt, "source": one.source, "counts": one.counts, KEPT: one.kept, "lost": one.lost}
-            for one in self.groups
+            {
+                "prompt": group.prompt,
+                "source": group.source,
+                "counts": group.counts,
+                KEPT: group.kept,
+                "lost": group.lost,
+            }
+            for group in self.groups
         ]
         return {"steps": list(STEPS), "groups": groups}
 
 
 def read_waterfall(path: Path) -> Waterfall:
-    """The waterfall in ``waterfall.json``."""
+    """Read ``waterfall.json``."""
     return waterfall_from_json(json.loads(path.read_text(encoding="utf-8")))
 
 
 def waterfall_from_json(found: Mapping[str, Any]) -> Waterfall:
-    """What :meth:`Waterfall.as_json` gave."""
-    groups = (Group(one["prompt"], one["source"], one["counts"][STEPS[0]], one["lost"]) for one in found["groups"])
-    return Waterfall(tuple(groups))
+    """The inverse of :meth:`Waterfall.as_json`."""
+    groups = found["groups"]
+    return Waterfall(
+        tuple(Group(group["prompt"], group["source"], group["counts"][STEPS[0]], group["lost"]) for group in groups)
+    )
 
 
 def losses_by_step(fates: Iterable[tuple[str, str, int]]) -> dict[str, dict[str, int]]:
-    """Rows by step and rule, of (step, rule, rows): in the steps' order, the commonest rule first; kept rows aside."""
+    """Lost rows by step, in order, and by rule, most first, from (step, rule, rows)."""
     ordered = sorted((fate for fate in fates if fate[0] != KEPT), key=lambda fate: (STEPS.index(fate[0]), -fate[2]))
     lost: dict[str, dict[str, int]] = {}
     for step, rule, count in ordered:

@@ -17,8 +17,8 @@ from tasks.validate.conversations import (
     as_conversations,
     as_json,
     by_batches,
-    said_by,
-    why_unfit,
+    role_texts,
+    unfit_reasons,
 )
 
 TEXTS = st.one_of(
@@ -53,19 +53,19 @@ def test_columns_say_what_the_core_says_of_each_conversation(found: list[Any], s
     """Of a slice too: arrays have offsets then."""
     column = as_conversations(pa.array(found, MESSAGES)).slice(skipped)
     spoken = [plain(one) if one else None for one in found[skipped:]]
-    assert said_by(column, "user").to_pylist() == [one and user_text(one) for one in spoken]
+    assert role_texts(column, "user").to_pylist() == [one and user_text(one) for one in spoken]
     answers = [one and "\n".join(turn_text(turn) for turn in one if turn["role"] == "assistant") for one in spoken]
-    assert said_by(column, "assistant").to_pylist() == answers
+    assert role_texts(column, "assistant").to_pylist() == answers
     assert as_json(column).to_pylist() == [one and canonical_json(one) for one in spoken]
-    assert why_unfit(column).to_pylist() == [why_invalid(one or []) for one in spoken]
+    assert unfit_reasons(column).to_pylist() == [why_invalid(one or []) for one in spoken]
 
 
 def test_arguments_that_are_no_json_are_a_reason_and_no_crash() -> None:
     call = [{"id": "1", "name": "f", "arguments": "{"}]
     turns = [{"role": "user", "content": "go"}, {"role": "assistant", "content": "", "tool_calls": call}]
     column = as_conversations(pa.array([turns], MESSAGES))
-    assert why_unfit(column).to_pylist() == [BAD_ARGUMENTS]
-    assert said_by(column, "assistant").to_pylist() == ['{"arguments":"{","name":"f"}']
+    assert unfit_reasons(column).to_pylist() == [BAD_ARGUMENTS]
+    assert role_texts(column, "assistant").to_pylist() == ['{"arguments":"{","name":"f"}']
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_arguments_that_are_no_json_are_a_reason_and_no_crash() -> None:
 def test_a_column_of_another_kind_has_no_conversations(column: pa.Array) -> None:
     found = as_conversations(column)
     assert found.type == CONVERSATION and found.null_count == 2
-    assert said_by(found, "user").to_pylist() == as_json(found).to_pylist() == [None, None]
+    assert role_texts(found, "user").to_pylist() == as_json(found).to_pylist() == [None, None]
 
 
 def test_turns_without_calls_in_their_type_and_missing_turns_are_read() -> None:
@@ -92,7 +92,7 @@ def test_turns_without_calls_in_their_type_and_missing_turns_are_read() -> None:
     turns = [None, {"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
     column = as_conversations(pa.array([turns], kind))
     assert as_json(column).to_pylist() == ['[{"content":"hi","role":"user"},{"content":"ho","role":"assistant"}]']
-    assert why_unfit(column).to_pylist() == [None]
+    assert unfit_reasons(column).to_pylist() == [None]
 
 
 def test_chunks_of_any_length_come_out_as_they_went_in() -> None:

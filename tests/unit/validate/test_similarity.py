@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from tasks.validate import similarity
 from tasks.validate.similarity import (
     as_array,
-    each_once,
     normalise,
     normalise_texts,
     portions,
     shingle_hashes,
     similarities,
+    sorted_distinct,
     spread,
     starts,
 )
@@ -158,7 +158,7 @@ def test_runs_are_spread_one_after_the_other(lengths: list[int], begin: int) -> 
 
 @given(st.lists(st.integers(-3, 3)))
 def test_each_value_comes_once_and_sorted(values: list[int]) -> None:
-    assert each_once(np.array(values, dtype=np.int64)).tolist() == sorted(set(values))
+    assert sorted_distinct(np.array(values, dtype=np.int64)).tolist() == sorted(set(values))
 
 
 @given(st.lists(st.integers(0, 60), max_size=20), st.integers(1, 6))
@@ -166,7 +166,7 @@ def test_portions_hold_all_texts_in_order_and_are_bounded(lengths: list[int], mo
     texts = as_array(["é" * length for length in lengths])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(similarity, "BYTES", 50)
-        parts = [part.to_pylist() for part in portions(texts, most)]
+        parts = [part.to_pylist() for _, part in portions(texts, most)]
     assert [text for part in parts for text in part] == texts.to_pylist()
     assert all(1 <= len(part) <= most for part in parts)
     assert all(len(part) == 1 or len("".join(part).encode()) <= 50 for part in parts)

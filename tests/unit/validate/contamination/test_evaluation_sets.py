@@ -8,7 +8,7 @@ import pytest
 
 from tasks.core.errors import RecipeError
 from tasks.validate.config import Contamination
-from tasks.validate.contamination.evaluation_sets import check_evaluation_sets, read_evaluation_sets
+from tasks.validate.contamination.evaluation_sets import read_evaluation_sets
 
 
 def settings(path: Path, column: str = "text") -> Contamination:
@@ -32,7 +32,7 @@ def test_a_set_is_read_from_each_kind_of_file(kind: str, tmp_path: Path) -> None
     ("name", "content", "complaint"),
     [
         ("none.csv", None, "does not exist"),
-        ("set.txt", "text", "no format"),
+        ("set.txt", "text", "unknown file format"),
         ("set.csv", "words\nhello\n", "no column 'text'"),
         ("set.jsonl", '{"text": "a"}\n{"te', "cannot be read"),
         ("set.jsonl", '{"text": 5}\n', "holds int64, not text"),
@@ -46,5 +46,5 @@ def test_what_cannot_be_read_is_named_with_key_and_file(
     if content is not None:
         (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(RecipeError, match=complaint) as caught:
-        check_evaluation_sets(settings(tmp_path / name))
+        read_evaluation_sets(settings(tmp_path / name))
     assert name in caught.value.where and caught.value.remedy

@@ -24,8 +24,9 @@ def shingles(text: str, size: int) -> set[str]:
 
 def compared_one_by_one(rows: list[str], texts: list[str], size: int, threshold: float) -> dict[tuple[int, int], float]:
     found = {}
-    for row, ours in enumerate(map(normalise, rows)):
-        for text, theirs in enumerate(map(normalise, texts)):
+    normalised = [list(map(normalise, side)) for side in (rows, texts)]
+    for row, ours in enumerate(normalised[0]):
+        for text, theirs in enumerate(normalised[1]):
             both = shingles(ours, size), shingles(theirs, size)
             share = len(both[0] & both[1]) / len(both[0] | both[1])
             if ours and theirs and share >= threshold - 1e-9:
@@ -34,7 +35,7 @@ def compared_one_by_one(rows: list[str], texts: list[str], size: int, threshold:
 
 
 def searched(rows: list[str], texts: list[str], size: int, threshold: float) -> dict[tuple[int, int], float]:
-    pairs = WholeTexts(texts, size, threshold).said_by(rows)
+    pairs = WholeTexts(texts, size, threshold).find(rows)
     return dict(zip(zip(pairs.rows.tolist(), pairs.texts.tolist(), strict=True), pairs.shares.tolist(), strict=True))
 
 

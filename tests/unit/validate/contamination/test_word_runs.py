@@ -2,20 +2,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.validate.contamination import word_runs as runs
-from tasks.validate.contamination.word_runs import Runs, by_whole_rows, word_counts
+from tasks.validate.contamination.word_runs import WordRuns, by_whole_rows, word_counts
 from tasks.validate.similarity import normalise
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "d", "E,"]), max_size=9).map(" ".join)
 TEXTS = st.lists(WORDS, max_size=5)
 
 
-def covered(row: str, text: str, size: int) -> float:
-    """The share of a text's words that stand in runs which the row has: word by word."""
-    ours, theirs = normalise(row).split(), normalise(text).split()
+def covered(ours: list[str], theirs: list[str], size: int) -> float:
+    """The share of a text's words that are in runs which the row has: word by word."""
     found = {tuple(ours[start : start + size]) for start in range(len(ours) - size + 1)}
     at = {
         start + offset
@@ -26,12 +25,16 @@ def covered(row: str, text: str, size: int) -> float:
     return len(at) / len(theirs) if theirs else 0.0
 
 
+@settings(deadline=None)
 @given(TEXTS, TEXTS, st.integers(2, 4), st.sampled_from([0.01, 0.5, 1.0]))
 def test_the_share_is_that_of_a_word_by_word_count(rows: list[str], texts: list[str], size: int, least: float) -> None:
-    found = Runs(texts, size).repeated_in(rows, least)
+    found = WordRuns(texts, size).find(rows, least)
     pairs = zip(found.rows.tolist(), found.texts.tolist(), found.shares.tolist(), strict=True)
+    words = [[normalise(text).split() for text in side] for side in (rows, texts)]
     shares = {
-        (row, text): covered(rows[row], texts[text], size) for row in range(len(rows)) for text in range(len(texts))
+        (row, text): covered(ours, theirs, size)
+        for row, ours in enumerate(words[0])
+        for text, theirs in enumerate(words[1])
     }
     assert {(row, text): share for row, text, share in pairs} == pytest.approx(
         {pair: share for pair, share in shares.items() if share >= least}

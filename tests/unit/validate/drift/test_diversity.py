@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.validate.drift.diversity import SAMPLE, distinct, diversity, self_bleu, self_similarity, vendi_score, words
+from tasks.validate.drift import diversity as measures
+from tasks.validate.drift.diversity import SAMPLE, WordCodes, diversity, self_similarity
+from tasks.validate.drift.size_free_diversity import words
 
 TEXTS = st.lists(st.text(alphabet=st.sampled_from("ab c中أ.!"), max_size=25), max_size=8)
 CARDS = [
@@ -20,6 +22,18 @@ CARDS = [
     "hello",
     "hello there my card",
 ]
+
+
+def distinct(texts: list[str], n: int) -> float | None:
+    return measures.distinct(WordCodes(texts), n)
+
+
+def self_bleu(texts: list[str]) -> float | None:
+    return measures.self_bleu(WordCodes(texts))
+
+
+def vendi_score(texts: list[str]) -> float | None:
+    return measures.vendi_score(WordCodes(texts))
 
 
 def test_words_are_folded_and_scripts_without_spaces_fall_into_characters() -> None:

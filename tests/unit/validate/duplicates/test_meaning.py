@@ -16,7 +16,7 @@ from tasks.core.home import PROJECT_ROOT
 from tasks.validate.config import NearDuplicates, SameMeaning
 from tasks.validate.duplicates import meaning, meaning_worker
 from tasks.validate.duplicates.duplicates import Duplicates, find_duplicates
-from tasks.validate.duplicates.meaning import add_same_meaning, embed, stand_ins
+from tasks.validate.duplicates.meaning import add_same_meaning, embed, representatives
 from tasks.validate.duplicates.meaning_worker import BATCH_TOKENS, batches
 from tasks.validate.similarity import Texts, as_array
 from tests.hub_cache import UNPINNED, in_hub_cache
@@ -108,15 +108,15 @@ def test_where_nothing_is_left_to_compare_nothing_is_started(tmp_path: Path) -> 
 
 def test_too_many_rows_are_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(meaning, "MOST_TEXTS", 2)
-    with pytest.raises(ContractViolation, match="3 rows are too many to be compared by meaning"):
+    with pytest.raises(ContractViolation, match="3 rows are too many to compare by meaning"):
         add_same_meaning(["a", "b", "c"], NONE, SAME, tmp_path, tmp_path / "log")
 
 
 def test_a_text_is_compared_with_those_alone_that_stay() -> None:
-    assert stand_ins(unit(0, 15, 30, 45), np.cos(np.radians(20))).tolist() == [0, 0, 2, 2]
-    assert stand_ins(unit(0, 30, 16), np.cos(np.radians(20))).tolist() == [0, 1, 1], "of two the more similar"
-    assert stand_ins(unit(50, 50, 50), 1.0).tolist() == [0, 0, 0], "rounding does not part equal texts"
-    assert stand_ins(np.zeros((3, 2), dtype=np.float32), 0.5).tolist() == [0, 1, 2]
+    assert representatives(unit(0, 15, 30, 45), np.cos(np.radians(20))).tolist() == [0, 0, 2, 2]
+    assert representatives(unit(0, 30, 16), np.cos(np.radians(20))).tolist() == [0, 1, 1], "of two the more similar"
+    assert representatives(unit(50, 50, 50), 1.0).tolist() == [0, 0, 0], "rounding does not part equal texts"
+    assert representatives(np.zeros((3, 2), dtype=np.float32), 0.5).tolist() == [0, 1, 2]
 
 
 @settings(deadline=None)
@@ -131,7 +131,7 @@ def test_the_choice_is_the_greedy_one_whatever_the_blocks(seed: int, count: int,
         expected.append(original if score >= threshold else own)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(meaning, "BLOCK", block)
-        assert stand_ins(vectors.copy(), threshold).tolist() == expected
+        assert representatives(vectors.copy(), threshold).tolist() == expected
 
 
 @given(st.lists(st.integers(0, 3_000), max_size=60))

@@ -10,7 +10,7 @@ import pytest
 
 from tasks.validate.config import NearDuplicates
 from tasks.validate.duplicates import near
-from tasks.validate.duplicates.near import MOST_VERIFIED, stand_ins
+from tasks.validate.duplicates.near import MOST_VERIFIED, representatives
 from tasks.validate.similarity import as_array, similarities
 
 NEAR = NearDuplicates()
@@ -36,7 +36,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 def test_many_texts_near_each_other_are_compared_with_one(work: dict[str, int]) -> None:
     mould = sentence(random.Random(0), 30)
     texts = [f"{mould} {number}" for number in range(50_000)]
-    assert (stand_ins(as_array(texts), NEAR) == 0).all()
+    assert (representatives(as_array(texts), NEAR) == 0).all()
     assert work["verified"] < 51_000
 
 
@@ -47,19 +47,19 @@ def test_texts_of_one_mould_cost_a_bounded_number_of_comparisons_each(
     choose = random.Random(1)
     mould = sentence(choose, 22)
     texts = [f"{mould} {sentence(choose, 5)}" for _ in range(3_000)]
-    stays_for = stand_ins(as_array(texts), NEAR)
-    assert (stays_for == np.arange(3_000)).mean() > 0.5, "they are alike, but not near"
+    kept_for = representatives(as_array(texts), NEAR)
+    assert (kept_for == np.arange(3_000)).mean() > 0.5, "they are alike, but not near"
     assert work["verified"] <= 3_000 * (MOST_VERIFIED + 64) < 3_000 * 2_999 / 2 / 10
 
 
 def test_a_chain_is_cut_where_a_text_is_near_none_that_stays() -> None:
     words = sentence(random.Random(2), 1_540).split()
     texts = as_array([" ".join(words[at : at + 40]) for at in range(1_500)])
-    stays_for = stand_ins(texts, NEAR)
-    kept = np.flatnonzero(stays_for == np.arange(1_500))
-    dropped = np.flatnonzero(stays_for != np.arange(1_500))
-    assert (similarities(texts, dropped, stays_for[dropped], NEAR.shingle) >= NEAR.threshold).all()
-    assert np.isin(stays_for, kept).all()
+    kept_for = representatives(texts, NEAR)
+    kept = np.flatnonzero(kept_for == np.arange(1_500))
+    dropped = np.flatnonzero(kept_for != np.arange(1_500))
+    assert (similarities(texts, dropped, kept_for[dropped], NEAR.shingle) >= NEAR.threshold).all()
+    assert np.isin(kept_for, kept).all()
     assert (similarities(texts, kept[1:], kept[:-1], NEAR.shingle) < NEAR.threshold).all()
     assert 150 < len(kept) < 750
 
@@ -73,9 +73,9 @@ def test_the_choice_does_not_depend_on_the_blocks(block: int, monkeypatch: pytes
         words[choose.randrange(8)] = choose.choice(["moon", "sun"])
         texts.append(" ".join(words) if choose.random() < 0.9 else sentence(choose, 8))
     array = as_array(list(dict.fromkeys(texts)))
-    kept = stand_ins(array, NEAR) == np.arange(len(array))
+    kept = representatives(array, NEAR) == np.arange(len(array))
     monkeypatch.setattr(near, "BLOCK", block)
-    assert ((stand_ins(array, NEAR) == np.arange(len(array))) == kept).all()
+    assert ((representatives(array, NEAR) == np.arange(len(array))) == kept).all()
     assert 20 < kept.sum() < len(array) - 20
 
 
@@ -86,7 +86,7 @@ def test_a_bucket_that_is_given_up_drops_nothing_wrongly(monkeypatch: pytest.Mon
     mould = sentence(choose, 15)
     texts = [f"{mould} {sentence(choose, choose.randint(1, 4))}" for _ in range(600)]
     array = as_array(texts)
-    stays_for = stand_ins(array, NEAR)
-    dropped = np.flatnonzero(stays_for != np.arange(600))
-    assert len(dropped) and (stays_for[stays_for] == stays_for).all()
-    assert (similarities(array, dropped, stays_for[dropped], NEAR.shingle) >= NEAR.threshold).all()
+    kept_for = representatives(array, NEAR)
+    dropped = np.flatnonzero(kept_for != np.arange(600))
+    assert len(dropped) and (kept_for[kept_for] == kept_for).all()
+    assert (similarities(array, dropped, kept_for[dropped], NEAR.shingle) >= NEAR.threshold).all()

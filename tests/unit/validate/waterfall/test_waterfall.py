@@ -18,7 +18,7 @@ from matplotlib.image import imread
 
 from tasks.core import tables
 from tasks.core.home import PROJECT_ROOT
-from tasks.validate.waterfall.waterfall import LOST_AT, Lost, find_waterfall, write_waterfall
+from tasks.validate.waterfall.waterfall import LOST_AT, Lost, count_losses, rejected_losses, row_losses, write_waterfall
 from tasks.validate.waterfall.yields import STEPS, Group, Waterfall, read_waterfall
 
 NOBODY = Lost(np.array([], dtype=np.int64), pa.array([], pa.string()))
@@ -51,6 +51,13 @@ def artifacts(folder: Path, rejected: Sequence[Rejected], **sources: str | None)
     )
     pq.write_table(documents, folder / "train.parquet")
     return folder / "quarantine.parquet", folder / "train.parquet"
+
+
+def find_waterfall(
+    rows: pa.Table, quarantined: Lost, contaminated: Lost, duplicates: Lost, generated: Path | None, documents: Path
+) -> Waterfall:
+    lost = {"valid": quarantined, "uncontaminated": contaminated, "distinct": duplicates}
+    return count_losses([row_losses(rows, lost), rejected_losses(generated, documents)])
 
 
 def test_each_loss_stands_at_its_step_under_its_rule_by_prompt_and_source(tmp_path: Path) -> None:
