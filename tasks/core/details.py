@@ -61,16 +61,12 @@ class EngineStats(Details):
     """What asking the teacher took.
 
     Attributes:
-        asked: requests that were sent and answered, refused or given up.
-        reused: requests that the store had answers to.
+        asked, reused: requests that were sent and answered, refused or given up; those that the store had answers to.
         retried: tries beyond the first of a request.
-        refused: requests that the server would not answer.
-        failed: requests given up after all their tries.
-        prompt_tokens: tokens in, of this run's requests.
-        completion_tokens: tokens out, of this run's requests.
+        refused, failed: requests that the server would not answer; those given up after all their tries.
+        prompt_tokens, completion_tokens: tokens in and out, of this run's requests.
         seconds: time spent asking, without the start of the server.
-        tokens_per_second: tokens out per second of asking.
-        rows_per_second: answers per second of asking.
+        tokens_per_second, rows_per_second: tokens out and answers, per second of asking.
         prefix_cache_hit_rate: share of the prompts' tokens that vLLM had in its prefix cache; None: not known.
         latency_seconds: p50, p90, p99 of the answers, from sending to the last token; None: nothing was asked.
         first_token_seconds: p50, p90, p99 until the first token; only vLLM's own metrics tell.
