@@ -1,4 +1,4 @@
-"""Text of a model, a document or a template as people may safely see it, and where two texts differ in words."""
+"""Make text of models, documents and templates safe to show, and find the words in which two texts differ."""
 
 from __future__ import annotations
 
@@ -13,21 +13,18 @@ MOST_SHOWN = 3_000
 """Characters of one text; comparing takes time with the square of its words."""
 TOKEN = re.compile(r"\s+|\w+|[^\w\s]")
 DIRECTION_MARKS = {*map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A)), "\u061c", "\u200e", "\u200f"}
-"""They make a text look other than it is (CVE-2021-42574)."""
+"""They hide what a text really contains (CVE-2021-42574)."""
 ALIKE = 0.4
-"""Share of words in common below which marking them helps nobody."""
+"""Below this share of common words, marking the differences does not help."""
 
 
 def visible(text: str) -> str:
-    """The text with what a terminal or a browser would obey, or could not encode, spelled out: ``\\x1b``, ``\\u202e``.
-
-    Line ends and tabs stay.
-    """
+    """The text with control codes, direction marks and surrogates spelled out: ``\\x1b``; line ends and tabs stay."""
     return "".join(_spelled(char) if _acts(char) else char for char in text.replace("\r\n", "\n"))
 
 
 def shortened(text: str, most: int = MOST_SHOWN) -> str:
-    """The beginning of a text, with a note of how much is left out."""
+    """The beginning of a text, with how many characters are left out."""
     return text if len(text) <= most else f"{text[:most]} [... {len(text) - most:,} more characters]"
 
 
@@ -41,17 +38,14 @@ def _spelled(char: str) -> str:
 
 @dataclass(frozen=True)
 class Piece:
-    """A run of text that both have, or only one of them."""
+    """Text that both texts have, or only one."""
 
     kind: Literal["same", "removed", "added"]
     text: str
 
 
 def word_changes(before: str, after: str) -> tuple[list[Piece], list[Piece]]:
-    """Both texts in pieces, word by word: what only the first has is removed, what only the second has is added.
-
-    Texts with little in common come back whole.
-    """
+    """Both texts in pieces, with the words that were removed and added; texts with little in common in one piece."""
     old, new = TOKEN.findall(before), TOKEN.findall(after)
     changes = difflib.SequenceMatcher(str.isspace, old, new, autojunk=False).get_opcodes()
     if _words_in_common(old, new, changes) < ALIKE:
@@ -59,18 +53,18 @@ def word_changes(before: str, after: str) -> tuple[list[Piece], list[Piece]]:
     left: list[Piece] = []
     right: list[Piece] = []
     for tag, old_from, old_to, new_from, new_to in changes:
-        gone, come = "".join(old[old_from:old_to]), "".join(new[new_from:new_to])
+        removed, added = "".join(old[old_from:old_to]), "".join(new[new_from:new_to])
         if tag == "equal":
-            left.append(Piece("same", gone))
-            right.append(Piece("same", come))
+            left.append(Piece("same", removed))
+            right.append(Piece("same", added))
         else:
-            left += [Piece("removed", gone)] if gone else []
-            right += [Piece("added", come)] if come else []
+            left += [Piece("removed", removed)] if removed else []
+            right += [Piece("added", added)] if added else []
     return left, right
 
 
 def _words_in_common(old: list[str], new: list[str], changes: Sequence[tuple[str, int, int, int, int]]) -> float:
-    """Twice the shared tokens over all, white space left out: 1 for two texts of the same words."""
+    """Twice the shared tokens over all tokens without white space: 1 for the same words."""
     shared = sum(_count(old[start:end]) for tag, start, end, _, _ in changes if tag == "equal")
     whole = _count(old) + _count(new)
     return 2 * shared / whole if whole else 1.0

@@ -1,4 +1,4 @@
-"""Everything that can be known to be wrong with templates before a model is started: ``retune prompts lint``."""
+"""``retune prompts lint``: find the faults of templates that can be found before a model is started."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def lint_prompts(names: Sequence[str], recipe: str | None = None, project: Proje
     """Check templates.
 
     Args:
-        names: of templates in ``prompts/``, or paths; where there are none, all of ``prompts/``, or all of the recipe.
-        recipe: the one to check them for, whether it names them or not; None: each of the project that names them.
-        project: whose files; None: this one's.
+        names: of templates in ``prompts/``, or paths; if empty, all of ``prompts/``, or all of the recipe.
+        recipe: check them for this recipe, even if it does not name them; None: for each recipe that names them.
+        project: holds the files; None: this project.
 
     Raises:
         RecipeError: the recipe does not exist or cannot be read.
@@ -37,7 +37,7 @@ def lint_prompts(names: Sequence[str], recipe: str | None = None, project: Proje
     findings: list[Finding] = []
     if recipe is None:
         known, findings = read_recipes(project)
-        recipes = [one for one in known if any(one.names(path) for path in paths)]
+        recipes = [found for found in known if any(found.names(path) for path in paths)]
     else:
         recipes = [read_project_recipe(recipe, project)]
         paths = paths if names else [*recipes[0].writers, *recipes[0].judges]
@@ -48,15 +48,7 @@ def lint_prompts(names: Sequence[str], recipe: str | None = None, project: Proje
 
 @dataclass(frozen=True)
 class _Linter:
-    """The rules on some templates of a project.
-
-    Attributes:
-        project: whose contracts they may name.
-        paths: the templates.
-        recipes: to check them for.
-        adopting: whether the recipes take in all the templates, named or not.
-        renderer: renders their examples.
-    """
+    """Checks templates for recipes; if ``adopting``, as if the recipes named all the templates."""
 
     project: Project
     paths: Sequence[Path]
@@ -72,7 +64,7 @@ class _Linter:
 
     @cached_property
     def _opened(self) -> dict[Path, tuple[LintedTemplate | None, list[Finding]]]:
-        """The templates, and those that write rows of the same recipes, by their resolved paths."""
+        """By resolved path, the templates and all that write rows of the same recipes."""
         writers = [path for recipe in self.recipes for path in recipe.writers]
         as_named = {path.resolve(): path for path in [*writers, *self.paths]}
         return {resolved: open_template(path) for resolved, path in as_named.items()}
@@ -108,8 +100,8 @@ class _Linter:
     def _of_recipes(self) -> Iterator[Finding]:
         for recipe in self.recipes:
             fields = self._row_fields(recipe)
-            says_itself = [template.head.contract for template in self._writers(recipe) if template]
-            if recipe.writers and fields is not None and recipe.contract_name("rows") not in says_itself:
+            contracts = [template.head.contract for template in self._writers(recipe) if template]
+            if recipe.writers and fields is not None and recipe.contract_name("rows") not in contracts:
                 yield from recipe_contract_findings(recipe, fields)
 
     def _writers(self, recipe: ProjectRecipe) -> list[LintedTemplate | None]:
@@ -117,7 +109,7 @@ class _Linter:
         return [self._opened[path][0] for path in dict.fromkeys(paths)]
 
     def _row_fields(self, recipe: ProjectRecipe) -> list[str] | None:
-        """The columns of a recipe's rows; None where one of its templates cannot be read."""
+        """The columns of a recipe's rows; None if one of its templates cannot be read."""
         columns = list(recipe.fields)
         for template in self._writers(recipe):
             if template is None:
@@ -126,7 +118,7 @@ class _Linter:
         return list(dict.fromkeys(columns))
 
     def _twins(self) -> Iterator[Finding]:
-        """Templates of one name: their rows would have the same ids."""
+        """Templates with the same name: their rows would have the same ids."""
         seen: dict[str, Path] = {}
         for path in self.paths:
             template = self._opened[path.resolve()][0]
@@ -134,7 +126,7 @@ class _Linter:
                 continue
             first = seen.setdefault(path.stem, path)
             if first != path:
-                what = f"{first} has the name {path.stem!r}, too"
+                what = f"{first} has the name {path.stem!r} too"
                 yield Finding(
                     "same-name", what, str(path), *template.places.find_value("name"), "rename one of the two"
                 )

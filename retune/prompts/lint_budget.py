@@ -21,16 +21,15 @@ Messages = Sequence[Mapping[str, Any]]
 
 TURN_RESERVE = 32
 CHAT_RESERVE = 128
-"""More tokens than a chat template adds, for each turn and in all (Llama 3.1 adds about 30 with its date)."""
+"""More tokens than a chat template adds per turn, and in total (Llama 3.1 adds about 30 with its date)."""
 
 
 def budget_findings(
     template: LintedTemplate, recipe: ProjectRecipe, conversations: Sequence[Messages]
 ) -> Iterator[Finding]:
-    """A finding where an example's request and its answer are longer than the teacher's context, or cannot be counted.
+    """A finding if an example's request and its answer are longer than the teacher's context, or cannot be counted.
 
-    The tokenizer, whose import takes seconds, is asked only where it matters: a token is at least a byte, so a short
-    text is known to fit.
+    A token is at least a byte, so a short text fits without the tokenizer, whose import takes seconds.
     """
     teacher = recipe.teacher
     if teacher is None or not conversations:
@@ -66,7 +65,7 @@ def _bytes_of(messages: Messages) -> int:
 
 @cache
 def _own_context(model: ModelSource) -> int | None:
-    """The context length that a model's config.json states; None where it is not on this machine."""
+    """The context length in a model's config.json; None if it is not on this machine."""
     path = Path(model.path) / "config.json" if model.is_local else cached_file(model, "config.json")
     try:
         config = json.loads(path.read_text(encoding="utf-8")) if path else {}
@@ -77,19 +76,19 @@ def _own_context(model: ModelSource) -> int | None:
 
 
 def cached_file(model: ModelSource, name: str) -> Path | None:
-    """A file of a hub model that was downloaded before."""
+    """A file of a hub model, if it was downloaded before."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
         found = try_to_load_from_cache(model.path, name, revision=model.revision)
-    except HFValidationError:  # the path of a folder that is not there
+    except HFValidationError:  # the path of a missing folder
         return None
     return Path(found) if isinstance(found, str) else None
 
 
 def _count(model: ModelSource, conversations: Sequence[Messages]) -> int | str:
-    """The tokens of the longest request as the model gets it, or why they cannot be counted."""
+    """The tokens of the longest request with its chat template, or why they cannot be counted."""
     if not model.is_local and cached_file(model, "tokenizer_config.json") is None:
         return "its tokenizer is not on this machine"
     try:
@@ -98,7 +97,7 @@ def _count(model: ModelSource, conversations: Sequence[Messages]) -> int | str:
             len(tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False))
             for messages in conversations
         )
-    except Exception as error:  # of the model's own chat template, whose code can raise anything
+    except Exception as error:  # the model's own chat template can raise anything
         return str(error).partition("\n")[0] or type(error).__name__
 
 

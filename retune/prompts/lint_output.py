@@ -1,4 +1,4 @@
-"""Whether an output can be what it says: its schema's required properties, its columns, the length of its answers."""
+"""Check an output: its schema's required properties, its columns, the length of its answers."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from tasks.core.tables import CONVERSATION, GENERATED, LINEAGE
 from tasks.core.yaml_tree import Place
 
 CHARACTERS_PER_TOKEN = 5
-"""More than tokenizers reach on JSON, so that fewer tokens than this gives are certain to be too few."""
+"""More than tokenizers reach on JSON, so a limit below this estimate is always too low."""
 
 
 def output_findings(template: LintedTemplate) -> Iterator[Finding]:
-    """What is wrong with a template's output that can be known without its recipe."""
+    """Faults of a template's output that do not depend on a recipe."""
     yield from _required(template)
     yield from _reserved(template)
     yield from _too_short(template)
 
 
 def shortest_answer(schema: Any) -> int:
-    """About the fewest characters of JSON that a schema allows; what it cannot tell from is taken as ``0``."""
+    """About the fewest characters of JSON that a schema allows; an unknown type counts as ``0``."""
     if not isinstance(schema, dict):
         return 1
     if isinstance(choices := schema.get("enum"), list) and choices:
@@ -44,7 +44,6 @@ def shortest_answer(schema: Any) -> int:
 
 
 def _joined(lengths: Iterable[int]) -> int:
-    """Characters of an object or an array, by those of what it holds."""
     held = list(lengths)
     return 2 + sum(held) + 2 * max(0, len(held) - 1)
 
@@ -56,21 +55,19 @@ def _required(template: LintedTemplate) -> Iterator[Finding]:
     for name in output.row_schema.get("required") or []:
         if name not in output.fields:
             place = template.places.find(*_row_keys(template), "required", name)
-            what = f"The JSON schema requires {name!r}, which is none of its properties"
+            what = f"The JSON schema requires {name!r}, which is not one of its properties"
             remedy = f"{did_you_mean(name, output.fields)}properties are: {', '.join(output.fields)}"
             yield Finding("required-property", what, str(template.path), *place, remedy)
 
 
 def _reserved(template: LintedTemplate) -> Iterator[Finding]:
-    """The columns whose names every row uses for its lineage or its conversation."""
     for name in template.columns:
         if name in {*GENERATED, *LINEAGE, *CONVERSATION}:
-            what = f"It fills {name!r}, a column that every row has anyway"
+            what = f"It fills {name!r}, a column that every row has already"
             yield Finding("reserved-column", what, str(template.path), *_column_place(template, name), "rename it")
 
 
 def _too_short(template: LintedTemplate) -> Iterator[Finding]:
-    """A warning where not even the smallest answer that the JSON schema allows fits into ``max_tokens``."""
     output, limit = template.head.output, template.head.sampling.max_tokens
     if output.format != "json":
         return
@@ -82,14 +79,13 @@ def _too_short(template: LintedTemplate) -> Iterator[Finding]:
 
 
 def _row_keys(template: LintedTemplate) -> tuple[str, ...]:
-    """Where the head holds the schema of a row."""
+    """The keys of a row's schema in the head."""
     output = template.head.output
     items = ("items",) if output.row_schema is not output.json_schema else ()
     return ("output", "json_schema", *items)
 
 
 def _column_place(template: LintedTemplate, column: str) -> Place:
-    """Where a template says that it draws or writes a column."""
     if column in template.head.variables and column not in template.head.output.fields:
         return template.places.find("variables", column)
     if template.head.output.format != "json":

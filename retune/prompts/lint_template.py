@@ -1,4 +1,4 @@
-"""A template as far as it can be read: faults in one place must not hide those in another."""
+"""A template as far as it can be read, so that a fault in one place does not hide faults in another."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class LintedTemplate:
 
     Attributes:
         path: its file.
-        head, places: its front matter, and where the keys of it stand.
+        head, places: its front matter, and the places of its keys.
         sources: its parts and partials, as far as Jinja2 can parse them.
-        prompt: None where a run would refuse it.
+        prompt: None if a run would refuse it.
     """
 
     path: Path
@@ -32,14 +32,14 @@ class LintedTemplate:
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """The columns of its rows that are its own: what is drawn, and what is written; a judge has none."""
+        """The columns that it draws or writes itself; none for a judge."""
         from tasks.generate.written_rows import columns_of_rows
 
         return () if self.head.judge else columns_of_rows((), [Prompt(self.path, self.head, ())])
 
 
 def open_template(path: Path) -> tuple[LintedTemplate | None, list[Finding]]:
-    """A template and what its reader finds wrong with it; no template where the head cannot be read."""
+    """A template and the findings of reading it; None if the head cannot be read."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:

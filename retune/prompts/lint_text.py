@@ -1,4 +1,4 @@
-"""What is wrong in a template's text around its Jinja: braces that look like Jinja and are not, and control tokens."""
+"""Check a template's text outside Jinja: braces that look like Jinja but are not, and control tokens."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ IF_MEANT = "if braces are meant as text, put them between {% raw %} and {% endra
 
 
 def stray_braces(source: Source, variables: Collection[str]) -> list[Finding]:
-    """Braces in text that were meant as Jinja, and that a teacher would get as they stand; in order.
+    """Braces in text that were meant as Jinja, but would be sent to the teacher; in order.
 
-    Errors: ``{name}`` of a variable, ``name }}``, ``{ %``, ``{{{``. Warnings: other braces without a partner, which
-    may be meant.
+    Errors: ``{name}`` of a variable, ``name }}``, ``{ %``, ``{{{``. Warnings: other braces without a partner.
     """
     texts = _texts(source)
     wrong = [*_tripled(source), *_single(source, texts, variables), *_spaced(source, texts)]
@@ -36,7 +35,7 @@ def stray_braces(source: Source, variables: Collection[str]) -> list[Finding]:
 
 
 def without_consequences(findings: Sequence[Finding], template: LintedTemplate) -> list[Finding]:
-    """The same findings without variables that are unused because they stand in single braces, which is said there."""
+    """The findings without unused variables that are in single braces: those have a finding of their own."""
     names = template.head.variables
     single = {
         match[1] for source in template.sources for text in _texts(source) for match in SINGLE.finditer(text.text)
@@ -53,10 +52,9 @@ def control_tokens_of(models: Sequence[ModelSource]) -> set[str]:
 
 
 def control_tokens(source: Source, tokens: Collection[str]) -> Iterator[Finding]:
-    """The model's control tokens where they are written out: the model would take them for the end of a turn.
+    """The model's control tokens in text: the model would take them for the end of a turn.
 
-    Args:
-        tokens: those of the model; if there are none, whatever looks like one is a warning.
+    Without known ``tokens``, text that looks like a control token is a warning.
     """
     known = re.compile("|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True)))
     for token in source.tokens:
@@ -68,13 +66,13 @@ def control_tokens(source: Source, tokens: Collection[str]) -> Iterator[Finding]
                 if tokens
                 else f"'{match[0]}' looks like a control token"
             )
-            remedy = "remove it: the chat template writes it where it belongs"
+            remedy = "remove it: the chat template adds it"
             finding = source.finding("control-token", what, source.place(token.at + match.start()), remedy)
             yield finding if tokens else replace(finding, severity="warning")
 
 
 def _texts(source: Source) -> list[Token]:
-    """What stands outside Jinja; raw blocks, whose braces are meant, are left out."""
+    """Text outside Jinja and outside raw blocks, whose braces are meant as text."""
     texts: list[Token] = []
     is_raw = False
     for token in source.tokens:
@@ -100,7 +98,7 @@ def _single(source: Source, texts: list[Token], variables: Collection[str]) -> I
         for match in SINGLE.finditer(token.text):
             if match[1] in variables:
                 begin = token.at + match.start()
-                what = f"The variable {match[1]!r} stands in '{match[0]}', which is sent as it stands"
+                what = f"The variable {match[1]!r} is in '{match[0]}', which is sent as text"
                 finding = source.finding(CODE, what, source.place(begin), f"write {{{{ {match[1]} }}}}; {IF_MEANT}")
                 yield begin, token.at + match.end(), finding
 
@@ -109,13 +107,13 @@ def _spaced(source: Source, texts: list[Token]) -> Iterator[Wrong]:
     for token in texts:
         for match in SPACED.finditer(token.text):
             begin = token.at + match.start()
-            what = f"'{match[0]}' is no Jinja: a space stands between brace and sign"
+            what = f"'{match[0]}' is not Jinja: there is a space between brace and sign"
             finding = source.finding(CODE, what, source.place(begin), f"write {{% ... %}}; {IF_MEANT}")
             yield begin, token.at + match.end(), finding
 
 
 def _unmatched(source: Source, braces: list[int], variables: Collection[str]) -> Iterator[Finding]:
-    """Braces without a partner; ``}}`` and ``%}`` are one fault, and so are ``{`` and the name of a variable."""
+    """Braces without a partner; ``}}`` and ``%}`` are one fault each, and so is ``{`` with a variable's name."""
     text = source.text
     known = set(braces)
     opened: list[int] = []
