@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from retune.quarantine.details import LostRow, turns_of
-from retune.quarantine.lost_rows import QUARANTINED
+from retune.quarantine.lost_rows import HELD_OUT, QUARANTINED, TRAINING_DOCUMENT
 from retune.quarantine.run_files import RunFiles
 from tasks.collect.forms.values import at_path
 from tasks.collect.splits import SAME_ID
@@ -20,7 +20,6 @@ from tasks.core.files import canonical_json
 from tasks.core.tables import HOLDOUT, QUARANTINE, TRAIN
 
 COLLECT = "collect"
-HELD_OUT, TRAINING_DOCUMENT = "held out", "training document"
 ORIGINS = {HELD_OUT: "(held out)", TRAINING_DOCUMENT: "(collected)"}
 BATCH_ROWS = 1_000
 

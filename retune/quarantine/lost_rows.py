@@ -14,6 +14,8 @@ from retune.quarantine.run_files import RunFiles
 from tasks.core import tables
 
 QUARANTINED, CONTAMINATED, DUPLICATES = "quarantined", "contaminated", "duplicates"
+KEPT, HELD_OUT, TRAINING_DOCUMENT = "kept", "held out", "training document"
+"""Outcomes of rows that were not set aside."""
 FILES = {QUARANTINED: tables.QUARANTINE, CONTAMINATED: tables.CONTAMINATED, DUPLICATES: tables.DUPLICATES}
 """By outcome, the table of a stage's artifact that holds its rows."""
 TEXT = pa.large_string()

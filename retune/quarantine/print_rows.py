@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
-from retune.quarantine.collected import HELD_OUT, TRAINING_DOCUMENT
 from retune.quarantine.counts import LostCounts, merge_sources
-from retune.quarantine.details import LostRow
-from retune.quarantine.lost_rows import shown_outcome, shown_rule
-from retune.quarantine.replay import Recovered, Replay
-from retune.quarantine.row_trace import KEPT, RowTrace, Written
-from retune.quarantine.samples import Sample
+from retune.quarantine.lost_rows import HELD_OUT, KEPT, TRAINING_DOCUMENT, shown_outcome, shown_rule
 from retune.terminal import plain
 from tasks.core.files import canonical_json
+
+if TYPE_CHECKING:
+    from retune.quarantine.details import LostRow
+    from retune.quarantine.replay import Recovered, Replay
+    from retune.quarantine.row_trace import RowTrace, Written
+    from retune.quarantine.samples import Sample
 
 MOST_LINES = 60
 MOST_SAMPLED, MOST_TRACED = 600, 4_000

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from retune.quarantine.collected import COLLECT, collected_document, first_row, set_aside_under, stored_document
 from retune.quarantine.details import LostRow, read_details, turns_of
-from retune.quarantine.lost_rows import DUPLICATES, read_lost_rows
+from retune.quarantine.lost_rows import DUPLICATES, KEPT, read_lost_rows
 from retune.quarantine.prompt_sent import Sent, prompt_sent
 from retune.quarantine.run_files import RunFiles
 from tasks.core.answer_store import AnswerStore
@@ -23,7 +23,6 @@ from tasks.core.errors import RecipeError
 from tasks.core.home import Home
 from tasks.core.tables import ROWS, TRAINING_SET
 
-KEPT = "kept"
 NEAR = 5
 FEW_IDS = 20_000
 """Up to so many ids, a mistyped id is searched by similarity; among more, as a part of an id only."""

@@ -93,10 +93,10 @@ def test_help_names_every_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "modules"),
     [
-        (("--help",), {"numpy", "pyarrow", "pydantic", "yaml"}),
-        (("report",), {"numpy", "pyarrow", "filelock"}),
-        (("plan", "--help"), {"numpy", "pyarrow", "pydantic", "torch"}),
-        (("quarantine", "list"), {"pandas", "scipy", "pydantic"}),
+        (("--help",), {"numpy", "pyarrow", "yaml", "jinja2"}),
+        (("report",), {"numpy", "pyarrow", "yaml", "jinja2"}),
+        (("plan", "--help"), {"numpy", "pyarrow", "yaml", "torch"}),
+        (("quarantine", "list"), {"scipy", "openai", "jinja2"}),
     ],
 )
 def test_a_command_imports_only_what_it_uses(tmp_path: Path, arguments: tuple[str, ...], modules: set[str]) -> None:
@@ -104,6 +104,6 @@ def test_a_command_imports_only_what_it_uses(tmp_path: Path, arguments: tuple[st
     code = f"""import sys
 from tests.retune.command import retune
 retune(__import__('pathlib').Path({str(tmp_path)!r}), *{arguments!r})
-print(*sorted({{*{modules!r}, 'prefect', 'transformers', 'asyncio', 'httpx'}} & {{*sys.modules}}))"""
+print(*sorted({{*{modules!r}, 'prefect', 'transformers', 'httpx'}} & {{*sys.modules}}))"""
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

@@ -12,9 +12,8 @@ import pytest
 
 from flows.night.jobs import collect_job
 from flows.report.record import RunRecord
-from retune.quarantine.collected import HELD_OUT, TRAINING_DOCUMENT
-from retune.quarantine.lost_rows import read_lost_rows
-from retune.quarantine.row_trace import KEPT, RowTrace, trace_row
+from retune.quarantine.lost_rows import HELD_OUT, KEPT, TRAINING_DOCUMENT, read_lost_rows
+from retune.quarantine.row_trace import RowTrace, trace_row
 from retune.quarantine.run_files import find_run
 from tasks.core.errors import RecipeError
 from tasks.core.stage import run_stage
