@@ -127,7 +127,7 @@ def test_openais_form_keeps_the_ids_of_calls_and_several_results(tmp_path: Path)
 
 def test_sharegpt_says_how_many_conversations_llama_factory_leaves_out(tmp_path: Path) -> None:
     done = write(tmp_path, "sharegpt", [*PLAIN, CALLING, NUMBERED])
-    assert done.skipped_there == 1 and "leaves out 1 of them" in done.as_text()
+    assert done.skipped_there == 1 and "leaves out 1 conversations" in done.as_text()
     assert [message["role"] for message in read_back(done.folder)[3][0]] == [message["role"] for message in NUMBERED[0]]
 
 
