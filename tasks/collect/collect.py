@@ -1,8 +1,8 @@
-"""Documents out of sources, and the holdout set apart for good.
+"""Read documents from sources, and set the holdout apart permanently.
 
-The sources are read once, into a table of documents in the order of reading; what is remembered of each is a few bytes.
-Then it is decided for all of them together which split each belongs to and which copies go, and the table is divided.
-So nothing depends on the order of reading, and a million rows need little memory.
+The sources are read once, into a table of documents in reading order, with a few bytes remembered of each. Splits and
+duplicates are then decided for all documents together, and the table is divided. So the result does not depend on the
+reading order, and a million rows need little memory.
 """
 
 from __future__ import annotations
@@ -47,20 +47,20 @@ UNSHAPING = {
     "path", "hub", "dataset_info", "sql", "url", "object", "headers", "options", "allow_hosts", "timeout_seconds",
     "max_pages", "max_bytes",
 }  # fmt: skip
-"""Keys of a source that say where it lies and how it is asked: its rows are known by the digests of their bytes."""
+"""Keys of a source that locate it and do not shape its rows; the digests of its bytes identify the rows."""
 
 
 @dataclass(frozen=True)
 class CollectJob:
-    """Reads the sources of a recipe into ``train.parquet``, ``holdout.parquet`` and ``quarantine.parquet``.
+    """Reads a recipe's sources into ``train.parquet``, ``holdout.parquet`` and ``quarantine.parquet``.
 
     Attributes:
         config: the recipe's section.
-        task: what the model learns to do.
-        control_tokens: of the models' chat templates, which must not come in.
-        recipe: its name: each recipe has a ledger of its own.
-        home: where snapshots and the ledger lie.
-        replay: sources whose rows need not answer with one of the task's labels: general data against forgetting.
+        task: what the model learns.
+        control_tokens: tokens of the models' chat templates, which documents must not contain.
+        recipe: the recipe's name; each recipe has its own holdout ledger.
+        home: holds snapshots and the ledger.
+        replay: sources of general data, whose answers need not be labels of the task.
     """
 
     config: CollectConfig
@@ -76,12 +76,12 @@ class CollectJob:
 
     @property
     def is_remote(self) -> bool:
-        """Whether a source has to be asked what is new."""
+        """Whether a source must be asked for news."""
         return any(isinstance(source, SqlSource | HttpSource | ObjectSource) for source in self.config.sources)
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The columns of a document that its source filled."""
+        """The fields of a document that its source fills."""
         return fields_in(self.config)
 
     @property
@@ -89,10 +89,10 @@ class CollectJob:
         return Ledger(self.home.holdouts / self.recipe)
 
     def fetch(self) -> None:
-        """Bring the snapshots of remote sources up to date.
+        """Update the snapshots of remote sources.
 
         Raises:
-            SourceError: a source's answer makes no sense; SourceUnavailable where asking again can help.
+            SourceError: a source's answer is not valid; SourceUnavailable if another try can help.
         """
         for number, reader in enumerate(self.readers, 1):
             reader.fetch()
@@ -103,7 +103,7 @@ class CollectJob:
                 )
 
     def key(self) -> StageKey:
-        """Determined by the configuration, the bytes of every source, and the documents held out before."""
+        """The key: configuration, the bytes of every source, and the documents held out before."""
         key = self._key_of_sources()
         before = self.ledger.before(key.hex)
         if before is None:
@@ -129,7 +129,7 @@ class CollectJob:
         """Stream every row into a table, then divide it.
 
         Raises:
-            SourceError: a source is missing or broken as a whole, or the ledger is damaged.
+            SourceError: a source is missing or unreadable as a whole, or the ledger is damaged.
         """
         sources = self._key_of_sources().hex
         before = self.ledger.before(sources)
@@ -170,7 +170,6 @@ class CollectJob:
         )
 
     def _notes(self, given: Mapping[int, int]) -> list[str]:
-        """What was found and gives no rows: files whose ending tells no format, sources without any row."""
         notes: list[str] = []
         for number, (reader, source) in enumerate(zip(self.readers, self.config.sources, strict=True)):
             own = list(reader.notes()) if hasattr(reader, "notes") else []
@@ -186,7 +185,7 @@ class CollectJob:
         gone: list[dict[str, Any]],
         quarantine: TableWriter,
     ) -> _Division:
-        """Write each document into its split; those held out before and gone since go into the holdout as well."""
+        """Write each document into its split; add held-out documents that left their sources to the holdout."""
         schema = document_schema(self.fields)
         division = _Division()
         with ExitStack() as stack:
@@ -221,7 +220,7 @@ class CollectJob:
 
 @dataclass
 class _Division:
-    """What was counted while documents were divided, and the rows of the new ledger."""
+    """Counts of a division, and the rows of the new ledger."""
 
     conversations: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
@@ -229,7 +228,7 @@ class _Division:
 
 
 def _divided(everything: Path, outcome: np.ndarray) -> Iterator[tuple[str, list[int], pa.Table]]:
-    """The documents, one row group at a time and in it outcome by outcome, with their positions."""
+    """Yield outcome, positions and rows, one row group at a time."""
     start = 0
     with pq.ParquetFile(everything) as parquet:
         for group in range(parquet.num_row_groups):

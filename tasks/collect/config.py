@@ -17,9 +17,9 @@ FileFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "text", "markdown
 
 
 class Layout(Section):
-    """The words that a source has for the parts of a form, where they are not the form's own.
+    """A source's own names for the parts of a form.
 
-    A part that is None has the form's own name; an empty name says that the source has no such column.
+    None means the form's own name; an empty name means that the source has no such column.
     """
 
     instruction: str | None = Field(None, description="column of alpaca")
@@ -32,17 +32,17 @@ class Layout(Section):
     messages: str | None = Field(None, description="column of sharegpt and openai that holds the turns")
     system: str | None = Field(None, description="column of the system prompt, of every form but text")
     tools: str | None = Field(None, description="column of the tools that a conversation may call")
-    role_key: str | None = Field(None, description="key of a turn: who speaks")
-    content_key: str | None = Field(None, description="key of a turn: what is said")
+    role_key: str | None = Field(None, description="key of a turn: the role")
+    content_key: str | None = Field(None, description="key of a turn: the text")
     roles: dict[str, Role | Literal["function_call"]] = Field(
-        default_factory=dict, description="the source's word for a role: the role; beside the well-known words"
+        default_factory=dict, description="the source's word for a role: the role; in addition to the well-known words"
     )
 
 
 class SourceSection(Section):
-    """What every source has: how its rows become documents."""
+    """How the rows of any source become documents."""
 
-    name: Name | None = Field(None, description="what its documents are known by; None: the file's, table's or host's")
+    name: Name | None = Field(None, description="the source's name in documents; None: the file's, table's or host's")
     licence: str | None = Field(None, description="SPDX id or name of the licence of its documents")
     licence_column: str | None = Field(None, description="a column that holds each row's licence")
     form: Form | None = Field(None, description="the shape of its rows; None: detected")
@@ -50,7 +50,7 @@ class SourceSection(Section):
     columns: dict[Name, str] | None = Field(
         None, description="field of a document: column, with dots into nested values; None: collect.columns"
     )
-    id_column: str | None = Field(None, description="a column that names a document for good; None: collect.id_column")
+    id_column: str | None = Field(None, description="a column with a document's permanent id; None: collect.id_column")
     where: dict[str, tuple[str, ...]] | None = Field(
         None, description="keep only rows whose column has one of these values; None: collect.where"
     )
@@ -73,22 +73,22 @@ class HubSource(SourceSection):
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a folder: recipes resolve folders to absolute paths when they are read."""
+        """Whether it is a folder; reading a recipe makes its path absolute."""
         return Path(self.hub).is_absolute()
 
 
 class DatasetInfoSource(SourceSection):
-    """A data set that LLaMA-Factory's ``dataset_info.json`` describes; form and columns come from there."""
+    """A data set that LLaMA-Factory's ``dataset_info.json`` describes, with its form and columns."""
 
     dataset_info: str = Field(description="path of a dataset_info.json, relative to the recipe's file")
     dataset: str = Field(description="name in it")
 
 
 class SqlSource(SourceSection):
-    """The rows of a query, over SQLAlchemy: SQLite, PostgreSQL, and whatever has a driver installed."""
+    """The rows of a query, through SQLAlchemy: SQLite, PostgreSQL, and any database with an installed driver."""
 
     sql: str = Field(
-        description="SQLAlchemy URL; ${NAME} is taken from the environment as it is, so that no password is here"
+        description="SQLAlchemy URL; ${NAME} is taken from the environment, so that the recipe holds no password"
     )
     query: str = Field(description="a SELECT; its columns are the row's")
     watermark: str | None = Field(
@@ -102,13 +102,13 @@ class HttpSource(SourceSection):
     url: str = Field(description="${NAME} is taken from the environment")
     headers: dict[str, str] = Field(default_factory=dict, description="${NAME} is taken from the environment")
     format: Literal["json", "jsonl"] | None = Field(None, description="None: by the answer's content type")
-    rows_at: str | None = Field(None, description="where the rows lie in a JSON answer, with dots; None: found")
-    next_at: str | None = Field(None, description="where a JSON answer holds the next page's URL or cursor, with dots")
+    rows_at: str | None = Field(None, description="path of the rows in a JSON answer, with dots; None: found")
+    next_at: str | None = Field(None, description="path of the next page's URL or cursor in a JSON answer, with dots")
     cursor_parameter: str | None = Field(None, description="query parameter that takes the cursor at next_at")
     page_parameter: str | None = Field(None, description="query parameter that counts pages until one is empty")
     first_page: int = 1
     allow_hosts: tuple[str, ...] = Field((), description="hosts that may have a private or link-local address")
-    timeout_seconds: float = Field(60, gt=0, description="of one request, to its last byte")
+    timeout_seconds: float = Field(60, gt=0, description="limit of one request, to its last byte")
     max_pages: int = Field(10_000, ge=1)
     max_bytes: int = Field(2**30, ge=1, description="of all pages")
 
@@ -119,7 +119,8 @@ class ObjectSource(SourceSection):
     object: str = Field(description="URL of an object, a prefix that ends with /, or a glob")
     format: FileFormat | None = Field(None, description="None: by each object's ending")
     options: dict[str, str | bool | int] = Field(
-        default_factory=dict, description="of the file system, such as endpoint_url; ${NAME} from the environment"
+        default_factory=dict,
+        description="options of the file system, such as endpoint_url; ${NAME} from the environment",
     )
 
 
@@ -131,17 +132,16 @@ SOURCE_KINDS: dict[str, type[SourceSection]] = {
     "url": HttpSource,
     "object": ObjectSource,
 }
-"""The key that makes a source one of its kind."""
+"""The key that identifies the kind of a source."""
 
 
 def _kind(source: Any) -> str | None:
-    """The kind of a source as a recipe or Python gives it."""
     keys = source if isinstance(source, Mapping) else type(source).model_fields
     return next((key for key in SOURCE_KINDS if key in keys), None)
 
 
 def place_of(source: SourceSection) -> str:
-    """Where a source lies, as the recipe says it: a path, a URL or an id."""
+    """A source's path, URL or id, as the recipe writes it."""
     return str(getattr(source, str(_kind(source))))
 
 
@@ -155,39 +155,41 @@ Source = Annotated[
     Discriminator(
         _kind,
         custom_error_type="source_kind",
-        custom_error_message=f"a source names where it lies by one of: {', '.join(SOURCE_KINDS)}",
+        custom_error_message=f"a source needs one of the keys: {', '.join(SOURCE_KINDS)}",
     ),
 ]
 
 
 class Hygiene(Section):
-    """What happens to text that must not reach a model."""
+    """How text that must not reach a model is handled."""
 
     personal_data: Literal["allow", "redact", "quarantine"] = "redact"
     secrets: Literal["allow", "redact", "quarantine"] = "quarantine"
     control_tokens: Literal["escape", "quarantine"] = Field(
-        "escape", description="of the model's chat template, written in the data; they never reach a template"
+        "escape", description="control tokens of the model's chat template in the data; they never reach a template"
     )
     licences: tuple[str, ...] | None = Field(
-        None, description="the licences that may come in, case ignored; a document without one is refused; None: all"
+        None, description="allowed licences, case ignored; a document without one is refused; None: all"
     )
 
 
 class CollectConfig(Section):
-    """Where documents come from, what becomes of them, and which of them are set aside for evaluation."""
+    """Sources of documents, their hygiene, and the share held out for evaluation."""
 
     sources: tuple[Source, ...] = Field(min_length=1)
     columns: dict[Name, str] = Field(
-        default_factory=dict, description="field of a document: column, for sources that do not say themselves"
+        default_factory=dict, description="field of a document: column, for sources without their own mapping"
     )
-    id_column: str | None = Field(None, description="a column that names a document for good; None: a hash of the row")
+    id_column: str | None = Field(None, description="a column with a document's permanent id; None: a hash of the row")
     where: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="keep only rows whose column has one of these values"
     )
     max_field_bytes: int = Field(10 * 2**20, ge=1, description="a row with a larger field is quarantined")
     hygiene: Hygiene = Hygiene()
-    holdout_fraction: float = Field(0.2, gt=0, lt=1, description="share of documents kept from training for good")
-    holdout_salt: str = Field("retune", description="changing it draws another holdout: never do so in production")
+    holdout_fraction: float = Field(
+        0.2, gt=0, lt=1, description="share of documents permanently excluded from training"
+    )
+    holdout_salt: str = Field("retune", description="changing it draws another holdout: never in production")
     timeout_minutes: float = Field(120, gt=0)
 
     @model_validator(mode="after")
@@ -198,13 +200,13 @@ class CollectConfig(Section):
         return self
 
     def columns_of(self, source: SourceSection) -> dict[str, str]:
-        """The mapping of a source's rows; empty where a form is stated or shall be detected."""
+        """The column mapping of a source; empty if its form is stated or detected."""
         if source.columns is not None:
             return dict(source.columns)
         return {} if source.form not in (None, "columns") else dict(self.columns)
 
     def id_column_of(self, source: SourceSection) -> str | None:
-        """A passage has no columns beside its text: a source of form text is asked for an id only where it says so."""
+        """A source's id column; a source of form text has one only if it names it itself."""
         return source.id_column or (None if source.form == "text" else self.id_column)
 
     def where_of(self, source: SourceSection) -> dict[str, tuple[str, ...]]:

@@ -1,6 +1,6 @@
-"""LLaMA-Factory's ``dataset_info.json``: what it says of a data set, as a source of this project.
+"""LLaMA-Factory's ``dataset_info.json``: a data set's entry as a source.
 
-Its format is told in LLaMA-Factory's data/README.md. Columns that an entry does not name are not read, as there.
+The format is described in LLaMA-Factory's data/README.md. As there, columns that an entry does not name are not read.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ COLUMNS = {
     "prompt": "instruction", "query": "input", "response": "output", "history": "history",
     "messages": "messages", "system": "system", "tools": "tools",
 }  # fmt: skip
-"""LLaMA-Factory's words for columns, and the parts of a layout that they are."""
+"""LLaMA-Factory's name of a column: the part of a layout."""
 DEFAULTS = {"prompt": "instruction", "query": "input", "response": "output", "messages": "conversations"}
-"""The columns of an entry that names none."""
+"""The columns of an entry without ``columns``."""
 TAGS = {
     "user_tag": "user", "assistant_tag": "assistant", "observation_tag": "tool", "function_tag": "function_call",
     "system_tag": "system",
 }  # fmt: skip
 ELSEWHERE = {
-    "script_url": "a data set made by a script is not run: convert it to a file",
-    "ms_hub_url": "ModelScope is not read: name the data set's Hugging Face id as a source of its own (hub: ...)",
-    "om_hub_url": "Modelers is not read: name the data set's Hugging Face id as a source of its own (hub: ...)",
-    "cloud_file_name": "name the file as a source of its own (object: s3://...)",
+    "script_url": "data sets with a loading script are not supported: convert it to a file",
+    "ms_hub_url": "ModelScope is not supported: name the data set's Hugging Face id as a separate source (hub: ...)",
+    "om_hub_url": "Modelers is not supported: name the data set's Hugging Face id as a separate source (hub: ...)",
+    "cloud_file_name": "name the file as a separate source (object: s3://...)",
 }
 UNFIT = {
     "chosen": "preferences", "rejected": "preferences", "kto_tag": "preferences",
@@ -41,11 +41,11 @@ UNFIT = {
 
 
 def resolve(source: DatasetInfoSource) -> FileSource | HubSource:
-    """The files or the hub's data set that an entry describes; what the recipe states itself comes first.
+    """The files or the hub data set that an entry describes; keys of the recipe take precedence.
 
     Raises:
-        SourceError: there is no such entry; its file lies outside the folder of dataset_info.json; or it describes
-            what a conversation cannot be made of.
+        SourceError: the entry does not exist; its file is outside the folder of dataset_info.json; or it describes data
+            that are not conversations.
     """
     where = f"{source.dataset_info}: {source.dataset}"
     entry = _entry(source)
@@ -56,13 +56,13 @@ def resolve(source: DatasetInfoSource) -> FileSource | HubSource:
         return FileSource(path=str(_file(entry, Path(source.dataset_info).parent, where)), **described)
     if entry.get("folder"):
         raise SourceError(
-            "A folder of a hub's data set is not read", where=where, remedy="name the source itself: hub, subset"
+            "Folders of a hub data set are not supported", where=where, remedy="name the source itself: hub, subset"
         )
     try:
         split = entry.get("split") or "train"
         return HubSource(hub=entry["hf_hub_url"], subset=entry.get("subset"), split=split, **described)
     except ValidationError as error:
-        raise SourceError(f"The entry makes no sense: {error.errors()[0]['msg']}", where=where) from error
+        raise SourceError(f"The entry is not valid: {error.errors()[0]['msg']}", where=where) from error
 
 
 def _entry(source: DatasetInfoSource) -> Mapping[str, Any]:
@@ -74,12 +74,12 @@ def _entry(source: DatasetInfoSource) -> Mapping[str, Any]:
             "The dataset_info.json cannot be read", where=str(path), remedy="correct dataset_info in the recipe"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"The dataset_info.json is no JSON: {error}", where=str(path)) from error
+        raise SourceError(f"The dataset_info.json is not valid JSON: {error}", where=str(path)) from error
     entry = entries.get(source.dataset) if isinstance(entries, Mapping) else None
     if not isinstance(entry, Mapping):
         known = sorted(entries) if isinstance(entries, Mapping) else []
         raise SourceError(
-            f"The dataset_info.json describes no data set {source.dataset!r}",
+            f"The dataset_info.json does not describe the data set {source.dataset!r}",
             where=str(path),
             remedy=f"{did_you_mean(source.dataset, known)}it describes: {', '.join(known) or 'none'}",
         )
@@ -89,19 +89,19 @@ def _entry(source: DatasetInfoSource) -> Mapping[str, Any]:
 def _file(entry: Mapping[str, Any], folder: Path, where: str) -> Path:
     for key, remedy in ELSEWHERE.items():
         if key in entry:
-            raise SourceError(f"The data set lies where Retune does not read: {key}", where=where, remedy=remedy)
+            raise SourceError(f"The data set's location is not supported: {key}", where=where, remedy=remedy)
     name = entry.get("file_name")
     if not isinstance(name, str) or not name:
         raise SourceError("The entry names no file_name", where=where)
     try:
         file = (folder / name).resolve()
     except (OSError, ValueError) as error:
-        raise SourceError(f"The entry's file_name is no path: {error}", where=where) from error
+        raise SourceError(f"The entry's file_name is not a path: {error}", where=where) from error
     if not file.is_relative_to(folder.resolve()):
         raise SourceError(
-            f"The data set's file lies outside the folder of its dataset_info.json: {name}",
+            f"The data set's file is outside the folder of its dataset_info.json: {name}",
             where=where,
-            remedy="put it there, or name it as a source of its own (path: ...)",
+            remedy="move it there, or name it as a separate source (path: ...)",
         )
     return file
 
@@ -117,7 +117,7 @@ def _shape(entry: Mapping[str, Any], where: str) -> tuple[Form, Layout]:
     unfit = {UNFIT[name] for name in columns if name in UNFIT} | ({"preferences"} if entry.get("ranking") else set())
     if unfit:
         raise SourceError(
-            f"The data set holds {' and '.join(sorted(unfit))}: only conversations in text are read", where=where
+            f"The data set holds {' and '.join(sorted(unfit))}: only text conversations are supported", where=where
         )
     named = columns or DEFAULTS
     parts = {part: named.get(name, "") for name, part in COLUMNS.items()}
@@ -137,13 +137,12 @@ def _shape(entry: Mapping[str, Any], where: str) -> tuple[Form, Layout]:
 def _plain_text(parts: Mapping[str, str], where: str) -> tuple[Form, Layout]:
     """A data set without answers: LLaMA-Factory pre-trains on its prompts."""
     if not parts["instruction"] or parts["input"]:
-        raise SourceError("The data set has no answers", where=where, remedy="name the column of its response")
+        raise SourceError("The data set has no answers", where=where, remedy="name its response column")
     return "text", Layout(text=parts["instruction"])
 
 
 def _texts(entry: Mapping[str, Any], key: str, where: str) -> dict[str, str]:
-    """A mapping of names in an entry, without those that are null."""
     found = entry.get(key) or {}
     if not isinstance(found, Mapping) or not all(isinstance(value, str | None) for value in found.values()):
-        raise SourceError(f"The entry's {key} is no mapping of names", where=where)
+        raise SourceError(f"The entry's {key} is not a mapping of names", where=where)
     return {name: value for name, value in found.items() if value}

@@ -1,4 +1,4 @@
-"""A row of a source as a document: its conversation, its fields, its identity, and what must not come in."""
+"""Turn a row of a source into a document: conversation, fields, identity, hygiene."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ID_BYTES = 8
 def fields_in(config: CollectConfig) -> tuple[str, ...]:
     """The fields that documents of a recipe may have, in the order of its sources.
 
-    Where a source's form shall be detected row by row, those of every form: what a row's own form lacks is null.
+    A source whose form is detected row by row adds the fields of every form; a row leaves fields of other forms null.
     """
     per_source = []
     for source in config.sources:
@@ -36,14 +36,14 @@ def fields_in(config: CollectConfig) -> tuple[str, ...]:
 
 
 def document_schema(fields: Sequence[str]) -> pa.Schema:
-    """The table of documents: ``messages`` is empty where one is no conversation, a field null where it has none."""
+    """Schema of the documents; ``messages`` is empty without a conversation, missing fields are null."""
     return tables.schema({**tables.DOCUMENT, **tables.texts(*fields), "messages": tables.ARRAY, "tools": tables.TEXT})
 
 
 def is_wanted(record: Record, where: Mapping[str, tuple[str, ...]]) -> bool:
-    """Whether a record's columns (with dots into nested values) have one of the named values, or it cannot be read.
+    """Whether each named column (dots lead into nested values) has a given value; true for unreadable records.
 
-    Values that are no text are compared as JSON writes them: ``true``, ``1``.
+    Values other than text are compared as JSON: ``true``, ``1``.
     """
     values = record.values
     return values is None or all(_plain(at_path(values, name)) in kept for name, kept in where.items())
@@ -55,13 +55,13 @@ def _plain(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Document:
-    """A document and what identifies it.
+    """A document and its identity.
 
     Attributes:
-        row: as it is stored; ``document_id`` is empty where the source does not name it.
-        named: whether the source names it.
-        input: digest of what goes in, as the source wrote it, before anything was redacted or escaped.
-        content: digest of all that can be learned from it.
+        row: as stored; ``document_id`` is empty if the source does not give one.
+        named: whether the source gives an id.
+        input: digest of the input as the source wrote it, before redaction and escaping.
+        content: digest of everything that can be learned from it.
     """
 
     row: dict[str, Any]
@@ -73,10 +73,10 @@ class Document:
 def to_document(
     record: Record, source: SourceSection, config: CollectConfig, task: ChatTask, cleaner: Cleaner
 ) -> Document:
-    """The document of a record.
+    """Turn a record into a document.
 
     Raises:
-        Rejected: with the rule it breaks.
+        Rejected: with the broken rule.
     """
     if record.values is None:
         raise Rejected(f"unreadable: {record.problem}")
@@ -101,16 +101,16 @@ def to_document(
 
 
 def input_digest(messages: Sequence[Message], fields: Mapping[str, str | None]) -> bytes:
-    """What identifies a document that has no id of its own: what the user says, or its texts if it is no conversation.
+    """Identify a document without an id: digest of the user's turns, or of its texts without a conversation.
 
-    Case, white space and the names of fields do not count.
+    Case, white space and field names do not count.
     """
     text = user_text(messages) if messages else canonical_json(sorted(value for value in fields.values() if value))
     return _digest(" ".join(text.casefold().split()))
 
 
 def content_digest(messages: Sequence[Message], fields: Mapping[str, str | None], tools: str | None) -> bytes:
-    """Of everything in a document that can be learned from."""
+    """Digest of everything in a document that can be learned from."""
     return _digest(canonical_json([messages, tools] if messages else fields))
 
 
@@ -124,7 +124,7 @@ def _licence(values: Mapping[str, Any], source: SourceSection) -> str | None:
 
 
 def _id(values: Mapping[str, Any], column: str | None, cleaner: Cleaner) -> str | None:
-    """The id that a source gives; its digest where it holds what must not come in, such as an e-mail address."""
+    """The id from the source; its digest if it holds text that hygiene removes, such as an e-mail address."""
     if column is None:
         return None
     value = at_path(values, column)

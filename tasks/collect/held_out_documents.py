@@ -1,4 +1,4 @@
-"""The documents that a recipe has held out so far, and which of them tonight's sources no longer give."""
+"""The documents that a recipe has held out so far, and those of them that have left their sources."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ SCHEMA = pa.schema(
         ("tools", pa.string()),
     ]
 )
-"""A row of the ledger. ``fields`` is JSON, so that a recipe may rename its fields and nothing is lost. Of one that does
-not stand (a held out document's former words) only its id and the digest of its input are kept."""
+"""A row of the ledger. ``fields`` is JSON, so that a recipe may rename its fields without losing data. A row that no
+longer stands (a former version of a held-out document) keeps only its id and the digest of its input."""
 
 
 @dataclass(frozen=True)
@@ -48,24 +48,25 @@ class HeldBefore:
 
     @classmethod
     def read(cls, file: Path | None) -> HeldBefore:
-        """Of a ledger's file; None: nothing was ever held out."""
+        """Read a ledger file; None: nothing was held out before."""
         return cls(SCHEMA.empty_table() if file is None else pq.read_table(file, schema=SCHEMA))
 
     @cached_property
     def ids(self) -> set[str]:
-        """The ids that sources gave to documents that were ever held out."""
+        """Source-given ids of all documents ever held out."""
         return set(self.table.filter(self.table["named"])["document_id"].to_pylist())
 
     @cached_property
     def inputs(self) -> set[bytes]:
-        """The digests of every input that was ever held out."""
+        """Digests of all inputs ever held out."""
         return set(self.table["input"].to_pylist())
 
     def gone(self, index: Index, outcome: np.ndarray) -> pa.Table:
-        """The documents of the holdout that no source gives tonight.
+        """The held-out documents that no source gives tonight.
 
-        One that its source named is there if its id is; of those known by their input, as many stay as are missing, so
-        that another answer to one question replaces the former one, and one of two answers is not lost.
+        A document with a source-given id is present if its id is. For documents identified by their input, as many are
+        kept as are missing, so that a new answer to a question replaces the former one, and neither of two answers is
+        lost.
         """
         held = np.flatnonzero(outcome == HOLDOUT)
         ids = {index.ids[position] for position in held}
@@ -87,7 +88,7 @@ class HeldBefore:
         return before.filter(pa.array(kept, pa.bool_()))
 
     def former(self, standing: Sequence[pa.Table]) -> pa.Table:
-        """What else was ever held out: ids and inputs that no standing row of the new ledger has."""
+        """Ids and inputs held out at any time that are not in the standing rows of the new ledger."""
         ids = {name for table in standing for name in table["document_id"].to_pylist()}
         inputs = {entered for table in standing for entered in table["input"].to_pylist()}
         known = zip(*(self.table[column].to_pylist() for column in ("document_id", "named", "input")), strict=True)
@@ -110,7 +111,7 @@ def ledger_rows(documents: pa.Table, positions: Sequence[int], index: Index, fie
 
     Args:
         documents: a part of the table of documents.
-        positions: of its rows in the index.
+        positions: positions of its rows in the index.
         fields: the names of its fields.
     """
     texts = documents.select(list(fields)).to_pylist()
@@ -128,9 +129,9 @@ def ledger_rows(documents: pa.Table, positions: Sequence[int], index: Index, fie
 def usable(
     gone: pa.Table, fields: Sequence[str], cleaner: Cleaner, licences: Sequence[str] | None
 ) -> Iterator[dict[str, Any]]:
-    """The documents that are gone from their sources as rows of the holdout, by the rules of today.
+    """Rows of the holdout for documents that left their sources, under today's rules.
 
-    What today's rules refuse, or what has no field that the recipe still has, is left out; the ledger keeps it.
+    Documents that today's rules refuse, or that have none of the recipe's fields, are left out; the ledger keeps them.
     """
     for row in gone.to_pylist():
         texts = {name: value for name, value in json.loads(row["fields"]).items() if name in fields}

@@ -1,9 +1,9 @@
-"""The ledger of the holdout: every document that was ever held out, so that none is ever lost or trained on.
+"""The ledger of the holdout: every document ever held out, so that none is lost or trained on.
 
-Which documents are held out is decided by a hash of their ids. What a hash cannot know is yesterday: a document that
-has left its source, has other words now, or was set aside under another fraction. So each recipe keeps a ledger, and a
-collection from changed sources starts from the one that the last collection left. One from unchanged sources starts
-from what that one started from, so that its key is the same and nothing is done twice.
+A hash of its id decides whether a document is held out. The hash does not know the past: documents that left their
+source, changed, or were held out under another fraction. So each recipe keeps a ledger. A collection from changed
+sources starts from the ledger of the last collection; one from unchanged sources starts where that one started, so that
+its key stays the same and nothing is done twice.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STATE = "state.json"
 
 
 def is_held_out(document_id: str, fraction: float, salt: str) -> bool:
-    """Whether a document is set aside: decided by a hash of its id alone, so that new data never moves one."""
+    """Whether a hash of the id alone holds a document out, so that new data never moves one."""
     hashed = hashlib.sha256(f"{salt}:{document_id}".encode()).digest()
     return int.from_bytes(hashed[:8], "big") / 2**64 < fraction
 
@@ -31,19 +31,19 @@ class Ledger:
     """A recipe's ledger: ``state.json`` and Parquet files of documents, named by their digests.
 
     Attributes:
-        folder: below RETUNE_HOME, the recipe's own.
+        folder: the recipe's folder below RETUNE_HOME.
     """
 
     folder: Path
 
     def before(self, sources: str) -> str | None:
-        """The digest of the ledger that a collection from these sources starts from.
+        """Digest of the ledger that a collection from these sources starts from.
 
         Args:
-            sources: the digest of everything else that determines the collection.
+            sources: digest of everything else that determines the collection.
 
         Raises:
-            SourceError: the ledger's files are gone or damaged.
+            SourceError: the ledger's files are missing or damaged.
         """
         state = self._state()
         if state is None:
@@ -51,19 +51,19 @@ class Ledger:
         digest = state["before"] if state["sources"] == sources else state["after"]
         if digest is not None and (not self.file(digest).is_file() or file_digest(self.file(digest)) != digest):
             raise SourceError(
-                "The documents held out so far are gone or damaged",
+                "The ledger of held-out documents is missing or damaged",
                 where=str(self.file(digest)),
-                remedy="bring the file back from a backup; removing the folder draws a new holdout, from which the "
+                remedy="restore the file from a backup; removing the folder draws a new holdout, from which the "
                 "champion may have learned",
             )
         return digest
 
     def file(self, digest: str) -> Path:
-        """The documents of a digest."""
+        """The ledger file with a digest."""
         return self.folder / f"{digest}.parquet"
 
     def keep(self, ledger: Path, sources: str, before: str | None) -> None:
-        """Take over the file of a collection's new ledger; the files of older ones are removed."""
+        """Adopt a collection's new ledger file and remove older ones."""
         digest = file_digest(ledger)
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / f".{digest}.tmp"
@@ -86,5 +86,5 @@ class Ledger:
             raise SourceError(
                 f"The ledger of the holdout cannot be read: {error}",
                 where=str(file),
-                remedy="bring the file back from a backup",
+                remedy="restore the file from a backup",
             ) from error

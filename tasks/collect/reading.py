@@ -1,4 +1,4 @@
-"""Read all sources once, into a table of documents, and remember a few bytes of each."""
+"""Read all sources once into a table of documents, and remember a few bytes of each."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from tasks.core.table_writer import TableWriter
 
 ROWS_A_STEP = 1_000
 MOST_RAW = 100_000
-"""Characters of a rejected row that are kept."""
+"""Characters kept of a rejected row."""
 
 
 @dataclass
 class Reading:
-    """What is known after every row was read.
+    """The result of reading all rows.
 
     Attributes:
-        rows: rows read.
+        rows: number of rows read.
+        left_out: rows filtered out by ``where``, counted only here.
         sources: rows by source.
-        given: rows by the number of the recipe's source, those that ``where`` does not want as well.
+        given: rows by number of the recipe's source, including those filtered out.
         rules: rejected rows by rule.
         index: what is remembered of each document.
-        left_out: rows that ``where`` does not want; they are counted nowhere else.
     """
 
     rows: int = 0
@@ -56,12 +56,12 @@ def read_documents(
     quarantine: TableWriter,
     replay: Collection[str] = (),
 ) -> Reading:
-    """Write every readable document to ``file`` in the order of reading, and every other row to the quarantine.
+    """Write every usable document to ``file`` in reading order, and every rejected row to the quarantine.
 
-    Rows of the sources that ``replay`` names need not answer with one of the task's labels.
+    Answers of the sources in ``replay`` need not be labels of the task.
 
     Raises:
-        SourceError: a source is missing or broken as a whole.
+        SourceError: a source is missing or unreadable as a whole.
     """
     reading = Reading()
     general = task.model_copy(update={"labels": ()})
@@ -96,7 +96,7 @@ def _records(readers: Sequence[Reader], config: CollectConfig) -> Iterator[tuple
 
 
 def _remember(index: Index, document: Document, source: int, version: int, config: CollectConfig) -> None:
-    """Note a document in the index; one that its source does not name is held out by its input."""
+    """Add a document to the index; without a source-given id its input decides whether it is held out."""
     name = document.row["document_id"]
     hashed = name if document.named else document.input.hex()
     index.ids.append(name)
@@ -109,7 +109,7 @@ def _remember(index: Index, document: Document, source: int, version: int, confi
 
 
 def rejected(record: Record, rule: str, cleaner: Cleaner) -> dict[str, Any]:
-    """A record as a line of the quarantine; what the recipe does not allow is masked there too."""
+    """A record as a row of the quarantine, masked by the same hygiene rules."""
     raw = cleaner.masked(storable(record.raw or _as_text(record.values))[:MOST_RAW])
     return {"source": record.source, "line": record.line, "rule": cleaner.masked(storable(rule)), "raw": raw}
 
@@ -117,5 +117,5 @@ def rejected(record: Record, rule: str, cleaner: Cleaner) -> dict[str, Any]:
 def _as_text(values: Mapping[str, Any] | None) -> str:
     try:
         return canonical_json(values)
-    except (RecursionError, ValueError):  # too deep, or a number of more digits than Python writes
+    except (RecursionError, ValueError):  # nested too deeply, or a number with more digits than Python writes
         return "(cannot be written as JSON)"

@@ -1,4 +1,4 @@
-"""What a source gives: one row at a time, readable or not."""
+"""The interface of a source: one row at a time, readable or not."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Record:
 
     Attributes:
         source: the source's name, else the name of its file (relative to the source), table, host or data set.
-        line: where the row begins; 1 is the first line of a text file, the first row of other sources.
-        values: by column, or None where the row cannot be read.
-        raw: the row as text where it cannot be read; storable as UTF-8.
-        problem: why not.
-        version: of two rows with one id, that of the greater version is the newer (a source's later fetch).
+        line: where the row begins, from 1: the line of a text file, the row of other sources.
+        values: by column; None if the row cannot be read.
+        raw: an unreadable row as text, storable as UTF-8.
+        problem: why it cannot be read.
+        version: among rows with one id the greatest version is the newest (a later fetch).
     """
 
     source: str
@@ -30,34 +30,34 @@ class Record:
 
 
 class Rejected(Exception):
-    """A row that goes to quarantine; its message is ``rule: detail``, such as ``missing: 'text' is empty``."""
+    """A row that goes to quarantine; the message is ``rule: detail``, such as ``missing: 'text' is empty``."""
 
 
 class Reader(Protocol):
     """One source of a recipe.
 
-    A remote source is fetched into a snapshot (files below a folder of its own, kept from night to night) and read
-    from there: what a night learns from can be read again, and the artifact's key is made of the snapshot's bytes.
+    A remote source is fetched into a snapshot (its own folder of files, kept across nights) and read from there: the
+    artifact's key is the digest of the snapshot's bytes, and the data of a night can be read again.
     """
 
     def check(self) -> None:
-        """Find what is wrong before anything runs, without reading it all or asking the network.
+        """Find errors before anything runs, without reading all data or using the network.
 
         Raises:
-            SourceError: a file is missing, of no known format or unreadable; a URL, query or option makes no sense.
+            SourceError: a missing or unreadable file, an unknown format; an invalid URL, query or option.
         """
         ...
 
     def fetch(self) -> None:
-        """Bring the snapshot up to date, all or nothing; a local source has none.
+        """Update the snapshot, all or nothing; a local source has none.
 
         Raises:
-            SourceError: with what the source answered. ``SourceUnavailable`` where a retry can help.
+            SourceError: with the source's answer. ``SourceUnavailable`` if another try can help.
         """
         ...
 
     def digests(self) -> Mapping[str, str]:
-        """What determines the rows: SHA-256 of each file (or a pinned revision), by a name that no machine shapes."""
+        """SHA-256 of each file, or a pinned revision, by a name that does not depend on the machine."""
         ...
 
     def records(self) -> Iterator[Record]:
@@ -67,11 +67,11 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class ReaderSettings:
-    """What readers share.
+    """Settings shared by all readers.
 
     Attributes:
-        snapshots: folder below which a remote source keeps its snapshot.
-        max_field_bytes: a row with a larger field is quarantined.
+        snapshots: folder of the snapshots of remote sources.
+        max_field_bytes: rows with a larger field are quarantined.
     """
 
     snapshots: Path

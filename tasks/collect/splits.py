@@ -1,4 +1,4 @@
-"""Which split each document belongs to, and which of several copies stays: independent of the order of reading."""
+"""Decide the split of each document and which duplicate stays, independent of the reading order."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ TRAIN, HOLDOUT, DUPLICATE, SUPERSEDED, SAME_ID = "train", "holdout", "duplicate"
 
 @dataclass
 class Index:
-    """What is remembered of every readable document, in the order of reading.
+    """What is remembered of every usable document, in reading order.
 
     Attributes:
-        ids: its id; of one that its source does not name, the digests of its input and its content.
-        named: whether its source names it.
-        inputs: digest of what goes in (the user's turns, or the texts where there is no conversation).
+        ids: source-given id, else the digests of input and content.
+        named: whether the source gives the id.
+        inputs: digest of the input (the user's turns, or the texts without a conversation).
         contents: digest of the whole document.
-        sources: the number of its source.
-        versions: of two documents with one id in one source, the greater is the newer.
-        held: whether a hash sets it aside.
+        sources: number of its source.
+        versions: among documents with one id in one source, the greatest is the newest.
+        held: whether the hash holds it out.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -35,20 +35,22 @@ class Index:
 
 
 def resolve(index: Index, held_ids: Collection[str], held_inputs: Collection[bytes]) -> np.ndarray:
-    """Decide what becomes of every document.
+    """Decide the outcome of every document.
 
-    A document is held out if its hash says so, if its id or its input was held out before, or if another with the same
-    input is: a text is on one side only. Of equal documents those held out before stay, else one whose hash says so,
-    else the one with the smallest id. Of several versions of an id in one source the newest stays; of different
-    documents with one id otherwise the one with the smallest digest.
+    A document is held out if its hash says so, if its id or input was held out before, or if another document with the
+    same
+    input is held out: an input is on one side only. Among equal documents the one held out before stays, else one that
+        its
+    hash holds out, else the one with the smallest id. Among versions of an id in one source the newest stays; among
+    other different documents with one id, the one with the smallest digest.
 
     Args:
         index: all documents.
-        held_ids: ids that were held out before.
-        held_inputs: digests of inputs that were held out before.
+        held_ids: ids held out before.
+        held_inputs: digests of inputs held out before.
 
     Returns:
-        train, holdout, duplicate, superseded or duplicate_id, (documents,), in the order of the index.
+        train, holdout, duplicate, superseded or duplicate_id, shape (documents,), in the order of the index.
     """
     table = pd.DataFrame(
         {

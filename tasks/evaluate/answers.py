@@ -1,4 +1,4 @@
-"""The held-out rows that are asked, and what was said to them, as tables."""
+"""Tables of the held-out rows that are asked, and of the answers."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from tasks.evaluate.metrics import METRICS
 REFUSED = "refused"
 MODELS = ("base", "candidate", "champion")
 READINGS = ("base", "base_restricted", "candidate", "champion")
-"""Whose answers are scored: each model's own, and the base's when it may only name a label."""
+"""The scored readings: each model's own answers, and the base's restricted to labels."""
 
 
 def read_holdout(path: Path, max_rows: int | None, replay: Collection[str] = ()) -> tuple[pd.DataFrame, int]:
-    """Rows ``document_id``, ``messages`` and ``tools`` in the order of a hash of their id, which no new one disturbs.
+    """Rows ``document_id``, ``messages`` and ``tools`` in the order of a hash of their ids, which new rows do not
+    disturb.
 
-    A document that is no conversation asks nothing and is left out.
+    Documents without a conversation are left out.
 
     Args:
         replay: sources whose documents are left out.
 
     Returns:
-        the rows, and how many conversations of the replay's sources were left out.
+        the rows, and the number of conversations left out for ``replay``.
     """
     columns = ["document_id", "messages", "tools", *(["source"] if replay else [])]
     holdout = pd.read_parquet(path, columns=columns)
     holdout = holdout[holdout["messages"].map(len) > 0].astype({"tools": object})
     is_replay = pd.Series(False, index=holdout.index)
-    for name in replay:  # of a source of several files, each is named SOURCE/FILE
+    for name in replay:  # the files of a source are named SOURCE/FILE
         is_replay |= (holdout["source"] == name) | holdout["source"].str.startswith(f"{name}/")
     holdout, unasked = holdout[~is_replay].drop(columns="source", errors="ignore"), int(is_replay.sum())
     holdout["messages"] = holdout["messages"].map(plain)
@@ -44,10 +45,10 @@ def read_holdout(path: Path, max_rows: int | None, replay: Collection[str] = ())
 
 
 def answer_table(holdout: pd.DataFrame, replies: Replies, metric: str) -> pd.DataFrame:
-    """One row per document: question, reference, and per reading the answer, its score and why it ended.
+    """One row per document: question, reference, and per reading the answer, its score and its finish reason.
 
-    A reading that was not asked for has a column of nulls, so that the columns are always the same but for those of the
-    learning curve's models, which come last.
+    Readings that were not requested have null columns, so that the columns are constant, except those of the learning
+    curve's models, which come last.
     """
     score = METRICS[metric]
     table = pd.DataFrame(
@@ -82,7 +83,7 @@ def _texts(replies: Replies, reading: str, rows: int) -> list[str | None]:
 
 
 def refused_rows(holdout: pd.DataFrame, replies: Replies) -> pd.DataFrame:
-    """Rows that the server refused for any model: document_id, rule, value (the server's words) and raw (question)."""
+    """Rows that the server refused for any model: document_id, rule, value and raw (question)."""
     rows = []
     for position, (document_id, messages) in enumerate(zip(holdout["document_id"], holdout["messages"], strict=True)):
         reasons = [f"{model}: {answers[position].finish_reason}" for model, answers in replies.answers.items()]
@@ -95,7 +96,7 @@ def refused_rows(holdout: pd.DataFrame, replies: Replies) -> pd.DataFrame:
 
 
 def probe_table(probes: tuple[str, ...], replies: Replies) -> list[dict[str, str | None]]:
-    """Every probe with what each model made of it, and None for a champion that does not exist."""
+    """Every probe with the answer of each model, None without a champion."""
     return [
         {
             "prompt": probe,

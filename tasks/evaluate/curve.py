@@ -1,4 +1,4 @@
-"""The learning curve: what the model would score, had it learned from less, and so whether more data is worth it."""
+"""The learning curve: the score of models trained on less data, and whether more data is worth it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tasks.evaluate.statistics import Difference, Interval, mean_interval, paire
 
 CURVE_PICTURE = "curve.png"
 SMALL_GAIN = 0.01
-"""Of a doubling: if even the upper bound is below this, more of the same data hardly helps."""
+"""Gain of a doubling: with an upper bound below this, more of the same data hardly helps."""
 WIDE_RANGE = 4
-"""Largest over smallest number of rows from which the axis is logarithmic."""
+"""Ratio of the largest to the smallest number of rows from which the axis is logarithmic."""
 
 
 @dataclass(frozen=True)
 class Smaller:
-    """A model that learned from a part of the training set, nested in the candidate's.
+    """A model trained on a part of the training set, nested in the candidate's.
 
     Attributes:
         fraction: of the training set, below 1.
@@ -36,13 +36,13 @@ class Smaller:
 
     @property
     def name(self) -> str:
-        """Under which it is asked."""
+        """The name under which it is served."""
         return f"fraction_{self.fraction:g}"
 
 
 @dataclass(frozen=True)
 class Point:
-    """A model on the curve: the share and the number of rows it learned from, its score and the score's interval."""
+    """A model on the curve: share and number of training rows, score and interval."""
 
     fraction: float
     rows: int
@@ -52,13 +52,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Gain:
-    """What the last enlargement of the training set brought.
+    """The effect of the last enlargement of the training set.
 
     Attributes:
-        factor: how many times the rows of the model before the last one the last one learned from.
-        per_doubling: the difference, brought to a doubling of the rows.
-        over_smaller: the paired difference of the two.
-        sentence: all of it in words, with what follows from it.
+        factor: rows of the last model / rows of the one before.
+        per_doubling: the difference, scaled to a doubling of the rows.
+        over_smaller: the paired difference of the two models.
+        sentence: the result in words, with advice.
     """
 
     factor: float
@@ -70,12 +70,12 @@ class Gain:
 def learning_curve(
     answers: pd.DataFrame, smaller: Sequence[Smaller], candidate: ArtifactRef, config: EvaluateConfig
 ) -> dict[str, Any]:
-    """The keys ``curve`` and ``curve_gain`` of evaluation.json; none where there is but one training set.
+    """The keys ``curve`` and ``curve_gain`` of evaluation.json; none with a single training set.
 
     Args:
-        answers: with the columns ``candidate_score`` and, by name of each smaller model, ``NAME_score``.
-        smaller: in the order of their size.
-        candidate: the artifact that learned from all rows.
+        answers: with the columns ``candidate_score`` and ``NAME_score`` of each smaller model.
+        smaller: in order of size.
+        candidate: the artifact trained on all rows.
     """
     if not smaller:
         return {}
@@ -96,9 +96,10 @@ def learning_curve(
 
 
 def last_gain(before: Point, last: Point, over: Difference, config: EvaluateConfig) -> Gain:
-    """What the step between the last two points brought, and whether more data looks worth it.
+    """The effect of the last step, and whether more data is worth it.
 
-    Both may have learned from as many rows, where a share of a small set is rounded up: then the step tells nothing.
+    The last two models can have equal numbers of rows, where a share of a small set is rounded up; that step shows
+    nothing.
     """
     factor = last.rows / max(before.rows, 1)
     doublings = math.log2(factor) if factor > 1 else 1.0
@@ -110,7 +111,9 @@ def last_gain(before: Point, last: Point, over: Difference, config: EvaluateConf
         f" ({interval}): {_advice(over, doublings)}."
     )
     if last.rows <= before.rows:
-        sentence = f"The last step added no rows, {last.rows:,} before and after: it says nothing of more data."
+        sentence = (
+            f"The last step added no rows, {last.rows:,} before and after: it does not show the effect of more data."
+        )
     return Gain(factor, per_doubling, over, sentence)
 
 
@@ -118,7 +121,7 @@ def _advice(over: Difference, doublings: float) -> str:
     if over.ci_low > 0:
         return "more data looks worth it"
     if over.ci_high < 0:
-        return "the added rows did harm; look at them before adding more"
+        return "the added rows did harm; check them before adding more"
     if over.ci_high / doublings < SMALL_GAIN:
         return "more of the same data hardly helps"
     return "this holdout cannot tell whether more data is worth it; a larger one could"
@@ -129,7 +132,7 @@ def _points(fraction: float) -> str:
 
 
 def write_curve(path: Path, curve: Sequence[dict[str, Any]]) -> None:
-    """The curve as a table: fraction, rows, score and the bounds of its interval."""
+    """Write the curve as a table: fraction, rows, score and interval."""
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerow(["fraction", "rows", "score", "ci_low", "ci_high"])
@@ -137,7 +140,7 @@ def write_curve(path: Path, curve: Sequence[dict[str, Any]]) -> None:
 
 
 def draw_curve(evaluation: dict[str, Any], path: Path) -> None:
-    """Draw a PNG: score with its interval against training rows, and what the base scores without any."""
+    """Draw a PNG: score with interval against training rows, and the base's score."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Everything that is asked of the served models: the holdout, the probes, and the base's fairest reading."""
+"""Ask the served models: the holdout, the probes, and the base restricted to labels."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tasks.evaluate.config import EvaluateConfig
 
 SEED = 0
 BASES_WORDS = ("--tokenizer", "--chat-template")
-"""Arguments of vLLM that say how the base reads a conversation."""
+"""Arguments of vLLM that set how the base reads a conversation."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A conversation to be answered, its last turn the user's or a tool's, and the tools it may call (JSON) or None."""
+    """A conversation to answer, ending with a user's or tool's turn, and its tools (JSON) or None."""
 
     messages: Sequence[Message]
     tools: str | None = None
@@ -32,13 +32,13 @@ class Question:
 
 @dataclass(frozen=True)
 class Contestant:
-    """A model that answers beside the base.
+    """A model that answers in addition to the base.
 
     Attributes:
-        name: under which it is asked.
-        folder: of a LoRA adapter (PEFT), or of a whole model in Hugging Face layout.
-        is_whole: whether it is a model of its own: it is served alone, once the base and its adapters have ended.
-        is_probed: whether it is asked the probes too.
+        name: the name under which it is served.
+        folder: a LoRA adapter (PEFT), or a whole model in Hugging Face layout.
+        is_whole: whether it is a whole model: served alone, after the base and its adapters have ended.
+        is_probed: whether it answers the probes too.
     """
 
     name: str
@@ -49,13 +49,13 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Replies:
-    """What the models said; every list is in the order of the rows or of the probes.
+    """The answers; every list is in the order of the rows or of the probes.
 
     Attributes:
         answers: by model (``base`` and the contestants' names), one per row.
-        probes: by model that was probed, one per probe.
-        restricted: the base's most likely label per row, None where the server refused the row; None as a whole where
-            this was not asked.
+        probes: by probed model, one per probe.
+        restricted: the base's most likely label per row, None if the server refused the row; None as a whole if not
+            asked.
     """
 
     answers: Mapping[str, list[Answer]]
@@ -71,12 +71,12 @@ def collect_replies(
     questions: Sequence[Question],
     log: Path,
 ) -> Replies:
-    """Start vLLM with the adapters beside the base, then once for each whole model, and ask all there is to ask.
+    """Start vLLM with the adapters on the base, then once for each whole model, and ask everything.
 
     Args:
-        contestants: who answers beside the base.
+        contestants: the models in addition to the base.
         questions: one per row.
-        log: vLLM's log file; a whole model has one beside it, with its name.
+        log: vLLM's log file; a whole model has its own next to it, with its name.
 
     Raises:
         ServerStartError, ServerError: vLLM did not start, or stopped answering.
@@ -103,7 +103,7 @@ def collect_replies(
 
 
 class _Asker:
-    """Asks one model after another, and keeps what each said."""
+    """Asks one model after another, and keeps the answers."""
 
     def __init__(
         self, config: EvaluateConfig, questions: Sequence[Question], probed: Collection[str], advance: Advance
@@ -119,7 +119,7 @@ class _Asker:
         self._advance(self._done, note)
 
     def ask(self, server: Server, served_name: str, name: str) -> None:
-        """Ask a model, which the server knows as ``served_name``, all questions, and the probes if it is probed."""
+        """Ask a model, served as ``served_name``, all questions, and the probes if it is probed."""
         self.answers[name] = self._answers(server, served_name, name, self._questions, self._config.max_tokens)
         if name in self._probed:
             probes = [Question([{"role": "user", "content": probe}]) for probe in self._config.probes]
@@ -143,7 +143,7 @@ class _Asker:
 
 
 def _own_words(settings: ServerSettings) -> ServerSettings:
-    """The settings without a tokenizer or chat template for the base: a whole model brings its own."""
+    """The settings without a tokenizer or chat template for the base: a whole model has its own."""
     kept: list[str] = []
     arguments = iter(settings.extra_args)
     for argument in arguments:
@@ -162,7 +162,7 @@ def most_likely_labels(
     concurrency: int,
     step: Callable[[str], None],
 ) -> list[str | None]:
-    """The base's most likely label for every question: it may say nothing else, whatever it would rather write."""
+    """The base's most likely label for every question."""
     scores = log_likelihoods(
         server,
         BASE_NAME,

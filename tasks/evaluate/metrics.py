@@ -1,4 +1,4 @@
-"""How right one answer is, from 0 to 1. Nothing is searched for inside an answer, and nothing is looked up."""
+"""Metrics: the score of one answer against its reference, from 0 to 1."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def accuracy(answer: str, reference: str) -> float:
-    """1 if the whole answer is the reference, but for case and outer white space; else 0."""
+    """1 if the whole answer equals the reference, ignoring case and outer white space; else 0."""
     return float(answer.strip().casefold() == reference.strip().casefold())
 
 

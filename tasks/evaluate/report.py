@@ -1,4 +1,4 @@
-"""The evaluation as a page of Markdown, for people."""
+"""The evaluation as a Markdown page."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ ROWS = {
 }
 MAX_MISTAKES = 10
 MAX_LABELS = 20
-"""A confusion table of more labels than this cannot be read."""
+"""A larger confusion table is not readable."""
 OTHER = "(something else)"
 
 
 def evaluation_report(
     evaluation: dict[str, Any], answers: pd.DataFrame, probes: list[dict[str, str | None]], labels: Sequence[str]
 ) -> str:
-    """Decision, rates, probes, confusion of labels and some of the candidate's mistakes."""
+    """Decision, rates, probes, confusion table and some of the candidate's mistakes."""
     parts = [
         f"# Evaluation: {evaluation['decision']}",
         evaluation["reason"],
@@ -100,7 +100,7 @@ def _table(heading: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
 
 
 def escape(cell: Any) -> str:
-    """A value as the text of one table cell: nothing in it can end the cell or become markup."""
+    """A value as the text of a table cell, without markup."""
     text = "" if cell is None or cell is pd.NA else str(cell)
     for mark, escaped in (("\\", "\\\\"), ("|", "\\|"), ("<", "&lt;"), ("`", "\\`"), ("[", "\\[")):
         text = text.replace(mark, escaped)

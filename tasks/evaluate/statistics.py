@@ -1,6 +1,6 @@
-"""Intervals and tests for scores of two models on the same rows.
+"""Intervals and tests for the scores of two models on the same rows.
 
-scipy takes a second to import, so only the functions that need it do.
+scipy takes a second to import, so functions import it on use.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ Scores = Sequence[float]
 
 RESAMPLES = 9999
 BATCH = 500
-"""Resamples held in memory at once."""
+"""Resamples in memory at a time."""
 SEED = 3407
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean score of one model less that of another on the same rows.
+    """Mean score of one model minus that of another on the same rows.
 
     Attributes:
         difference: as a fraction, from -1 to 1.
         ci_low: lower bound of its interval.
         ci_high: upper bound.
-        p_value: of no difference, two-sided.
+        p_value: two-sided, of the hypothesis of no difference.
     """
 
     difference: float
@@ -40,7 +40,7 @@ class Difference:
 
 
 def mean_interval(metric: Metric, scores: Scores, confidence: float) -> Interval:
-    """Interval of a model's mean score: Wilson's for accuracy, a bootstrap's for graded scores."""
+    """Interval of a model's mean score: Wilson's for accuracy, a bootstrap for graded scores."""
     if metric == "accuracy":
         return wilson(round(sum(scores)), len(scores), confidence)
     return _bootstrap(scores, confidence, widest=(0.0, 1.0))
@@ -84,7 +84,7 @@ def paired_accuracy(scores: Scores, reference: Scores, confidence: float) -> Dif
 
 
 def _phi(both: int, gained: int, lost: int, neither: int) -> float:
-    """Correlation of two models' answers; a positive one is shrunk by Newcombe's continuity correction."""
+    """Correlation of two models' answers; a positive one has Newcombe's continuity correction."""
     scale = math.sqrt((both + gained) * (lost + neither) * (both + lost) * (gained + neither))
     if scale == 0:
         return 0.0
@@ -93,7 +93,7 @@ def _phi(both: int, gained: int, lost: int, neither: int) -> float:
 
 
 def _joined(width: float, other_width: float, phi: float) -> float:
-    """The distance to a bound from the distances of two correlated rates to theirs; never below zero by rounding."""
+    """Distance to a bound from the distances of two correlated rates; never below zero by rounding."""
     return math.sqrt(max(width**2 - 2 * phi * width * other_width + other_width**2, 0.0))
 
 
@@ -118,7 +118,7 @@ def paired_means(scores: Scores, reference: Scores, confidence: float) -> Differ
 
 
 def _bootstrap(values: Scores, confidence: float, widest: Interval) -> Interval:
-    """Percentile bootstrap of a mean (Efron 1979); of a single value nothing is known."""
+    """Percentile bootstrap of a mean (Efron 1979); a single value has the widest interval."""
     from scipy import stats
 
     if len(values) < 2:

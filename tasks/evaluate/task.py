@@ -11,5 +11,5 @@ from tasks.evaluate.evaluate import EvaluateJob
 
 @task(**task_policy("evaluate"))
 def evaluate_candidate(job: EvaluateJob, run_id: str) -> State[StageResult]:
-    """Find the artifact of the evaluate stage, or make it."""
+    """Find or make the artifact of the evaluate stage."""
     return finish_stage(job, run_id)

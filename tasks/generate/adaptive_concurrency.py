@@ -1,4 +1,4 @@
-"""How many requests an endpoint gets at a time: more while that pays, half as many when it is too much."""
+"""Adapt the number of concurrent requests to a server: grow while throughput grows, halve on overload."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ BUSY = 0.75
 
 
 class Pace:
-    """Additive-increase/multiplicative-decrease in spirit, with throughput as the reason to grow.
+    """Additive increase, multiplicative decrease in spirit, with throughput as the reason to grow.
 
-    Throughput is measured over twice as many answers as may be in flight, after the requests of before a change have
-    come home. The limit doubles as long as each step gains a tenth of what it added; then it stays, and probes a
-    quarter more now and then. A step that gains nothing is taken back. An overload (429, a timeout) halves the limit at
-    once, but only once for all that were in flight together.
+    Throughput is measured over twice as many answers as may be in flight, once the requests sent before a change have
+    been answered. The limit doubles as long as each step gains a tenth of what it added; then it stays, and sometimes
+    tries a quarter more. A step without gain is reverted. An overload (429, a timeout) halves the limit at once, but
+    only once for all requests that were in flight together.
 
     Attributes:
-        limit: the most requests in flight just now.
-        in_flight: requests in flight; kept by whoever sends them.
+        limit: current maximum of requests in flight.
+        in_flight: requests in flight; the sender counts them.
     """
 
     def __init__(self, most: int, now: Callable[[], float] = time.monotonic) -> None:
@@ -41,7 +41,7 @@ class Pace:
     def answered(self, tokens: int) -> None:
         """Count an answer, before its request leaves ``in_flight``."""
         if self.in_flight < BUSY * self.limit:
-            self._measure_after(0)  # too little work to tell what the limit is good for
+            self._measure_after(0)  # too little work to measure the limit
             return
         if self._skip:
             self._skip -= 1
@@ -53,7 +53,7 @@ class Pace:
             self._decide(self._tokens / max(self._now() - self._since, 1e-9))
 
     def overloaded(self, sent_at: float) -> None:
-        """Halve the limit, unless the request was sent before it was last halved."""
+        """Halve the limit, unless the request was sent before the last time it was halved."""
         if sent_at < self._halved_at:
             return
         self._halved_at = self._now()

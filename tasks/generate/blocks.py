@@ -1,4 +1,4 @@
-"""The work cut into blocks of documents, each planned, written and judged before the next is planned."""
+"""Split the work into blocks of documents; each is planned, written and judged before the next."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tasks.generate.summary import Tally
 from tasks.generate.written_rows import Row, rejected
 
 REQUESTS = 8_192
-"""In a block: what of the work is in memory at a time."""
+"""Requests in a block: the part of the work held in memory."""
 FEWER_REQUESTS = 1_024
-"""The same where judges follow and a limit may cut the work short: rows that were not judged by then are lost."""
+"""The same if judges follow and a limit may stop the work: rows without a verdict by then are lost."""
 FEWEST_REQUESTS = 32
-"""So that the last rows up to ``limits.rows`` do not come one by one."""
+"""Smallest block, so that the last rows up to ``limits.rows`` do not come one by one."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,19 @@ class Blocks:
 
     @property
     def total(self) -> int:
-        """Rows that are planned if no limit cuts the work short."""
+        """Planned rows if no limit stops the work."""
         return sum(self.documents.applicable(prompt) * prompt.head.rows_per_document for prompt in self.prompts)
 
     @property
     def not_applicable(self) -> dict[str, int]:
-        """By prompt, the documents that lack a field that it reads."""
+        """By prompt, the number of documents that lack a field it reads."""
         lacking = {prompt.name: len(self.documents) - self.documents.applicable(prompt) for prompt in self.prompts}
         return {name: count for name, count in lacking.items() if count}
 
     def plan(self, tally: Tally) -> Iterator[list[PlannedRow]]:
-        """Block by block, until there are as many rows as ``limits.rows``; ``tally`` says how many there are.
+        """Plan block by block until ``tally`` counts ``limits.rows`` rows.
 
-        The size of a block follows from the counts alone, never from time, so that the same rows come out every time.
+        The size of a block depends on counts alone, never on time, so that the same rows result every time.
         """
         start = 0
         pool = ExamplePool(self.documents)
@@ -69,7 +69,7 @@ class Blocks:
             ]
 
     def _take(self, start: int, requests: int) -> tuple[list[Document], int]:
-        """The next documents that prompts are for, about so many requests' worth, and where the others begin."""
+        """The next documents for about this many requests, and the position of the rest."""
         step = math.ceil(requests / sum(prompt.head.rows_per_document for prompt in self.prompts))
         taken: list[Document] = []
         planned = 0
@@ -83,10 +83,10 @@ class Blocks:
 
 
 def block_requests(config: GenerateConfig, kept: int, asked: int) -> int:
-    """How many requests to plan next, when so many were asked and gave so many rows that were kept."""
+    """How many requests to plan next, given the requests and kept rows so far."""
     limits = config.limits
     cut_short = limits.tokens is not None or limits.minutes is not None or limits.deadline is not None
-    # Which rows limits.rows keeps depends on the blocks: limits that are not in the artifact's key must not shape them.
+    # The blocks determine which rows limits.rows keeps: limits outside the artifact's key must not shape them.
     most = FEWER_REQUESTS if config.judges and (cut_short or limits.rows is not None) else REQUESTS
     if limits.rows is None:
         return most
@@ -95,9 +95,9 @@ def block_requests(config: GenerateConfig, kept: int, asked: int) -> int:
 
 
 def within(limit: int | None, before: int, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    """The rows up to ``limits.rows``, and the quarantine's rows for those beyond it; ``before`` stand already.
+    """The rows up to ``limits.rows``, and quarantine rows for the surplus; ``before`` rows exist already.
 
-    Which rows are kept is up to their ids, which are hashes: each prompt loses its share.
+    The rows' ids, which are hashes, decide which are kept: each prompt loses its share.
     """
     if limit is None or before + len(rows) <= limit:
         return list(rows), []

@@ -1,4 +1,4 @@
-"""What a stage may still spend."""
+"""Limits of what a stage may still spend."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tasks.generate.config import GenerateConfig, Limits
 
 LONGEST_RESERVE = datetime.timedelta(minutes=2)
 RESERVE = 0.25
-"""Of ``timeout_minutes``, at most so much is kept for the answers on their way and for writing the rows."""
+"""Largest share of ``timeout_minutes`` reserved for answers in flight and for writing the rows."""
 
 
 def local_time() -> datetime.datetime:
-    """Now, with this machine's time zone."""
+    """The current time in this machine's time zone."""
     return datetime.datetime.now().astimezone()
 
 
@@ -24,10 +24,10 @@ class Budget:
     """Counts tokens, rows and time against the limits of a recipe.
 
     Args:
-        limits: of the recipe.
+        limits: the recipe's limits.
         started: when the run entered the stage; None: now.
-        tokens: what the run has spent before.
-        ends: when the stage would be ended from outside; reserves included. None: never.
+        tokens: spent by the run before.
+        ends: when the stage is ended from outside, reserves included. None: never.
     """
 
     def __init__(
@@ -62,15 +62,15 @@ class Budget:
 
     @property
     def share_of_rows(self) -> float:
-        """How many of ``limits.rows`` there are; 0 where there is no such limit."""
+        """Rows so far as a share of ``limits.rows``; 0 without that limit."""
         return self.rows / self._limits.rows if self._limits.rows else 0.0
 
 
 def budget_of(config: GenerateConfig, store: AnswerStore, context: StageContext) -> Budget:
-    """The budget of a run. A retry of the stage goes on with what the tries before it left, and does not begin anew.
+    """The budget of a run; a retry of the stage continues with what is left.
 
-    With a limit of time it ends shortly before ``timeout_minutes``, which would end the stage without its rows;
-    that time is counted anew for every try.
+    With a time limit it ends shortly before ``timeout_minutes``, which would end the stage without its rows; each try
+    gets that time anew.
     """
     limits = config.limits
     tokens = store.tokens_of(context.run_id) if limits.tokens is not None else 0
@@ -85,8 +85,8 @@ def budget_of(config: GenerateConfig, store: AnswerStore, context: StageContext)
 def next_time_of_day(clock: str, now: datetime.datetime) -> datetime.datetime:
     """The next moment after ``now`` at which this machine's clock shows ``HH:MM``.
 
-    Where the clock is put back it shows a time twice, and both count; where it is put forward, a time that it leaves
-    out is as long after the change as it would have been.
+    When the clock is put back, a time that occurs twice counts both times; when it is put forward, a skipped time is as
+    long after the change as it would have been.
     """
     at = datetime.time.fromisoformat(clock)
     today = now.astimezone().date()
@@ -94,13 +94,13 @@ def next_time_of_day(clock: str, now: datetime.datetime) -> datetime.datetime:
     for days in (0, 1):
         day = today + datetime.timedelta(days)
         both = [datetime.datetime.combine(day, at.replace(fold=fold)).astimezone() for fold in (0, 1)]
-        # Of a time that is left out, one reading lies before the change and one behind it.
+        # A skipped time has one reading before the change and one after it.
         moments += [moment for moment in both if moment.time() == at] or [max(both)]
     return min(moment for moment in moments if moment > now)
 
 
 def _first_start(file: Path, now: datetime.datetime) -> datetime.datetime:
-    """When this run first came here: written down by its first try, found by the next."""
+    """When this run first entered the stage: stored by its first try, read by later ones."""
     try:
         return datetime.datetime.fromisoformat(file.read_text(encoding="utf-8").strip())
     except FileNotFoundError:

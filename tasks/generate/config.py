@@ -11,24 +11,26 @@ from tasks.core.config import ModelSource, Section, ServerSettings
 
 
 class Endpoint(Section):
-    """A remote server that speaks OpenAI's chat API."""
+    """A remote server with OpenAI's chat API."""
 
     url: str = Field(description="base URL up to and including /v1")
-    model: str = Field(description="the model's name there")
+    model: str = Field(description="the model's name on that server")
     api_key_env: str | None = Field(None, description="environment variable that holds the key; None: no key")
 
     @field_validator("url")
     @classmethod
     def _no_secrets(cls, url: str) -> str:
-        """The URL is shown in messages and reports."""
+        """The URL appears in messages and reports."""
         parts = urllib.parse.urlsplit(url)
         if "@" in parts.netloc or parts.query or parts.fragment:
-            raise ValueError("a URL holds no user, password, query or fragment: name the key's variable in api_key_env")
+            raise ValueError(
+                "the URL must not contain user, password, query or fragment: name the key's variable in api_key_env"
+            )
         return url
 
 
 class Limits(Section):
-    """What generation may spend; on reaching one, what there is goes on if it is enough."""
+    """Limits of generation; when one is reached, the night continues with the rows so far if they are enough."""
 
     rows: int | None = Field(None, ge=1, description="rows written and accepted by the judges")
     tokens: int | None = Field(None, ge=1, description="tokens in and out, of this run's requests")
@@ -36,20 +38,22 @@ class Limits(Section):
     deadline: Annotated[str, StringConstraints(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] | None = Field(
         None, description="local time of day, HH:MM, the next one after the stage starts"
     )
-    minimum_rows: int = Field(1, ge=0, description="fewer rows than this stop the run when a limit was reached")
+    minimum_rows: int = Field(1, ge=0, description="fewer rows stop the run when a limit was reached")
 
 
 class GenerateConfig(Section):
-    """Which prompts write rows, which ones judge them, and the teacher that answers."""
+    """The prompts that write rows, the judges, and the teacher."""
 
-    prompts: tuple[str, ...] = Field(min_length=1, description="names in prompts/, or paths beside the recipe")
+    prompts: tuple[str, ...] = Field(min_length=1, description="names in prompts/, or paths relative to the recipe")
     judges: tuple[str, ...] = Field((), description="prompts with a judge section that must all pass a row")
     teacher: ModelSource | None = Field(None, description="None: the recipe's model")
-    adapter: str | None = Field(None, description="folder of a LoRA adapter that the teacher wears; PEFT's layout")
-    endpoints: tuple[Endpoint, ...] = Field((), description="remote servers to ask in place of starting vLLM")
-    concurrency: int = Field(64, ge=1, le=4096, description="most requests in flight; it adapts to the server below")
+    adapter: str | None = Field(None, description="folder of the teacher's LoRA adapter in PEFT's layout")
+    endpoints: tuple[Endpoint, ...] = Field((), description="remote servers to use instead of starting vLLM")
+    concurrency: int = Field(
+        64, ge=1, le=4096, description="maximum of requests in flight; adapts to the server below it"
+    )
     attempts: int = Field(2, ge=1, le=10, description="tries of a row whose answer was rejected, the first included")
-    failure_limit: float = Field(0.5, gt=0, le=1, description="share of failed rows past which generation stops early")
+    failure_limit: float = Field(0.5, gt=0, le=1, description="share of failed rows above which generation stops early")
     limits: Limits = Limits()
     server: ServerSettings = ServerSettings()
     timeout_minutes: float = Field(60, gt=0)
@@ -57,9 +61,9 @@ class GenerateConfig(Section):
     @model_validator(mode="after")
     def _one_teacher(self) -> GenerateConfig:
         if self.endpoints and self.teacher is not None:
-            raise ValueError("name a teacher to start, or endpoints to ask, and not both")
+            raise ValueError("name either a teacher to start or endpoints, not both")
         if self.endpoints and self.adapter is not None:
-            raise ValueError("an adapter is for the teacher that vLLM serves here; endpoints bring their own")
+            raise ValueError("an adapter needs a teacher that Retune serves; endpoints have their own")
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""One pass over requests: send them in order, try again where it can help, give up where it cannot."""
+"""Send one round of requests in order; retry where it helps, give up where it does not."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SLOWER = 3.0
 
 @dataclass(frozen=True)
 class Try:
-    """A request on its way: when it was sent, and the time it is given."""
+    """A request in flight: when it was sent, and its time limit."""
 
     request: Request
     sent_at: float
@@ -36,13 +36,13 @@ class Try:
 
 
 class Round:
-    """Asks requests of a pool of endpoints.
+    """Sends requests to a pool of endpoints.
 
     Args:
         keep: called with every answer as it arrives, refused and failed ones included.
 
     Attributes:
-        in_flight: by request id, what was on its way: after an error, what the server may have died of.
+        in_flight: requests in flight by id; after an error, possible causes of the server's death.
         stopped: the limit that ended the round early, or None.
     """
 
@@ -54,7 +54,7 @@ class Round:
         self.stopped: str | None = None
 
     def run(self, requests: Sequence[Request]) -> None:
-        """Ask until every request is answered or given up, or a limit is reached.
+        """Send until every request is answered or given up, or a limit is reached.
 
         Raises:
             ServerError: no endpoint is left; answers so far were kept.
@@ -84,7 +84,7 @@ class Round:
             watch.cancel()
 
     async def _answer(self, request: Request, place: Endpoint) -> None:
-        """Try a request until it is answered, or one kind of failure has cost it all its tries."""
+        """Try a request until it is answered, or until one class of failure has used up its tries."""
         failures: Counter[str] = Counter()
         places: list[Endpoint] = [place]
 
@@ -137,14 +137,14 @@ class Round:
         self._keep(answer)
 
     def _allowance(self, request: Request) -> float:
-        """Seconds that an answer may take: thrice what one of full length took at the slowest rate seen so far."""
+        """Time limit of an answer in seconds: three times a full-length answer at the slowest rate so far."""
         if len(self._meter.latencies) < KNOWN_ANSWERS or not self._meter.slowest_token:
             return REQUEST_TIMEOUT_SECONDS
         expected = self._meter.slowest_token * request.sampling.max_tokens
         return min(REQUEST_TIMEOUT_SECONDS, SPARE_SECONDS + SLOWER * expected)
 
     async def _watch(self) -> None:
-        """See to what no answer tells: a dead process, limits of time, and requests that hang."""
+        """Watch what no answer reports: a dead process, time limits, hanging requests."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             for endpoint in self._pool.endpoints:
@@ -158,7 +158,7 @@ class Round:
                     task.cancel()
             loop_ahead = asyncio.get_running_loop().time() - now
             for one in self.in_flight.values():
-                with contextlib.suppress(RuntimeError):  # it has just ended
+                with contextlib.suppress(RuntimeError):  # it ended meanwhile
                     one.timeout.reschedule(one.sent_at + self._allowance(one.request) + loop_ahead)
 
     def _stop_at_limits(self) -> None:

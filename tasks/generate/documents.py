@@ -1,6 +1,6 @@
-"""The training documents that prompts read, as one Arrow table that hands out Python objects a few at a time.
+"""The training documents that prompts read: one Arrow table that creates Python objects a few at a time.
 
-So a million documents fit: only the columns that prompts and rows need are read.
+A million documents fit because only the needed columns are read.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ Document = Mapping[str, Any]
 
 
 def needed_fields(prompt: Prompt) -> tuple[str, ...]:
-    """The fields without which a prompt has nothing to ask about a document, or a judge about a row."""
+    """The fields that a prompt needs from a document, or a judge from a row."""
     variables = prompt.head.variables.items()
     return tuple(variable.field or name for name, variable in variables if isinstance(variable, DocumentField))
 
 
 def shown_fields(prompt: Prompt) -> list[tuple[str, ...]]:
-    """The fields of each few-shot draw; a document without any of them is of another form."""
+    """The fields of each few-shot draw; a document without any of them has another form."""
     return [variable.fields for variable in prompt.head.variables.values() if isinstance(variable, FewShot)]
 
 
 def applies(prompt: Prompt, document: Document) -> bool:
-    """Whether a document is one that a prompt is for. Fields are null in documents of sources of another form."""
+    """Whether a prompt applies to a document. Fields are null in documents from sources of another form."""
     needed = all(document.get(field) is not None for field in needed_fields(prompt))
     return needed and all(any(document.get(name) is not None for name in fields) for fields in shown_fields(prompt))
 
@@ -39,7 +39,7 @@ def applies(prompt: Prompt, document: Document) -> bool:
 class TrainingDocuments(Sequence[Document]):
     """The rows of ``train.parquet`` in the order of a hash of their ids.
 
-    So a limit that ends the work early leaves a fair sample of all documents, whatever their files' order is.
+    So a limit that stops the work early leaves a fair sample of all documents, whatever the order of their files.
     """
 
     def __init__(self, path: Path, fields: Iterable[str]) -> None:
@@ -67,7 +67,7 @@ class TrainingDocuments(Sequence[Document]):
         return _Row(self._table, range(len(self))[index])
 
     def applicable(self, prompt: Prompt) -> int:
-        """How many documents a prompt is for; see :func:`applies`."""
+        """How many documents a prompt applies to; see :func:`applies`."""
         fit = pa.array([True] * len(self), pa.bool_())
         for fields in [*((field,) for field in needed_fields(prompt)), *shown_fields(prompt)]:
             fit = pc.and_(fit, self._has_any(fields))
@@ -82,7 +82,7 @@ class TrainingDocuments(Sequence[Document]):
 
 
 class _Row(Mapping[str, Any]):
-    """One row of the table; its values become Python objects when they are asked for."""
+    """A row of the table; its values become Python objects on access."""
 
     __slots__ = ("_number", "_table")
 

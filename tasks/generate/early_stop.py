@@ -1,4 +1,4 @@
-"""The early stop of a generation that goes wrong."""
+"""Stop a failing generation early."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ SHOWN_CHARACTERS = 300
 
 
 class Failures:
-    """Counts rows' first answers and the rules they break, over all of a stage; reused ones count as fresh ones do.
+    """Counts first answers of rows and the rules they break, over the whole stage, reused answers included.
 
     Attributes:
         answers: answers counted.
-        broken: those that broke a rule.
+        broken: answers that broke a rule.
     """
 
     def __init__(self, limit: float) -> None:
@@ -41,10 +41,10 @@ class Failures:
             self._raw.append(answer.text)
 
     def check(self) -> None:
-        """Raise if too large a share broke a rule, of as many answers as can tell.
+        """Raise if too large a share broke a rule, once there are enough answers.
 
         Raises:
-            GenerationError: with the commonest reasons and two raw answers.
+            GenerationError: with the most frequent reasons and two raw answers.
         """
         if self.answers < LEAST_ANSWERS or self.broken <= self._limit * self.answers:
             return
@@ -53,10 +53,10 @@ class Failures:
             + (f" ({self._examples[reason][:SHOWN_CHARACTERS]})" * bool(self._examples[reason]))
             for reason, count in self._reasons.most_common(COMMONEST)
         )
-        raw = "\n".join(f"    {text[:SHOWN_CHARACTERS]!r}" for text in self._raw) or "    (there was no text at all)"
+        raw = "\n".join(f"    {text[:SHOWN_CHARACTERS]!r}" for text in self._raw) or "    (the answer was empty)"
         raise GenerationError(
             f"{self.broken} of the first {self.answers} answers cannot be used; the limit is {self._limit:.0%}."
-            f"\n  commonest reasons, each with its first case:\n{reasons}\n  raw answers:\n{raw}",
+            f"\n  most frequent reasons, each with an example:\n{reasons}\n  raw answers:\n{raw}",
             where="generate.failure_limit",
-            remedy="look at prompt and teacher with `retune prompts preview NAME --run`",
+            remedy="check prompt and teacher with `retune prompts preview NAME --run`",
         )

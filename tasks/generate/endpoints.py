@@ -1,4 +1,4 @@
-"""The servers that answer, their health, and whose turn it is."""
+"""The servers that answer: health, load, and choice of the next one."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ NO_LIST = (400, 404, 405)
 
 
 class Endpoint:
-    """One server: how it is asked, how much it gets, and whether it is out.
+    """One server: connection, load and health.
 
     Attributes:
-        name: for people: its URL, or ``vLLM`` for the one that the stage started.
-        model: what the model is called there.
-        pace: how many requests it gets at a time.
-        is_vllm: whether it takes vLLM's own parameters; its list of models tells.
+        name: for messages: its URL, or ``vLLM`` for the server that the stage started.
+        model: the model's name on the server.
+        pace: its concurrency limit.
+        is_vllm: whether it accepts vLLM's own parameters, found from its list of models.
         out: why it gets no requests at present, or None.
         for_good: whether it stays out.
-        paused_until: monotonic time before which it asked to be left alone.
+        paused_until: monotonic time until which it asked for a pause.
     """
 
     def __init__(self, name: str, url: str, model: str, api_key: str, concurrency: int) -> None:
@@ -52,7 +52,7 @@ class Endpoint:
         self.checking = asyncio.Lock()
 
     async def probe(self) -> None:
-        """Return if it serves: if it lists its models or, having no such list, does not say that it is ill.
+        """Return if it serves: it lists its models or, without such a list, reports no illness.
 
         Raises:
             Unanswered: it does not.
@@ -62,7 +62,7 @@ class Endpoint:
                 models = await self.client.with_options(timeout=PROBE_SECONDS).models.list()
             self.is_vllm = any(model.owned_by == "vllm" for model in models.data)
         except (AttributeError, TypeError) as error:
-            raise Unanswered("its list of models is none: is this the base URL, up to /v1?", "error") from error
+            raise Unanswered("it has no list of models: is this the base URL, up to /v1?", "error") from error
         except Unanswered as error:
             if not isinstance(error.__cause__, openai.APIStatusError) or error.__cause__.status_code not in NO_LIST:
                 raise
@@ -76,15 +76,15 @@ class Endpoint:
         """Return if ``/health`` answers.
 
         Raises:
-            Unanswered: it does not, or says that the server is ill.
+            Unanswered: it does not, or reports an illness.
         """
         url = urllib.parse.urljoin(self.url, "/health")
-        with unanswered(self.client), contextlib.suppress(json.JSONDecodeError):  # whatever it says, it answers
+        with unanswered(self.client), contextlib.suppress(json.JSONDecodeError):  # any answer will do
             await self.client.with_options(timeout=PROBE_SECONDS).get(url, cast_to=object)
 
 
 class OwnEndpoint(Endpoint):
-    """The vLLM that the stage started: once its process is dead it is out for good."""
+    """The vLLM that the stage started; once its process is dead it stays out."""
 
     def __init__(self, server: Server, model: str, concurrency: int) -> None:
         super().__init__(OWN, f"{server.url}/v1", model, server.api_key, concurrency)
@@ -96,11 +96,6 @@ class OwnEndpoint(Endpoint):
         return self.server.process.poll() is not None
 
     async def probe(self) -> None:
-        """Return if it serves.
-
-        Raises:
-            Unanswered: it does not.
-        """
         if self.is_dead:
             raise Unanswered(f"its process died with exit status {self.server.process.returncode}", "barred")
         await self.health()  # vLLM lists its models even when its engine is dead
@@ -110,7 +105,7 @@ def remote_endpoints(config: GenerateConfig) -> list[Endpoint]:
     """The endpoints of a recipe, not connected yet.
 
     Raises:
-        RecipeError: a URL is none, or the variable that holds a key is not set.
+        RecipeError: a URL is not valid, or the variable with a key is not set.
     """
     found = []
     for number, endpoint in enumerate(config.endpoints):
@@ -118,7 +113,9 @@ def remote_endpoints(config: GenerateConfig) -> list[Endpoint]:
         parts = urllib.parse.urlsplit(endpoint.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise RecipeError(
-                f"{endpoint.url!r} is no http(s) URL", where=f"{where}.url", remedy="write it up to and including /v1"
+                f"{endpoint.url!r} is not an http(s) URL",
+                where=f"{where}.url",
+                remedy="write it up to and including /v1",
             )
         key = os.environ.get(endpoint.api_key_env, "") if endpoint.api_key_env else NO_KEY
         if not key:
@@ -133,15 +130,15 @@ def remote_endpoints(config: GenerateConfig) -> list[Endpoint]:
 
 
 def own_endpoint(server: Server, config: GenerateConfig) -> OwnEndpoint:
-    """The endpoint of a server that the stage started, with the adapter that the teacher wears."""
+    """The endpoint of a server that the stage started, with the teacher's adapter."""
     return OwnEndpoint(server, ADAPTER_NAME if config.adapter else BASE_NAME, config.concurrency)
 
 
 class Pool:
-    """Gives out places at endpoints: at most ``concurrency`` in all, to the one with most room among the healthy.
+    """Hands out slots at endpoints: at most ``concurrency`` in total, to the healthy endpoint with most room.
 
-    An endpoint that fails its health check is out, and checked again until it serves. When none is left, or none has
-    come back within a minute, :meth:`acquire` raises.
+    An endpoint that fails its health check is out, and is checked until it serves again. When none is left, or none has
+    returned within a minute, :meth:`acquire` raises.
     """
 
     def __init__(self, endpoints: Sequence[Endpoint], concurrency: int) -> None:
@@ -154,7 +151,7 @@ class Pool:
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
-        """Hold connections open; endpoints that the stage did not start are checked first."""
+        """Hold connections open; remote endpoints are checked first."""
         async with contextlib.AsyncExitStack() as stack:
             for endpoint in self.endpoints:
                 endpoint.checking = asyncio.Lock()
@@ -169,13 +166,13 @@ class Pool:
             yield
 
     async def acquire(self, avoid: Endpoint | None = None) -> Endpoint | None:
-        """Wait for a place and take it; None once the pool is closed.
+        """Wait for a slot and take it; None once the pool is closed.
 
         Args:
-            avoid: taken only if no other endpoint has room.
+            avoid: used only if no other endpoint has room.
 
         Raises:
-            ServerError: no endpoint is left; it names each and why.
+            ServerError: no endpoint is left; names each with its reason.
         """
         while not self.closed:
             await self.require_one()
@@ -190,17 +187,17 @@ class Pool:
         return None
 
     def release(self, endpoint: Endpoint) -> None:
-        """Give a place back."""
+        """Return a slot."""
         endpoint.pace.in_flight -= 1
         self._wake()
 
     def close(self) -> None:
-        """Give out no more places."""
+        """Hand out no more slots."""
         self.closed = True
         self._wake()
 
     async def require_one(self) -> None:
-        """Raise if no endpoint is left to wait for; answers that are on their way still arrive."""
+        """Raise if no endpoint is left to wait for; answers in flight still arrive."""
         if any(endpoint.out is None for endpoint in self.endpoints):
             self._none_since = None
             return
@@ -212,13 +209,13 @@ class Pool:
                     await asyncio.sleep(LAST_ANSWERS_SECONDS / LAST_ANSWERS_POLLS)
             reasons = "\n".join(f"    {endpoint.name}: {endpoint.out}" for endpoint in self.endpoints)
             raise ServerError(
-                f"No endpoint is left that answers:\n{reasons}",
+                f"No endpoint answers any more:\n{reasons}",
                 where="generate.endpoints",
-                remedy="see to the servers, then run again: what was answered is not asked again",
+                remedy="fix the servers, then run again: stored answers are reused",
             )
 
     async def complain(self, endpoint: Endpoint, error: Unanswered, sent_at: float) -> None:
-        """React to a try without an answer: slow down, pause the endpoint, or take it out."""
+        """React to a failed try: slow down, pause the endpoint, or take it out."""
         if error.kind in ("busy", "timeout"):
             endpoint.pace.overloaded(sent_at)
         if error.kind == "busy":
@@ -232,7 +229,7 @@ class Pool:
         await self.check(endpoint)
 
     async def check(self, endpoint: Endpoint) -> None:
-        """Take an endpoint out that fails its health check; the tries that failed together make one check."""
+        """Take an endpoint out if it fails its health check; concurrent failures share one check."""
         async with endpoint.checking:
             if endpoint.out is not None:
                 return

@@ -1,4 +1,4 @@
-"""The engine that answers planned requests: from the store, from a vLLM that it starts, or from remote endpoints."""
+"""The engine that answers planned requests: from the store, from its own vLLM, or from remote endpoints."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ SUSPECTS = 8
 
 
 class Engine:
-    """Answers requests, each one stored as it arrives; a context manager that ends what it started.
+    """Answers requests and stores each answer as it arrives; a context manager that ends what it started.
 
     Args:
         config: the stage's section; ``endpoints`` replace the server that would be started here.
-        teacher: the model that is served; it wears ``config.adapter``, whose digest belongs into the request ids.
+        teacher: the served model; the digest of ``config.adapter`` is part of the request ids.
         store: where answers are found and kept.
-        context: of the run.
+        context: the run's context.
 
     Attributes:
-        stopped: the limit that was reached ("deadline 04:30", "tokens 100000", "minutes 30", "rows 500"), or None.
-            From then on nothing more is asked.
+        stopped: the limit that was reached ("deadline 04:30", "tokens 100000", "minutes 30", "rows 500"), or None;
+            after that nothing more is sent.
 
     Raises:
-        RecipeError: an endpoint's URL is none, or the variable with its key is not set. Nothing was started yet.
+        RecipeError: an endpoint's URL is not valid, or the variable with its key is not set; nothing was started yet.
     """
 
     def __init__(self, config: GenerateConfig, teacher: ModelSource, store: AnswerStore, context: StageContext) -> None:
@@ -69,7 +69,7 @@ class Engine:
 
     @contextlib.contextmanager
     def course(self, title: str, total: int, phases: int = 1) -> Iterator[Course]:
-        """Tell progress as that of all calls in the block: of ``total`` rows, each written and judged in ``phases``."""
+        """Report the progress of all calls in the block: ``total`` rows, each written and judged in ``phases``."""
         with progress(title, total) as advance:
             self._course = Course(
                 title,
@@ -87,25 +87,25 @@ class Engine:
                 self._course = None
 
     def answer(self, requests: Sequence[Request], what: str, verdict: Verdict, attempt: int = 1) -> dict[str, Answer]:
-        """The answers by request id: from the store where it knows them, else asked in the order given.
+        """The answers by request id: stored ones, and new ones requested in the given order.
 
-        A request that the server refuses has the ``finish_reason`` ``refused: ...``, one that was given up after its
-        tries ``failed: ...``; neither is stored, so that another night asks again. When :attr:`stopped` is set,
-        requests that were not answered until then are missing from the result. Do not give a failed request a second
-        chance: it had its tries, and it may be what killed the server.
+        A request that the server refuses has the ``finish_reason`` ``refused: ...``, one that was given up ``failed:
+        ...``; neither is stored, so that another night asks again. When :attr:`stopped` is set, unanswered requests are
+        missing from the result. Do not give a failed request a second chance: it had its tries, and it may have killed
+        the server.
 
         Args:
-            requests: may repeat an id; it is asked once.
-            what: for people: "writing rows".
-            verdict: the rule that an answer breaks ("truncated: ...": what stands before the colon is counted), or
-                None. Called once for every answer, reused, refused and failed ones included, as it arrives: it may
-                call :meth:`rows_written`.
-            attempt: at these rows. Beyond the first, no broken rule counts towards ``failure_limit``.
+            requests: may repeat an id, which is sent once.
+            what: for messages: "writing rows".
+            verdict: the rule that an answer breaks ("truncated: ...": the part before the colon is counted), or None.
+                Called once for every answer as it arrives, reused, refused and failed ones included; it may call
+                :meth:`rows_written`.
+            attempt: number of the attempt. After the first, broken rules do not count towards ``failure_limit``.
 
         Raises:
-            GenerationError: of at least 50 answers of this stage so far, a larger share than ``failure_limit`` broke
-                a rule. Reused answers count as fresh ones do: they are of the same plan.
-            ServerError: vLLM died more often than it is restarted, or no endpoint is left; with the reasons.
+            GenerationError: a larger share than ``failure_limit`` of at least 50 answers of this stage broke a rule,
+                reused answers included.
+            ServerError: vLLM died too often, or no endpoint is left; with the reasons.
             ServerStartError, MachineError, ModelError: vLLM could not be started.
         """
         wanted = {request.request_id: request for request in requests}
@@ -138,16 +138,17 @@ class Engine:
         return answers
 
     def rows_written(self, count: int) -> None:
-        """Say how many rows stand by now, in all: for ``limits.rows`` and the progress bar.
+        """Report the number of finished rows, for ``limits.rows`` and the progress bar.
 
-        With judges, count the rows that they accepted, and write and judge in turns of some thousand requests: a
-        limit that is reached between writing and judging would leave rows without a verdict.
+        With judges, count accepted rows, and write and judge in turns of some thousand requests: a limit that is
+            reached between
+        writing and judging would leave rows without a verdict.
         """
         self._budget.rows = count
 
     @property
     def stats(self) -> EngineStats:
-        """Numbers of everything asked so far; ask for them while the server still runs."""
+        """Statistics of all requests so far; read them while the server runs."""
         self._meter.server = self._own.metrics()
         self._meter.restarts = self._own.restarts
         return self._meter.stats()
@@ -158,10 +159,11 @@ class Engine:
         self.stopped = asking.stopped
 
     def _ask_own(self, missing: dict[str, Request], keep: Callable[[Answer], None]) -> None:
-        """Ask the server of ours, and another when it dies.
+        """Send to the stage's own server, and to a new one when it dies.
 
-        What was in flight when it died is asked first then, few at a time, and one at a time after a second death: a
-        request that kills servers is found by its third death at the latest, and takes no other with it.
+        Requests in flight at a death are then sent first, few at a time, and one at a time after a second death: a
+            request that
+        kills servers is found by its third death at the latest, and takes no other with it.
         """
         while missing and not self.stopped:
             endpoint = self._own.endpoint_for(list(missing.values()))
@@ -184,20 +186,20 @@ class Engine:
             self.stopped = asking.stopped
 
     def _culprit(self, in_flight: Sequence[str]) -> str | None:
-        """The request that killed the server: asked alone, and not for the first time."""
+        """The request that killed the server: sent alone, and not for the first time."""
         if len(in_flight) == 1 and self._deaths[in_flight[0]] >= MOST_DEATHS:
             return in_flight[0]
         return None
 
     def _judge(self, answer: Answer, rule: str | None, attempt: int) -> None:
-        """Count a row's first answer: a row that stays bad is one bad row, however often it is tried."""
+        """Count a row's first answer: a bad row counts once, however often it is tried."""
         if attempt == 1:
             self._failures.count(answer, rule)
             self._failures.check()
 
 
 def among_suspects(concurrency: int, deaths: int) -> int:
-    """How many requests to ask at a time that were in flight at so many deaths of the server."""
+    """Concurrency for requests that were in flight at this many deaths of the server."""
     if deaths == 0:
         return concurrency
     return max(1, min(concurrency // SUSPECTS, math.isqrt(concurrency))) if deaths < MOST_DEATHS else 1

@@ -1,4 +1,4 @@
-"""Write the missing training rows: plan, ask the teacher, parse, judge, and keep every loss with its raw text."""
+"""Write the missing training rows: plan, ask the teacher, parse, judge, and keep every lost row with its raw text."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ VERSION = 3
 class GenerateJob:
     """Writes ``rows.parquet`` and ``quarantine.parquet`` from the training documents.
 
-    ``fields`` are the documents' own columns: an answer's fields replace those of the same name, the others stay.
-    ``control_tokens`` are those of the chat templates; an answer that writes one is rejected.
+    ``fields`` are the documents' columns: an answer's fields replace those of the same name. ``control_tokens`` are
+    those of the chat templates; an answer that contains one is rejected.
     """
 
     config: GenerateConfig
@@ -52,12 +52,12 @@ class GenerateJob:
 
     @property
     def served(self) -> ModelSource:
-        """The model that vLLM serves, where no endpoints are named."""
+        """The model that vLLM serves if no endpoints are named."""
         return self.config.teacher or self.model
 
     @cached_property
     def teacher(self) -> Teacher:
-        """Who answers: a served model with its adapter, or the models behind endpoints, which nobody can pin."""
+        """The teacher: a served model with its adapter, or the models of endpoints, which cannot be pinned."""
         if self.config.endpoints:
             places = [endpoint.model_dump(include={"url", "model"}) for endpoint in self.config.endpoints]
             names = dict.fromkeys(endpoint.model for endpoint in self.config.endpoints)
@@ -72,18 +72,18 @@ class GenerateJob:
 
     @cached_property
     def prompts(self) -> list[Prompt]:
-        """Read once: an edit between the key and the asking must not be filed under the old key."""
+        """Read once: an edit between computing the key and asking must not be filed under the old key."""
         return [read_prompt(Path(path)) for path in self.config.prompts]
 
     @cached_property
     def judges(self) -> list[Prompt]:
-        """Read once, as the prompts are."""
+        """Read once, as the prompts."""
         return [read_prompt(Path(path)) for path in self.config.judges]
 
     def key(self) -> StageKey:
-        """Determined by documents, prompts in their order, teacher, judges, attempts, limit of rows, seed and task.
+        """The key: documents, prompts in order, teacher, judges, attempts, limit of rows, seed and task.
 
-        The limits of time and tokens are not part of it: they cut the work short, and the next run goes on with it.
+        Limits of time and tokens are not part of it: they interrupt the work, and the next run continues it.
         """
         teacher = self.teacher
         return StageKey(
@@ -110,11 +110,11 @@ class GenerateJob:
         )
 
     def fill(self, folder: Path, context: StageContext) -> Summary:
-        """Ask what was never asked before, block by block, and write what came of everything.
+        """Ask what was never asked before, block by block, and write every result.
 
         Raises:
             GenerationError: too large a share of the answers was unusable, or a limit left fewer rows than
-                ``limits.minimum_rows``. Answers so far are stored: the next run goes on from there.
+                ``limits.minimum_rows``. Answers so far are stored: the next run continues from there.
             ServerError: the teacher stopped answering.
         """
         prompts, teacher = self.prompts, self.teacher
@@ -149,7 +149,7 @@ class GenerateJob:
                 tally.count(outcome, kept, lost)
                 engine.rows_written(tally.kept)
                 if engine.stopped is not None and outcome.asked.total() < len(block):
-                    break  # the answers of a whole block were stored, and so may be those of the next
+                    break  # stored answers may cover a whole block, and the next
             stats = engine.stats
         unasked = blocks.total - tally.asked
         missed = unasked + tally.no_second_chance + panel.not_asked
@@ -172,10 +172,11 @@ class GenerateJob:
         return tally.summary(details, partial=stopped is not None or given_up > 0)
 
     def _cut_short(self, reached: str | None, tally: Tally) -> str | None:
-        """The limit of time or tokens that cut the work short, or None; to have as many rows as were wanted is no cut.
+        """The limit of time or tokens that interrupted the work, or None; reaching ``limits.rows`` is not an
+        interruption.
 
         Raises:
-            GenerationError: what there is is not enough to go on with.
+            GenerationError: there are too few rows to continue with.
         """
         limits = self.config.limits
         if reached is None or (limits.rows is not None and tally.kept >= limits.rows):
@@ -185,7 +186,7 @@ class GenerateJob:
                 f"The limit {reached} was reached with {tally.kept} rows, and limits.minimum_rows is"
                 f" {limits.minimum_rows}{tally.losses}",
                 where="generate.limits",
-                remedy="raise the limit, or lower minimum_rows; what was answered is stored and not asked again",
+                remedy="raise the limit, or lower minimum_rows; stored answers are reused",
             )
-        say(f"  the limit {reached} was reached: going on with {tally.kept} rows{tally.losses}")
+        say(f"  the limit {reached} was reached: continuing with {tally.kept} rows{tally.losses}")
         return reached

@@ -1,4 +1,4 @@
-"""Judges: each is asked about every row that is left; its verdict stays with the row."""
+"""Judges: each judges every remaining row; its verdict stays with the row."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from tasks.generate.written_rows import Row, rejected
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a judge said of a row.
+    """A judge's verdict on a row.
 
     Attributes:
         judge: its name.
-        digest: of its template.
+        digest: digest of its template.
         passed: whether the row stays.
-        score: on the judge's scale; None of a judge that accepts by a pattern, or that gave no verdict.
+        score: on the judge's scale; None for a judge with a pattern, or without a verdict.
         reasons: in the judge's words.
-        raw: its untouched answer.
+        raw: its unchanged answer.
         problem: why there is no verdict (``rule: detail``), or None.
     """
 
@@ -45,7 +45,7 @@ class Judgement:
 
     @property
     def rule(self) -> str | None:
-        """The rule that the row broke, or None where it passed: ``judge NAME: detail``."""
+        """The rule that the row broke, or None: ``judge NAME: detail``."""
         if self.passed:
             return None
         if self.problem is not None:
@@ -55,9 +55,9 @@ class Judgement:
 
 
 def read_judgement(judge: Prompt, answer: Answer) -> Judgement:
-    """The verdict in a judge's answer. A judge that was cut off, refused or off its scale gave none: the row fails.
+    """The verdict in a judge's answer. A judge that was cut off, refused or left its scale gave none: the row fails.
 
-    A judge with ``accept`` passes a row if its answer matches the pattern anywhere, in any case; one with a scale, if
+    A judge with ``accept`` passes a row if its answer matches the pattern anywhere, case ignored; one with a scale, if
     the score is at least the threshold.
     """
     rules = judge.head.judge
@@ -75,18 +75,18 @@ def read_judgement(judge: Prompt, answer: Answer) -> Judgement:
 
 
 def no_judgement(judge: Prompt, problem: str, raw: str = "") -> Judgement:
-    """Of a judge that could not answer."""
+    """The result of a judge that could not answer."""
     return Judgement(judge.name, judge.digest, False, None, "", storable(raw), problem)
 
 
 def as_text(judgements: Iterable[Judgement]) -> str:
-    """The verdicts on one row as JSON text, in the order in which they were given."""
+    """The verdicts on one row as JSON text, in order."""
     return canonical_json([_plain(judgement) for judgement in judgements])
 
 
 @dataclass
 class Tally:
-    """What a judge said of all rows: of those asked about, how many passed, how many got no verdict, and the scores."""
+    """A judge's totals: asked, passed, without a verdict, and the scores."""
 
     asked: int = 0
     passed: int = 0
@@ -101,22 +101,22 @@ class Tally:
             self.scores.append(judgement.score)
 
     def as_numbers(self) -> dict[str, Any]:
-        """JSON-like; ``mean_score`` is None of a judge without a scale."""
+        """JSON-like; ``mean_score`` is None without a scale."""
         mean = round(fmean(self.scores), 4) if self.scores else None
         return {"asked": self.asked, "passed": self.passed, "no_verdict": self.no_verdict, "mean_score": mean}
 
 
 @dataclass
 class Panel:
-    """The judges of a recipe, in its order; a row stays if all of them pass it.
+    """The judges of a recipe, in order; a row stays if all pass it.
 
     Attributes:
         judges: their prompts.
         engine: answers requests.
         teacher, seed, renderer: as for the plan of the rows.
-        failure_limit: the share of rows that a judge may fail before generation stops.
+        failure_limit: share of rows that a judge may fail before generation stops.
         tallies: by judge.
-        not_asked: rows that a limit left without a verdict.
+        not_asked: rows left without a verdict by a limit.
     """
 
     judges: Sequence[Prompt]
@@ -134,14 +134,14 @@ class Panel:
 
     @property
     def numbers(self) -> dict[str, dict[str, Any]]:
-        """What each judge came to, JSON-like."""
+        """Each judge's totals, JSON-like."""
         return {name: tally.as_numbers() for name, tally in self.tallies.items()}
 
     def judge(self, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-        """The rows that passed, and the quarantine's rows for the others; each carries the verdicts on it.
+        """The rows that passed, and quarantine rows for the others, each with its verdicts.
 
         Raises:
-            GenerationError: of at least 50 rows so far, a larger share than ``failure_limit`` failed one judge.
+            GenerationError: a larger share than ``failure_limit`` of at least 50 rows failed one judge.
         """
         verdicts: dict[str, list[Judgement]] = {row["row_id"]: [] for row in rows}
         lost: list[Row] = []
@@ -202,7 +202,7 @@ def _scored(judge: Prompt, answer: Answer) -> Judgement:
     score = _number(written.fields.get(rules.score, ""))
     if score is None or not low <= score <= high:
         said = written.fields.get(rules.score, "nothing")
-        return no_judgement(judge, f"score: {said!r} is no number from {low} to {high}", answer.text)
+        return no_judgement(judge, f"score: {said!r} is not a number from {low} to {high}", answer.text)
     reasons = written.fields.get(rules.reasons, "")
     return Judgement(judge.name, judge.digest, score >= rules.threshold, score, reasons, answer.text)
 

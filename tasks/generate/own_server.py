@@ -1,4 +1,4 @@
-"""The vLLM that the stage starts, with a context that fits its requests, and starts again when it dies."""
+"""The vLLM that the stage starts: its context fits the requests, and it is restarted when it dies."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from tasks.generate.config import GenerateConfig
 from tasks.generate.endpoints import ADAPTER_NAME, OwnEndpoint, own_endpoint
 
 MOST_RESTARTS = 2
-"""After deaths that nothing explains."""
+"""Restarts after unexplained deaths."""
 MOST_CULPRITS = 5
-"""Requests that killed servers; more of them are taken for a fault of the server."""
+"""Requests that may kill servers; more are attributed to the server."""
 RENEWING_ANSWERS = 256
-"""In a row, after which a server is taken to be sound, and neither of the two is counted any more."""
+"""Answers in a row after which a server counts as sound, and both counts restart."""
 
 
 class OwnServer:
-    """Starts vLLM when it is first needed, and keeps it until :meth:`close`.
+    """Starts vLLM on first use, and keeps it until :meth:`close`.
 
     Attributes:
-        restarts: how often it was started again after a death.
-        answers: that came since then; counted by whoever gets them.
+        restarts: restarts after a death.
+        answers: answers since the last restart; counted by the caller.
     """
 
     def __init__(self, config: GenerateConfig, teacher: ModelSource, context: StageContext) -> None:
@@ -46,14 +46,14 @@ class OwnServer:
         self._unexplained = self._culprits = 0
 
     def endpoint_for(self, requests: Sequence[Request]) -> OwnEndpoint:
-        """The running server; it is started anew where its context is too short for the requests.
+        """The running server; restarted if its context is too short for the requests.
 
         Raises:
             ServerStartError, MachineError, ModelError: it cannot be started.
         """
         needed = self._config.server.max_model_len or context_length(self._teacher, requests)
         if self._endpoint is not None and needed > (self._context_length or needed):
-            say(f"  these requests need a context of {needed} tokens: vLLM is started anew")
+            say(f"  these requests need a context of {needed} tokens: restarting vLLM")
             self.close()
         if self._endpoint is None:
             self._context_length = needed
@@ -62,14 +62,14 @@ class OwnServer:
         return self._endpoint
 
     def bury(self, cause: ServerError, explains: int = 0) -> None:
-        """End what is left of a server that died or fell silent, so that the next request starts another.
+        """End what is left of a dead or silent server, so that the next request starts another.
 
         Args:
-            cause: what the client saw of it.
-            explains: of how many deaths the culprit is known now, this one included; they are not held against it.
+            cause: what the client saw.
+            explains: number of deaths with a known culprit, this one included; they do not count against the server.
 
         Raises:
-            ServerError: it was started again often enough; with the log's last lines.
+            ServerError: it was restarted too often; with the log's last lines.
         """
         assert self._server is not None and self._endpoint is not None
         log, reason = self._server.log, self._endpoint.out or cause.what
@@ -81,20 +81,20 @@ class OwnServer:
         self._unexplained = max(0, self._unexplained + 1 - explains)
         if self._unexplained > MOST_RESTARTS or self._culprits > MOST_CULPRITS:
             raise ServerError(
-                f"vLLM died {self.restarts + 1} times in this stage, the last time so: {reason}; its last lines:\n"
+                f"vLLM died {self.restarts + 1} times in this stage, the last time: {reason}; its last lines:\n"
                 + last_lines(log),
                 where=str(log),
-                remedy="read the log; a smaller generate.concurrency takes less memory. What was answered is kept",
+                remedy="read the log; a smaller generate.concurrency takes less memory; stored answers are reused",
             ) from cause
         self.restarts += 1
-        say(f"  vLLM died ({reason}); starting it again, for the {self.restarts}. time")
+        say(f"  vLLM died ({reason}); restart {self.restarts}")
 
     def metrics(self) -> ServerMetrics:
-        """What the servers of this stage told about themselves; what a dead one had counted is lost."""
+        """Metrics reported by the servers of this stage; those of a dead server are lost."""
         return self._past + scrape(self._server) if self._server is not None else self._past
 
     def close(self) -> None:
-        """End the server, if there is one."""
+        """End the server, if it runs."""
         self._past = self.metrics()
         self._leave()
 

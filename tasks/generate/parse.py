@@ -1,4 +1,4 @@
-"""An answer's text into rows, each either fields or the rule that it breaks."""
+"""Parse an answer into rows: fields, or the broken rule."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from tasks.core.vllm.request import ROWS
 
 FENCE = re.compile(r"^```[ \t]*(?:json)?[ \t]*\r?\n(.*)\n[ \t]*```$", re.DOTALL | re.IGNORECASE)
 LIST_MARK = re.compile(r"^(?:[-*\u2022]|\(?\d{1,4}[.)])(?:\s+|$)")
-"""What begins an item of a list: "-", "*", a bullet, "1.", "1)" or "(1)", with white space behind it."""
+"""Marks of a list item: "-", "*", a bullet, "1.", "1)" or "(1)", followed by white space."""
 MESSAGE_CHARACTERS = 300
-"""Of a schema's complaint, which quotes the value it complains of."""
+"""Characters kept of a schema error, which quotes the value."""
 CUT_OFF = {
     "length": "ran into max_tokens",
     "content_filter": "was cut off by the server's content filter",
-    "abort": "was broken off by the server",
+    "abort": "was aborted by the server",
 }
-"""Reasons for which an answer ended before it was complete."""
-NO_TEXT = "encoding: the answer spells half of a surrogate pair, which is no text"
+"""Reasons of an incomplete answer."""
+NO_TEXT = "encoding: the answer contains a lone surrogate, which is not text"
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Written:
     """One row of an answer.
 
     Attributes:
-        fields: text by column; empty where a rule is broken.
+        fields: text by column; empty if a rule is broken.
         problem: ``rule: detail``, or None.
     """
 
@@ -49,11 +49,11 @@ class Written:
 
 
 def parse(output: Output, answer: Answer) -> list[Written]:
-    """The rows of an answer, at least one: an answer that cannot be read is one row with the rule it breaks.
+    """The rows of an answer, at least one: an unreadable answer is one row with the broken rule.
 
-    ``text`` is one row; ``lines`` a row for each line that is not blank, without its list mark (``-``, ``1.``);
-    ``json`` a row for an object, or for each item of an array, so that a bad item costs only itself. JSON is validated
-    again, whatever the server promised; values that are no text are kept as JSON.
+    ``text`` is one row; ``lines`` a row for each non-blank line, without its list mark (``-``, ``1.``); ``json`` a row
+    for an object, or for each item of an array, so that a bad item costs only itself. JSON is validated again, whatever
+    the server promised; values other than text are kept as JSON.
     """
     if problem := rejection(answer):
         return [Written(problem=problem)]
@@ -78,7 +78,7 @@ def rejection(answer: Answer) -> str | None:
 
 
 def read_json(text: str) -> Any:
-    """The value of a JSON text, with or without a Markdown fence around it.
+    """Parse JSON text, with or without a Markdown fence.
 
     Raises:
         ValueError, RecursionError: see :func:`plain_json`.
@@ -88,17 +88,17 @@ def read_json(text: str) -> Any:
 
 
 def plain_json(text: str) -> Any:
-    """The value of a JSON text, whose numbers are all finite.
+    """Parse JSON text with finite numbers only.
 
     Raises:
-        ValueError: it is no JSON, or holds NaN, Infinity, or a number that no float can hold (1e999).
+        ValueError: it is not valid JSON, or has NaN, Infinity, or a number beyond a float (1e999).
         RecursionError: it is nested too deeply.
     """
     return json.loads(text, parse_constant=_refuse, parse_float=_finite)
 
 
 def is_storable(text: str) -> bool:
-    """Whether a text can be written as UTF-8."""
+    """Whether a text can be encoded as UTF-8."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -119,20 +119,24 @@ def _json_rows(text: str, schema: Mapping[str, Any]) -> list[Written]:
             Written(problem=broken[number]) if number in broken else _json_row(item)
             for number, item in enumerate(items)
         ]
-    except (ValueError, RecursionError, OverflowError) as error:  # too deep, or 10**400, which no schema can measure
-        return [Written(problem=f"unparseable: no JSON ({error})")]
+    except (
+        ValueError,
+        RecursionError,
+        OverflowError,
+    ) as error:  # nested too deeply, or 10**400, which a schema cannot check
+        return [Written(problem=f"unparseable: not valid JSON ({error})")]
     except (TimeoutError, Unresolvable) as error:
         return [Written(problem=f"schema: the answer cannot be validated: {str(error)[:MESSAGE_CHARACTERS]}")]
 
 
 def _unwrapped(value: Any, schema: Mapping[str, Any]) -> Any:
-    """The array in an object ``{"rows": [...]}``, as servers give it whose schemas must be of objects."""
+    """The array in an object ``{"rows": [...]}``, for servers whose schemas must be objects."""
     wrapped = schema.get("type") == "array" and isinstance(value, dict) and value.keys() == {ROWS}
     return value[ROWS] if wrapped else value
 
 
 def _broken(value: Any, schema: Mapping[str, Any]) -> dict[int | None, str]:
-    """The first rule of the schema that each item of an array breaks, by its index; under None the whole answer's."""
+    """The first broken rule of the schema by item index; under None that of the whole answer."""
     found: dict[int | None, str] = {}
     for error in AnswerValidator(schema, registry=Registry()).iter_errors(value):
         at = _first(error.absolute_path) if isinstance(value, list) else None
@@ -146,7 +150,7 @@ def _first(path: Sequence[str | int]) -> int | None:
 
 def _json_row(item: Any) -> Written:
     if not isinstance(item, dict):
-        return Written(problem="schema: the answer is no object")
+        return Written(problem="schema: the answer is not an object")
     fields = {name: value if isinstance(value, str) else canonical_json(value) for name, value in item.items()}
     if all(is_storable(name + value) for name, value in fields.items()):
         return Written(fields)
@@ -154,7 +158,7 @@ def _json_row(item: Any) -> Written:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number")
 
 
 def _finite(text: str) -> float:
@@ -163,7 +167,7 @@ def _finite(text: str) -> float:
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[ValidationError]:
-    """The keyword ``pattern``; jsonschema's own takes as long as it takes."""
+    """The keyword ``pattern`` with a time limit, which jsonschema's own lacks."""
     if validator.is_type(instance, "string") and not matches(pattern, instance):
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
 

@@ -1,7 +1,7 @@
-"""What will be asked: a pure function of documents, prompts, teacher and seed.
+"""Plan the requests: a pure function of documents, prompts, teacher and seed.
 
-A row's id is made of its prompt's name, its document and its number: it outlives every edit. A request's id is made
-of everything that determines its answer, so that what was answered once is never asked again.
+A row's id consists of its prompt's name, its document and its number, so that it survives every edit. A request's id
+covers everything that determines its answer, so that no request is sent twice.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Teacher:
     """The model that answers.
 
     Attributes:
-        name: its path or hub id, as the recipe says.
+        name: its path or hub id, as in the recipe.
         digest: its revision: digest of its files, or of hub id and commit.
         engine: name and version of the server software, and the settings that shape its answers.
     """
@@ -44,16 +44,15 @@ class Teacher:
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """One row to be written, or to be judged.
+    """A row to write or to judge.
 
     Attributes:
         row_id: stable across nights and template edits: prompt's name, document and index.
-        prompt: the template that asks for it.
-        values: the fields it begins with: those of its document (or, for a judge, of the written row) and, over
-            them, the values that samplers drew.
-        request: None where the template could not be rendered.
+        prompt: the template.
+        values: initial fields: those of its document (for a judge, of the written row), overridden by sampled values.
+        request: None if the template could not be rendered.
         problem: why not.
-        drawn: what was drawn for it, by variable: a sampler's value, or the ids of few-shot documents.
+        drawn: drawn values by variable: a sampler's value, or the ids of few-shot documents.
     """
 
     row_id: str
@@ -72,15 +71,16 @@ def plan_rows(
     renderer: Renderer,
     pool: ExamplePool | None = None,
 ) -> list[PlannedRow]:
-    """Every prompt on every document, ``rows_per_document`` times with different draws and seeds; prompt by prompt.
+    """Plan every prompt on every document, ``rows_per_document`` times with different draws and seeds; prompt by
+    prompt.
 
     Args:
         documents: training documents, each with its ``document_id``.
         prompts: templates that write rows.
-        teacher: who will be asked.
-        seed: the recipe's.
+        teacher: the model that answers.
+        seed: the recipe's seed.
         renderer: renders the templates.
-        pool: the training documents that few-shot examples are drawn from; None: ``documents`` alone.
+        pool: training documents for few-shot draws; None: ``documents`` alone.
 
     Raises:
         GenerationError: two rows would have the same id.
@@ -109,13 +109,13 @@ def plan_rows(
 def plan_judging(
     judge: Prompt, rows: Sequence[Mapping[str, Any]], teacher: Teacher, seed: int, renderer: Renderer
 ) -> list[PlannedRow]:
-    """One request to a judge for each row, in the rows' order; ``row_id`` is the judgement's own.
+    """One request to a judge for each row, in order; ``row_id`` is the judgement's own.
 
     Args:
         judge: a prompt with a judge section.
-        rows: written rows, with ``row_id`` and ``raw``, the answer that is judged.
-        teacher: who will be asked.
-        seed: the recipe's.
+        rows: written rows, with ``row_id`` and ``raw``, the answer to judge.
+        teacher: the model that answers.
+        seed: the recipe's seed.
         renderer: renders the template.
     """
     pool = ExamplePool([])
@@ -124,11 +124,11 @@ def plan_judging(
 
 
 def retry(row: PlannedRow, attempt: int) -> PlannedRow:
-    """The same row, asked again with another seed: the same ``row_id``, another ``request_id``.
+    """The same row with another seed: the same ``row_id``, another ``request_id``.
 
     Args:
-        row: as it was planned.
-        attempt: 1 is the first try, which is the row itself.
+        row: as planned.
+        attempt: 1 is the first try, the row itself.
     """
     if row.request is None or attempt == 1:
         return row
@@ -138,7 +138,7 @@ def retry(row: PlannedRow, attempt: int) -> PlannedRow:
 
 
 def in_prefix_order(requests: Iterable[Request]) -> list[Request]:
-    """The requests in an order that brings those with a common beginning together, for the server's prefix cache."""
+    """Sort requests so that common beginnings are adjacent, for the server's prefix cache."""
 
     def beginning(request: Request) -> tuple[list[tuple[str, str]], str]:
         return [(turn["role"], turn["content"]) for turn in request.messages], request.request_id
@@ -148,12 +148,12 @@ def in_prefix_order(requests: Iterable[Request]) -> list[Request]:
 
 @dataclass(frozen=True)
 class _Draft:
-    """A row whose values are drawn, and whose template is not rendered yet.
+    """A row with drawn values, before rendering.
 
     Attributes:
-        name: what its id and seed are made of.
+        name: determines its id and seed.
         values, drawn, problem: see :class:`PlannedRow`.
-        given: what the template gets.
+        given: the template's variables.
     """
 
     name: str
@@ -168,7 +168,7 @@ class _Unfit(Exception):
 
 
 def _draft(prompt: Prompt, document: Document, name: str, seed: int, pool: ExamplePool) -> _Draft:
-    """Draw a row's values. Each draw has a key of its own, so that no variable moves another's."""
+    """Draw a row's values. Each draw has its own key, so that no variable affects another."""
     variables = prompt.head.variables
     keys = {variable: canonical_json([seed, name, variable]) for variable in variables}
     samplers = {variable: spec for variable, spec in variables.items() if isinstance(spec, Sampler)}
@@ -190,11 +190,11 @@ def _draft(prompt: Prompt, document: Document, name: str, seed: int, pool: Examp
 
 
 def _examples(spec: FewShot, row: Document, pool: ExamplePool, key: str) -> list[Document]:
-    """The documents shown to a row; at least one."""
+    """The few-shot documents of a row; at least one."""
     found = pool.draw(row, spec.count, key, spec.same, spec.fields)
     if not found:
         group = f" with the {spec.same} {row.get(spec.same)!r}" if spec.same else ""
-        raise _Unfit(f"there is no other training document{group} to take as an example")
+        raise _Unfit(f"no other training document{group} can serve as an example")
     return found
 
 
@@ -205,12 +205,12 @@ def _field(document: Document, name: str) -> Any:
 
 
 def _text(value: Any) -> str:
-    """A field as text; a null is no text, as in a table that shows it."""
+    """A field as text; null is empty."""
     return "" if value is None else str(value)
 
 
 def _typed(value: Any, spec: DocumentField) -> Any:
-    """What the template gets for a field: text as it is, everything else read as JSON and checked."""
+    """A template's variable from a field: text unchanged, other types read as JSON and checked."""
     if spec.type == "text":
         return _text(value)
     try:
@@ -218,9 +218,9 @@ def _typed(value: Any, spec: DocumentField) -> Any:
     except (ValueError, RecursionError):
         read = None
     is_odd = isinstance(read, bool) or (isinstance(read, float) and not math.isfinite(read))
-    # To Python, True and infinity are numbers.
+    # Python counts True and infinity as numbers.
     if not isinstance(read, TYPES[spec.type]) or (spec.type == "number" and is_odd):
-        raise _Unfit(f"{str(value)[:80]!r} is no {spec.type}")
+        raise _Unfit(f"{str(value)[:80]!r} is not of type {spec.type}")
     return read
 
 
@@ -235,14 +235,14 @@ def _render(
 
 
 def _planned(prompt: Prompt, draft: _Draft, rendered: Rendered, teacher: Teacher, seed: int) -> PlannedRow:
-    """A row with its request, whose id is made of everything that determines the answer."""
+    """A row with its request; the request id covers everything that determines the answer."""
     row_id = digest_of(draft.name)[:16]
     if rendered.messages is None:
         return PlannedRow(row_id, prompt, draft.values, None, rendered.problem, draft.drawn)
     sampling, output = prompt.head.sampling, prompt.head.output
     row_seed = int(digest_of([seed, draft.name])[:12], 16) % SEED_RANGE
     schema = output.json_schema if output.format == "json" else None
-    # As text: the order of a schema's properties is the order that the teacher writes them in.
+    # As text, because the teacher writes a schema's properties in their order.
     shaping = [sampling.model_dump(), row_seed, schema and json.dumps(schema)]
     request_id = digest_of([teacher.digest, teacher.engine, rendered.messages, *shaping])
     request = Request(request_id, rendered.messages, sampling, row_seed, schema)

@@ -1,8 +1,8 @@
-"""Drawing values and examples for a row: seeded by the row alone, so that the same plan comes out every time.
+"""Draw values and examples for a row, seeded by the row alone, so that the plan is reproducible.
 
-Every draw is made by hashing, with no state between rows. It depends on the row's key and on what is drawn from, and
-changes as little as possible when that does: a value added to a sampler takes over its share of the rows and leaves
-the others as they are, and a document added moves only draws beside it.
+Every draw is a hash, without state between rows. It depends on the row's key and on the candidates, and changes as
+little as possible when they change: a value added to a sampler takes its share of the rows and leaves the others
+unchanged; an added document moves only draws near it.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ import numpy.typing as npt
 from tasks.core.files import canonical_json
 
 WINDOW = 32
-"""Few-shot examples are the best ranked of this many documents (or four for each example, if that is more)."""
+"""Few-shot examples are the best of this many documents (or of four per example, if more)."""
 READ_AT_ONCE = 4096
-"""Documents, when a ring is made."""
+"""Documents read at a time to build a ring."""
 
 Document = Mapping[str, Any]
 
 
 def hash_of(key: str, text: str) -> int:
-    """64 evenly spread bits of a key and a text."""
-    # The key's length first, so that no two pairs share their bytes.
+    """64 evenly distributed bits of a key and a text."""
+    # The key's length first, so that no two pairs have equal bytes.
     joined = f"{len(key)}:{key}{text}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(joined, digest_size=8).digest())
 
 
 def draw_value(weights: Mapping[str, float], key: str) -> str:
-    """One of the values, with the probability that its weight has in their sum.
+    """Draw a value with probability proportional to its weight.
 
-    Each value's clock rings after an exponential time of its weight's rate, and the first wins ("exponential race",
-    Efraimidis and Spirakis, 2006): exact, without regard to the values' order, and no other value's clock changes
-    when one is added or taken away.
+    Each value gets an exponential arrival time with its weight as the rate, and the first wins ("exponential race",
+    Efraimidis and Spirakis, 2006): exact, independent of the order, and adding or removing a value changes no other
+    time.
 
     Args:
         weights: value: weight, at least one above 0.
@@ -53,15 +53,15 @@ def _time(key: str, value: str, weight: float) -> tuple[float, str]:
 
 
 class ExamplePool:
-    """Documents to draw few-shot examples from, in the order of the hashes of their ids, as on a ring.
+    """Documents for few-shot draws, on a ring ordered by the hashes of their ids.
 
-    To rank all documents anew for every row would take documents times rows. So a row's hash picks a place on the
-    ring, and only the documents of a window behind it are ranked, by a hash of row and document. A document's chance
-    is the mean gap of a window before it: even to about one part in six. Beside the documents, which are read only
-    where they are drawn, a ring takes 16 bytes for each.
+    Ranking all documents for every row would cost documents times rows. So a row's hash picks a place on the ring, and
+    only a window of documents behind it is ranked, by a hash of row and document. A document's probability is the mean
+    gap of the
+    window before it: even to about one part in six. A ring takes 16 bytes a document in addition to the documents.
 
     Args:
-        documents: training documents, each with its ``document_id``; their order does not matter.
+        documents: training documents, each with its ``document_id``, in any order.
     """
 
     def __init__(self, documents: Sequence[Document]) -> None:
@@ -71,14 +71,14 @@ class ExamplePool:
     def draw(
         self, row: Document, count: int, key: str, same: str | None = None, fields: tuple[str, ...] = ()
     ) -> list[Document]:
-        """Different documents, never the row's own: ``count`` of them, or as many as there are.
+        """Up to ``count`` different documents, never the row's own.
 
         Args:
             row: with its ``document_id`` and the field ``same``.
-            count: how many, at least 1.
+            count: at least 1.
             key: names the draw.
-            same: draw only documents that have the row's value in this field; None: all.
-            fields: draw only documents that have one of these, as those of another form do not; none: all.
+            same: draw only documents with the row's value in this field; None: all.
+            fields: draw only documents with one of these fields, to exclude other forms; none: all.
         """
         if (same, fields) not in self._rings:
             self._rings[same, fields] = _rings(self._documents, same, fields)
@@ -86,7 +86,7 @@ class ExamplePool:
         if ring is None:
             return []
         begin = int(np.searchsorted(ring.hashes, np.uint64(hash_of(key, "place"))))
-        size = min(len(ring.hashes), max(WINDOW, 4 * count) + 1)  # one more: the row's own may be among them
+        size = min(len(ring.hashes), max(WINDOW, 4 * count) + 1)  # one more, since the row's own may be among them
         window = (begin + np.arange(size)) % len(ring.hashes)
         own = _ring_hash(row)
         ranked = sorted(
@@ -98,14 +98,14 @@ class ExamplePool:
 
 
 class _Ring(NamedTuple):
-    """The sorted hashes of some documents' ids, and the documents' indices in that order."""
+    """The sorted hashes of documents' ids, and the documents' indices in that order."""
 
     hashes: npt.NDArray[np.uint64]
     indices: npt.NDArray[np.int64]
 
 
 def _rings(documents: Sequence[Document], same: str | None, fields: tuple[str, ...]) -> dict[str, _Ring]:
-    """A ring for each value of the field ``same``, of documents that have it and one of ``fields``."""
+    """A ring for each value of the field ``same``, over documents that have it and one of ``fields``."""
     groups: dict[str, tuple[array[int], array[int]]] = {}
     for start in range(0, len(documents), READ_AT_ONCE):
         for index, document in enumerate(documents[start : start + READ_AT_ONCE], start):

@@ -1,4 +1,4 @@
-"""How far the stage is: one bar and one share for all its calls, attempts, blocks and judges."""
+"""Progress of the whole stage: one bar and one share for all calls, attempts, blocks and judges."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ SHOW_SECONDS = 0.2
 
 
 class Course:
-    """Tells progress a few times a second at most, however many answers come.
+    """Reports progress a few times a second at most.
 
-    The share is that of ``total`` rows, of which one block after the other is worked on. Within a block, writing and
-    each judge are phases of the same weight. A second attempt takes its share of time and adds nothing to the share.
+    The share refers to ``total`` rows, processed block by block. Within a block, writing and each judge are phases of
+    equal weight. A second attempt takes time and adds nothing to the share.
 
     Args:
-        title: of the bar.
-        total: rows that are planned.
+        title: title of the bar.
+        total: planned rows.
         phases: writing, and the judges.
-        budget: how many rows stand, and how many are wanted.
+        budget: finished and requested rows.
         meter: time spent asking.
-        tell: told the share and a line of text.
-        advance: the bar.
-        rejects: how many answers broke a rule so far.
+        tell: called with the share and a line of text.
+        advance: advances the bar.
+        rejects: returns the number of answers that broke a rule.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class Course:
         self.block(0, total)
 
     def block(self, done: int, size: int) -> None:
-        """A block begins: so many rows are done, and so many are in it."""
+        """A block begins after ``done`` rows."""
         self._done, self._size = done, size
         self._whats: list[str] = []
 
     def call(self, what: str, attempt: int, wanted: int, found: int) -> None:
-        """A call begins: so many answers are wanted, and so many of them were found in the store."""
+        """A call begins: answers needed, and how many of them are stored."""
         before = self._share() if self._whats else self._done / self._total
         if what not in self._whats:
             self._whats.append(what)
@@ -64,7 +64,6 @@ class Course:
         self._given += max(0.0, self._share() - before)
 
     def answered(self, answer: Answer) -> None:
-        """An answer came."""
         self._answered += 1
         self._tokens += answer.completion_tokens
         now, share = time.monotonic(), self._share()
@@ -76,7 +75,7 @@ class Course:
         rows = f"{self._budget.rows} rows, " if self._budget.rows else ""
         note = f"{self._tokens / seconds:.0f} tokens/s, {rows}{self._rejects()} rejects"
         self._advance(done, note if self._what == self._title else f"{self._what}, {note}")
-        # What was found in the store took no time, and says nothing of the time that the rest will take.
+        # Stored answers took no time and do not predict the remaining time.
         gained = int(max(0.0, share - self._given) * self._total)
         left = time_left(seconds, gained, gained + self._total - done)
         self._tell(share, f"{self._what}: {done} of {self._total}, {note}, {left}")

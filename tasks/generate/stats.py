@@ -1,4 +1,4 @@
-"""What asking the teacher took: counts, speed, latency, and what the server tells about itself."""
+"""Statistics of asking the teacher: counts, speed, latency, and server metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PERCENTILES = (0.5, 0.9, 0.99)
 
 @dataclass
 class Meter:
-    """Counts as the engine works. ``slowest_token``: the most seconds per token of an answer so far."""
+    """Counts while the engine works. ``slowest_token``: most seconds per token of an answer so far."""
 
     asked: int = 0
     reused: int = 0
@@ -37,7 +37,6 @@ class Meter:
 
     @property
     def seconds(self) -> float:
-        """Time spent asking."""
         return self.asked_for + (time.monotonic() - self.asking_since if self.asking_since is not None else 0.0)
 
     @contextlib.contextmanager
@@ -50,7 +49,7 @@ class Meter:
             self.asked_for, self.asking_since = self.seconds, None
 
     def count(self, answer: Answer, endpoint: str, latency_s: float) -> None:
-        """Count an answer that came, refusals included."""
+        """Count an answer, refusals included."""
         self.asked += 1
         self.refused += answer.is_refused
         self.prompt_tokens += answer.prompt_tokens
@@ -67,7 +66,7 @@ class Meter:
         self.failed += 1
 
     def stats(self) -> EngineStats:
-        """The numbers so far. vLLM's own latencies are preferred: the client's contain its waiting for a connection."""
+        """The statistics so far. vLLM's latencies are preferred: the client's include waiting for a connection."""
         seconds = max(self.seconds, 1e-9)
         return EngineStats(
             asked=self.asked,
@@ -90,7 +89,7 @@ class Meter:
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float] | None:
-    """Nearest-rank percentiles by name (``p50``), or None of nothing."""
+    """Nearest-rank percentiles by name (``p50``), or None without values."""
     ordered = sorted(values)
     if not ordered:
         return None

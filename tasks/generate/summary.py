@@ -1,4 +1,4 @@
-"""What the stage says about its work: counts that balance, and what is worth reading in the report."""
+"""The summary of the stage: balanced counts, and details for the report."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Tally:
     Attributes:
         kept: rows written and passed by the judges.
         lost: rows in the quarantine.
-        asked: planned rows that were asked, or could not be; one of them may give several rows.
-        no_second_chance: rejected rows that a limit kept from being tried again.
+        asked: planned rows that were requested or could not be rendered; one may give several rows.
+        no_second_chance: rejected rows that a limit kept from a retry.
     """
 
     kept: int = 0
@@ -39,12 +39,12 @@ class Tally:
 
     @property
     def losses(self) -> str:
-        """What rows were lost to, the commonest rule first, to be put behind how many there are."""
+        """The most frequent reasons of lost rows, as a suffix for a message."""
         told = ", ".join(f"{count} to {rule}" for rule, count in self.rules.most_common())
         return f"; {self.lost} were lost: {told}" if self.lost else ""
 
     def count(self, outcome: Outcome, kept: Sequence[Row], lost: Sequence[Row]) -> None:
-        """Count a block: what was asked, and what became of its rows."""
+        """Count a block."""
         self.kept += len(kept)
         self.lost += len(lost)
         self.asked += outcome.asked.total()
@@ -57,7 +57,7 @@ class Tally:
         self.samples += _samples(kept, SAMPLES - len(self.samples))
 
     def summary(self, details: Mapping[str, Any], *, partial: bool) -> Summary:
-        """The stage's summary; every row that came out of an answer was accepted or quarantined."""
+        """The stage's summary; every row of an answer was accepted or quarantined."""
         mine = {
             "rules": dict(self.rules),
             "by_prompt": {
@@ -76,7 +76,7 @@ class Tally:
 
 
 def _samples(rows: Sequence[Row], count: int) -> list[dict[str, str]]:
-    """A few rows spread over a block, for people to read; documents are in no order, so a block is as good as all."""
+    """A few rows spread over a block; documents are in hash order, so that any block is representative."""
     step = max(1, len(rows) // count) if count else 1
     return [
         {"prompt": row["prompt"], "input": row["messages"][-2]["content"], "output": row["messages"][-1]["content"]}

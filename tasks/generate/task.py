@@ -13,6 +13,6 @@ PROGRESS_KEY = "generate-progress"
 
 @task(**task_policy("generate"))
 def generate_rows(job: GenerateJob, run_id: str) -> State[StageResult]:
-    """Find the artifact of the generate stage, or make it."""
+    """Find or make the artifact of the generate stage."""
     with progress_artifact(PROGRESS_KEY) as on_progress:
         return finish_stage(job, run_id, on_progress)

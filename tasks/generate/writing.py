@@ -1,4 +1,4 @@
-"""Planned rows into written ones: ask, parse, and give a row whose answer was rejected a second chance."""
+"""Turn planned rows into written ones: ask, parse, and retry rejected rows."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from tasks.generate.written_rows import Row, rejected
 
 WRITING = "writing rows"
 Completed = tuple[dict[str, str | None], str | None]
-"""A row's columns, or the rule that it breaks."""
+"""A row's columns, or the broken rule."""
 
 
 @dataclass
 class Outcome:
-    """What became of some planned rows.
+    """The outcome of planned rows.
 
     Attributes:
-        rows: fit to be judged.
-        rejected: for the quarantine; a row is there once, with the rule that its last answer broke.
-        asked: planned rows by prompt that were asked, or could not be rendered; a limit leaves others unasked.
-        asked_by_attempt: answers by attempt; 1 is the first.
-        no_second_chance: rows that a limit kept from being tried again.
+        rows: ready to be judged.
+        rejected: for the quarantine; each row once, with the rule that its last answer broke.
+        asked: by prompt, rows requested or not renderable; a limit leaves others unasked.
+        asked_by_attempt: answers by attempt, from 1.
+        no_second_chance: rows that a limit kept from a retry.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -47,11 +47,11 @@ class RowWriter:
 
     Attributes:
         engine: answers requests.
-        teacher: whom it asks, for the lineage.
-        task: what makes a conversation of a row.
-        columns: of a row beside its lineage.
-        attempts: how often a row is tried, the first time included.
-        guard: finds control tokens, which no answer may write: they would be read as such by judges and in training.
+        teacher: for the lineage.
+        task: turns a row into a conversation.
+        columns: columns of a row in addition to its lineage.
+        attempts: tries of a row, the first included.
+        guard: finds control tokens, which no answer may contain: judges and training would interpret them.
     """
 
     engine: Engine
@@ -62,9 +62,9 @@ class RowWriter:
     guard: TokenGuard
 
     def write(self, planned: Sequence[PlannedRow]) -> Outcome:
-        """Ask for all planned rows, and again for those whose answer gave none, with other seeds.
+        """Request all planned rows, and again, with other seeds, those whose answer gave no row.
 
-        A request that the server refused or gave up has no second chance: it would fail the same way.
+        A request that the server refused or that was given up is not retried: it would fail the same way.
         """
         outcome = Outcome()
         for plan in planned:
@@ -83,7 +83,7 @@ class RowWriter:
     def _try(
         self, pending: Sequence[PlannedRow], attempt: int, outcome: Outcome, losses: dict[str, Row]
     ) -> list[PlannedRow]:
-        """One attempt at each; returns what has another one coming. ``losses``: the last loss of each row so far."""
+        """One attempt at each; returns the rows to retry. ``losses``: the last loss of each row."""
         found = self._ask(pending, attempt)
         again: list[PlannedRow] = []
         for plan in pending:
@@ -110,7 +110,6 @@ class RowWriter:
         return again
 
     def _ask(self, pending: Sequence[PlannedRow], attempt: int) -> dict[str, tuple[Answer, list[Completed]]]:
-        """Answers and their rows by request id."""
         plans = {plan.request.request_id: plan for plan in pending if plan.request is not None}
         read: dict[str, list[Completed]] = {}
 
@@ -125,12 +124,14 @@ class RowWriter:
         return {request_id: (answer, read[request_id]) for request_id, answer in answers.items()}
 
     def _completed(self, plan: PlannedRow, written: Written) -> Completed:
-        """A row with all its columns: what its prompt's output fills is the answer's alone, then comes what was drawn,
-        and the rest is the document's. Without the task's input or output it is none."""
+        """A row with all columns: the prompt's output from the answer alone, then drawn values, then the document's.
+
+        Without the task's input or output it is rejected.
+        """
         if written.problem is not None:
             return {}, written.problem
         if tokens := {token for text in written.fields.values() for token in self.guard.find(text or "")}:
-            return {}, f"control_token: the answer writes {', '.join(sorted(tokens))}"
+            return {}, f"control_token: the answer contains {', '.join(sorted(tokens))}"
         own = set(plan.prompt.head.output.fields)
         fields = {name: (written.fields if name in own else plan.values).get(name) for name in self.columns}
         if empty := [name for name in (self.task.input, self.task.output) if not (fields.get(name) or "").strip()]:
@@ -158,12 +159,12 @@ class RowWriter:
 
 
 def _problem_of(written: Sequence[Completed]) -> str | None:
-    """The rule that an answer broke as a whole: it gave no row."""
+    """The rule that a whole answer broke."""
     return written[0][1] if all(problem for _, problem in written) else None
 
 
 def _row_id(plan: PlannedRow, number: int) -> str:
-    """Of a row of an answer that may give several, its request's with its number."""
+    """The id of a row of an answer with several: the request's id with its number."""
     output = plan.prompt.head.output
     several = output.format == "lines" or (output.json_schema or {}).get("type") == "array"
     return f"{plan.row_id}-{number}" if several else plan.row_id

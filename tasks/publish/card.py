@@ -1,4 +1,4 @@
-"""The model card that is published beside the weights."""
+"""The model card published with the weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def model_card(
     lineage: Mapping[str, Any],
     merge: Merge | None,
 ) -> str:
-    """A card in the Hugging Face form: YAML metadata, then what it is, how well it does, and where it comes from."""
+    """A card in Hugging Face's form: YAML metadata, description, evaluation and origin."""
     base, name = lineage["base"], str(lineage.get("method") or "lora")
     method = METHODS.get(name, METHODS["lora"])
     metadata = {
@@ -70,11 +70,11 @@ def model_card(
         "## Files",
         "",
         *(["- `adapter/`: PEFT adapter with its tokenizer and chat template."] if method.peft_type else []),
-        "- `training_profile.json`: what the training set looked like, for comparison with the next one.",
+        "- `training_profile.json`: profile of the training set, for comparison with the next one.",
     ]
     if merge is not None:
         lines.append(
-            f"- `merged/`: {config.dtype} weights{method.card_merged}; top-1 agreement with what"
+            f"- `merged/`: {config.dtype} weights{method.card_merged}; top-1 agreement with the"
             f" was trained {merge.top1_agreement:.3f}, largest logit difference {merge.max_logit_difference:.2g}."
         )
     else:

@@ -1,4 +1,4 @@
-"""What was published before: the champions, newest first, and what each of them learned from."""
+"""Earlier champions, newest first, and what they were trained on."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ TRAINING_PROFILE = "training_profile.json"
 
 
 def champions_before(registry: Registry, validated: str) -> Iterator[Published]:
-    """The champions that a training set is compared with: the one now, the one it replaced, and so on.
+    """The champions that a training set is compared with: the current one, the one before it, and so on.
 
-    Those that learned from this very training set are passed over while they come first: a night without news then
-    compares with what the night before did, and one after a rollback with the champion that was restored.
+    Leading champions that were trained on this very training set are skipped: a night without news then compares with
+        the same
+    champion as the night before, and one after a rollback with the restored champion.
 
     Args:
-        registry: of the recipe's model.
+        registry: the registry of the recipe's model.
         validated: digest of the validate artifact with tonight's training set.
     """
     champion = registry.champion()
@@ -32,13 +33,13 @@ def champions_before(registry: Registry, validated: str) -> Iterator[Published]:
 
 
 def learned_from(published: Published) -> str | None:
-    """Digest of the validate artifact that a version was trained on; None where its folder is gone."""
+    """Digest of the validate artifact that a version was trained on; None if its folder is gone."""
     artifacts = lineage_of(published).get("artifacts", [])
     return next((ref["digest"] for ref in artifacts if ref["stage"] == "validate"), None)
 
 
 def lineage_of(published: Published) -> dict[str, Any]:
-    """What a version came from, see ``PublishJob.lineage``; empty where its folder is gone."""
+    """The lineage of a version, see ``PublishJob.lineage``; empty if its folder is gone."""
     try:
         lineage: dict[str, Any] = json.loads((Path(published.path) / "lineage.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

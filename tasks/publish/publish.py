@@ -1,4 +1,4 @@
-"""Turn a candidate that passed the gate into something that can be served: adapter, merged model, card, lineage."""
+"""Turn a candidate that passed the gate into a servable folder: adapter, merged model, card, lineage."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class PublishJob:
         return EvaluateDetails.model_validate_json((self.evaluated.folder / EVALUATION).read_bytes())
 
     def key(self) -> StageKey:
-        """Determined by adapter, evaluation, base and the form of the merged weights."""
+        """The key: adapter, evaluation, base and the form of the merged weights."""
         return StageKey(
             "publish",
             VERSION,
@@ -72,8 +72,7 @@ class PublishJob:
     def fill(self, folder: Path, context: StageContext) -> Summary:
         """Write the adapter, evaluation, lineage, the training set's profile, the card and, if it passed, ``merged/``.
 
-        The profile lies beside the adapter so that later training sets can be compared with this one even when the
-        artifact that held it is gone.
+        The profile is copied so that later training sets can be compared even if the validate artifact is gone.
         """
         evaluation = self.evaluation
         trained = trained_in(self.trained.folder)
@@ -106,7 +105,7 @@ class PublishJob:
     def lineage(self) -> dict[str, Any]:
         """From the adapter back to prompts and documents: artifacts, prompt digests, document ids, teachers.
 
-        ``initial_adapter`` is the version that the training went on from and its digest, or None.
+        ``initial_adapter`` is the version that the training continued from and its digest, or None.
         """
         columns = ["document_id", "prompt", "prompt_digest", "teacher", "teacher_revision", "run_id"]
         rows = pq.read_table(self.validated.folder / tables.TRAINING_SET, columns=columns).to_pandas()
@@ -135,10 +134,10 @@ class PublishJob:
 def publish(job: PublishJob, ref: ArtifactRef, registry: Registry) -> tuple[Published, bool]:
     """Register the artifact and, if it passed the gate, make it the champion: the last act of a night.
 
-    An adapter that was champion before, under whatever version, is not made so again: it was replaced or rolled back.
+    An adapter that was champion before, under any version, is not promoted again: it was replaced or rolled back.
 
     Returns:
-        the version, and whether this call changed who is champion.
+        the version, and whether this call changed the champion.
     """
     known = registry.promoted(job.trained.digest)
     published = registry.register(
@@ -155,5 +154,5 @@ def publish(job: PublishJob, ref: ArtifactRef, registry: Registry) -> tuple[Publ
 
 
 def adapter_digest(folder: Path) -> str:
-    """SHA-256 over the digests of the files of an adapter, or of a model of which every weight was trained."""
+    """SHA-256 over the digests of the files of an adapter, or of a fully trained model."""
     return digest_of(folder_digests(folder))

@@ -1,7 +1,7 @@
-"""MLflow's model registry: versions, the aliases ``candidate`` and ``champion``, and the way back.
+"""MLflow's model registry: versions, the aliases ``candidate`` and ``champion``, and rollback.
 
-Every step is idempotent: a version is found again by the key of its artifact, and the alias ``champion`` moves once
-per version, as the very last act. A killed publish is finished by the next run; a rolled-back one is not repeated.
+Every step is idempotent: the key of an artifact finds its version, and the alias ``champion`` moves once per version,
+as the very last act. The next run finishes a killed publish; a rolled-back one is not repeated.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ PREVIOUS_TAG, PROMOTED_TAG, MLFLOW_RUN_TAG = "retune.previous_champion", "retune
 METHOD_TAG = "retune.method"
 NOBODY = "none"
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-"""MLflow's codes for a registered model, and for an alias, that does not exist."""
+"""MLflow's error codes for a missing registered model, and for a missing alias."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """One version of a registered model.
+    """A version of a registered model.
 
     Attributes:
-        name: of the registered model.
+        name: name of the registered model.
         version: its number, as text.
         path: the artifact's folder.
         trained: digest of the train artifact.
-        adapter: digest of the adapter, or of the model where every weight was trained.
-        previous: version that was champion before it, or None.
+        adapter: digest of the adapter, or of a fully trained model.
+        previous: the champion before it, or None.
     """
 
     name: str
@@ -73,13 +73,13 @@ class Registry:
         return self._published(self._tagged(number))
 
     def promoted(self, trained: str) -> Published | None:
-        """The latest version that holds this train artifact and is or was champion, or None."""
+        """The latest version with this train artifact that is or was champion, or None."""
         return next((one for one in reversed(self.champions()) if one.trained == trained), None)
 
     def champions(self) -> list[Published]:
         """All versions that are or were champion, oldest first.
 
-        The champion counts even without its tag: a run can be killed between the alias and the tag.
+        The champion counts even without its tag: a run can be killed between alias and tag.
         """
         champion = self.champion()
         current = champion.version if champion else None
@@ -93,7 +93,7 @@ class Registry:
         return [self._published(version) for version in sorted(found, key=lambda version: int(version.version))]
 
     def register(self, path: Path, *, key: str, trained: str, adapter: str, run: str, method: str = "") -> Published:
-        """The version of an artifact, made if there is none, with the alias ``candidate``."""
+        """The version of an artifact, created if needed, with the alias ``candidate``."""
         from mlflow.exceptions import MlflowException
 
         for version in self._client.search_model_versions(f"name = '{self.name}'"):
@@ -111,7 +111,7 @@ class Registry:
         return self._published(version)
 
     def promote(self, published: Published) -> bool:
-        """Move ``champion`` to a version, once for good; True if this call did so."""
+        """Move ``champion`` to a version, once per version; True if this call moved it."""
         tags = self._tagged(published.version).tags
         if PROMOTED_TAG in tags:
             return False
@@ -124,25 +124,25 @@ class Registry:
         return True
 
     def roll_back(self, to: str | None = None) -> tuple[Published, Published | None]:
-        """Move ``champion`` back to the version before, to a version, or to none at all (``none``).
+        """Move ``champion`` back to the version before, to a version, or remove it (``none``).
 
         Returns:
             the champion before and after.
 
         Raises:
-            RegistryError: there is no champion, or nothing to go back to.
+            RegistryError: there is no champion, or none before it.
         """
         current = self.champion()
         if current is None:
-            raise RegistryError(f"{self.name!r} has no champion", remedy="publish one first: retune run")
+            raise RegistryError(f"{self.name!r} has no champion", remedy="publish one: retune run")
         if to == NOBODY:
             self._client.delete_registered_model_alias(self.name, CHAMPION)
             return current, None
         target = to or current.previous
         if target is None:
             raise RegistryError(
-                f"Version {current.version} of {self.name!r} is the first champion: there is none to go back to",
-                remedy="to serve no champion at all: retune rollback --to none",
+                f"Version {current.version} of {self.name!r} is the first champion: no earlier one exists",
+                remedy="to serve no champion: retune rollback --to none",
             )
         restored = self.version(target)
         if PROMOTED_TAG not in self._tagged(target).tags:

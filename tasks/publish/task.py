@@ -18,10 +18,10 @@ class PublishResult:
     """The result of publishing.
 
     Attributes:
-        stage: artifact, whether it existed before, seconds.
+        stage: artifact, cached or not, seconds.
         published: its version in the registry.
         promoted: whether this night changed the champion.
-        known: the version that made this same adapter champion before this night, or None.
+        known: the version that made this adapter champion before this night, or None.
     """
 
     stage: StageResult
@@ -32,10 +32,7 @@ class PublishResult:
 
 @task(**task_policy("publish"))
 def publish_candidate(job: PublishJob, run_id: str) -> PublishResult:
-    """Merge, write the card, register the version and, last, move the alias ``champion``.
-
-    The registry can change between nights, so it is read every night; what is published already stays as it is.
-    """
+    """Merge, write the card, register the version and, last, move the alias ``champion``."""
     home = Home.from_environment()
     result = run_stage(job, home, run_id)
     registry = Registry(home, job.config.name)

@@ -1,4 +1,4 @@
-"""Rows of any known form as conversations: the only place where forms other than the canonical one are known."""
+"""Turn rows of known forms into conversations; no other package knows these forms."""
 
 from tasks.collect.forms.convert import FIELDS, Conversation, convert, fields_of
 from tasks.collect.forms.detect import form_of

@@ -1,4 +1,4 @@
-"""A row of a source as a conversation and the fields that prompts read."""
+"""Turn a row of a source into a conversation and the fields that prompts read."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ FIELDS: dict[Form, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Conversation:
-    """What a row says.
+    """A converted row.
 
     Attributes:
-        messages: canonical; empty where the row is no conversation and only feeds prompts.
-        tools: that it may call, as OpenAI's API takes them, as JSON text; None where there are none.
+        messages: in canonical form; empty if the row only feeds prompts.
+        tools: the callable tools in OpenAI's form, as JSON text, or None.
         fields: texts by name, as prompts read them.
     """
 
@@ -40,10 +40,10 @@ class Conversation:
 
 
 def fields_of(form: Form | None, columns: Mapping[str, str]) -> tuple[str, ...]:
-    """The fields of a source's documents: those of its form, then those that are mapped.
+    """The fields of a source's documents: those of its form, then the mapped ones.
 
-    Of a form that is detected only the mapped ones are known before a row is read. The fields of a conversation are
-    its last user turn and its last assistant turn.
+    If the form is detected, only the mapped fields are known before a row is read. The fields of a conversation are its
+    last user turn and its last assistant turn.
     """
     return tuple(dict.fromkeys([*(FIELDS[form] if form else ()), *columns]))
 
@@ -51,17 +51,17 @@ def fields_of(form: Form | None, columns: Mapping[str, str]) -> tuple[str, ...]:
 def convert(
     values: Mapping[str, Any], source: SourceSection, columns: Mapping[str, str], task: ChatTask
 ) -> Conversation:
-    """Read a row in its source's form; in the one it seems to have where the source states none and maps nothing.
+    """Read a row in its source's form, or in the detected form if the source states none and maps no column.
 
     Args:
         values: by column.
         source: its form and layout.
-        columns: field: column, with dots into nested values; beside a form they are further fields. None may be
-            empty but the task's context.
-        task: its system turn stands first in a conversation that has none; the answer must be one of its labels.
+        columns: field: column, with dots into nested values; in addition to a form's own fields. Only the task's
+            context may be empty.
+        task: its system turn is added to a conversation without one; the answer must be one of its labels.
 
     Raises:
-        Rejected: with the rule that the row breaks.
+        Rejected: with the broken rule.
     """
     try:
         form = source.form or ("columns" if columns else form_of(values))
@@ -85,7 +85,7 @@ def convert(
 
 @dataclass(frozen=True)
 class _Part:
-    """A column of a row: its name in the source, and what is in it."""
+    """A column of a row: its name in the source, and its value."""
 
     name: str
     value: Any
@@ -98,7 +98,7 @@ class _Part:
 
 
 def _part(values: Mapping[str, Any], named: str | None, *own: str) -> _Part:
-    """The column of a part: the one that the layout names, else the first of the form's own that has a value."""
+    """A part's column: the one named by the layout, else the first of the form's own with a value."""
     if named is not None:
         return _Part(named, at_path(values, named) if named else None)
     found = next((name for name in own if not is_missing(values.get(name))), own[0])
@@ -146,7 +146,7 @@ def _history(part: _Part) -> list[Message]:
     for number, pair in enumerate(list_of(part.value, part.name, "history")):
         place = f"{part.name}[{number}]"
         if not isinstance(pair, list) or len(pair) != 2:
-            raise Rejected(f"history: {place!r} is no pair of question and answer")
+            raise Rejected(f"history: {place!r} is not a pair of question and answer")
         messages += _exchange(text_of(pair[0], f"{place}[0]"), text_of(pair[1], f"{place}[1]"))
     return messages
 
@@ -181,7 +181,7 @@ def _prompt_completion(values: Mapping[str, Any], layout: Layout) -> Conversatio
 
 
 def _spoken(part: _Part, role: str, layout: Layout) -> list[Message]:
-    """A prompt or a completion: a text of this role, or turns."""
+    """A prompt or a completion: text of this role, or turns."""
     if not isinstance(part.value, list):
         return [{"role": role, "content": part.text()}]
     if not part.value:
@@ -194,7 +194,7 @@ def _text(values: Mapping[str, Any], layout: Layout) -> Conversation:
 
 
 def _columns(values: Mapping[str, Any], layout: Layout, mapped: Mapping[str, str], task: ChatTask) -> Conversation:
-    """A conversation where question and answer are mapped; system and tools as the layout names them.
+    """A conversation with mapped question and answer; system and tools only if the layout names them.
 
     A table's own ``system`` column could mean anything.
     """

@@ -1,4 +1,4 @@
-"""Which form a row has."""
+"""Detect the form of a row."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tasks.collect.forms.values import is_missing, shown
 from tasks.collect.records import Rejected
 
 TURNS: dict[str, Form] = {"messages": "openai", "conversations": "sharegpt", "conversation": "sharegpt"}
-"""Columns that hold turns, in the order of preference, and the form that an empty list there has."""
+"""Columns with turns, in order of preference: the form of an empty list there."""
 BY_COLUMNS: tuple[tuple[Form, tuple[str, ...]], ...] = (
     ("alpaca", ("instruction", "output")),
     ("prompt_completion", ("prompt", "completion")),
@@ -23,7 +23,7 @@ def form_of(values: Mapping[str, Any]) -> Form:
     """The form of a row, by its columns and the keys of its first turn.
 
     Raises:
-        Rejected: it is a preference (``chosen``, ``rejected``), or of no known form.
+        Rejected: it is preference data (``chosen``, ``rejected``), or its form is unknown.
     """
     refuse_preference(values)
     for column, form in TURNS.items():
@@ -39,14 +39,14 @@ def form_of(values: Mapping[str, Any]) -> Form:
             return form
     names = [shown(name) for name in list(values)[:MOST_COLUMNS]]
     more = ", ..." if len(values) > MOST_COLUMNS else ""
-    raise Rejected(f"form: none is known for the columns {', '.join(names)}{more}; map them in the source's columns")
+    raise Rejected(f"form: unknown for the columns {', '.join(names)}{more}; map them in the source's columns")
 
 
 def refuse_preference(values: Mapping[str, Any]) -> None:
-    """Refuse data of which a chat cannot be trained: two answers, one of them to be avoided.
+    """Refuse preference data: two answers, one of them to be avoided.
 
     Raises:
-        Rejected: always where both are there.
+        Rejected: both columns are present.
     """
     if not is_missing(values.get("chosen")) and not is_missing(values.get("rejected")):
-        raise Rejected("preference: a chosen and a rejected answer; keep one of them as the answer to learn from it")
+        raise Rejected("preference: a chosen and a rejected answer; keep one column as the answer")

@@ -1,6 +1,6 @@
-"""Lists of turns, as ShareGPT and OpenAI write them, as canonical messages.
+"""Turn lists of ShareGPT and OpenAI turns into canonical messages.
 
-Both are read alike, with other keys and other words for roles: data sets mix them.
+One reader serves both, with other keys and other words for roles, because data sets mix them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROLES = {
     "function_call": CALL, "tool_call": CALL,
     "tool": "tool", "observation": "tool", "function": "tool", "tool_response": "tool", "function_response": "tool",
 }  # fmt: skip
-"""The words that data sets have for roles; ``function_call`` is an assistant's turn that calls tools."""
+"""Data sets' words for roles; ``function_call`` is an assistant's turn that calls tools."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class TurnKeys:
     """How a source writes a turn.
 
     Attributes:
-        role: key of who speaks.
-        content: key of what is said.
+        role: key of the role.
+        content: key of the text.
         roles: word for a role: the role.
     """
 
@@ -41,23 +41,21 @@ class TurnKeys:
 
 
 def turn_keys(layout: Layout, role: str, content: str) -> TurnKeys:
-    """The keys that a layout states, else these."""
+    """The layout's keys, else the given ones."""
     return TurnKeys(layout.role_key or role, layout.content_key or content, {**ROLES, **layout.roles})
 
 
 def read_turns(value: Any, where: str, keys: TurnKeys) -> list[Message]:
-    """The messages of a list of turns.
-
-    Calls that follow an assistant's text belong to its turn.
+    """The messages of a list of turns; calls after an assistant's text join its turn.
 
     Raises:
-        Rejected: a turn is of no known role, empty, or calls a tool with what is no JSON.
+        Rejected: a turn has an unknown role, is empty, or has a tool call that is not valid JSON.
     """
     messages: list[Message] = []
     for number, turn in enumerate(list_of(value, where, "conversation")):
         place = f"{where}[{number}]"
         if not isinstance(turn, Mapping):
-            raise Rejected(f"conversation: {place!r} is no turn")
+            raise Rejected(f"conversation: {place!r} is not a turn")
         word = turn.get(keys.role)
         role = keys.roles.get(word) if isinstance(word, str) else None
         if role is None:
@@ -91,22 +89,24 @@ def _message(turn: Mapping[str, Any], role: str, place: str, keys: TurnKeys) -> 
 
 
 def _joined(parts: list[Any], where: str) -> Any:
-    """The text of OpenAI's content parts; what is no list of parts is left as it is."""
+    """The text of OpenAI's content parts; other values are returned unchanged."""
     if not parts or not all(isinstance(part, Mapping) and isinstance(part.get("type"), str) for part in parts):
         return parts
     for number, part in enumerate(parts):
         if part["type"] != "text":
-            raise Rejected(f"conversation: '{where}[{number}]' is of type {shown(part['type'])}: only text is read")
+            raise Rejected(
+                f"conversation: '{where}[{number}]' is of type {shown(part['type'])}: only text is supported"
+            )
     return "\n".join(optional_text(part.get("text"), f"{where}[{number}].text") for number, part in enumerate(parts))
 
 
 def _calls(value: Any, where: str) -> list[Message]:
-    """Tool calls out of one call or a list of them, as values or as JSON text."""
+    """Tool calls from one call or a list of calls, as values or as JSON text."""
     if isinstance(value, str):
         value = parsed(value, where, "tool_call")
     calls = value if isinstance(value, list) else [value]
     if not calls:
-        raise Rejected(f"tool_call: {where!r} calls nothing")
+        raise Rejected(f"tool_call: {where!r} contains no call")
     return [_call(call, f"{where}[{number}]") for number, call in enumerate(calls)]
 
 
@@ -127,15 +127,15 @@ def _arguments(value: Any, where: str) -> str:
         return "{}"
     found = parsed(value, where, "tool_call") if isinstance(value, str) else value
     if not isinstance(found, Mapping):
-        raise Rejected(f"tool_call: {where!r} is no JSON object")
+        raise Rejected(f"tool_call: {where!r} is not a JSON object")
     return json_text(found, where, "tool_call")
 
 
 def read_tools(value: Any, where: str) -> str | None:
-    """The tools of a conversation as OpenAI's API takes them, as JSON text; None where there are none.
+    """The tools of a conversation in OpenAI's form, as JSON text, or None.
 
     Raises:
-        Rejected: it is no list of functions with names.
+        Rejected: it is not a list of functions with names.
     """
     if is_missing(value):
         return None

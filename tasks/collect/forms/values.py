@@ -1,4 +1,4 @@
-"""Single values of a row: found by path, and read as text, as a list or as JSON."""
+"""Single values of a row: found by path, and read as text, list or JSON."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ WRITTEN_AS_THEY_ARE = (datetime.date, datetime.time, datetime.timedelta, decimal
 
 
 def at_path(values: Any, path: str) -> Any:
-    """The value at a path with dots into mappings and lists (``instances.0.output``), or None.
+    """The value at a dotted path into mappings and lists (``instances.0.output``), or None.
 
-    A key that has dots itself is found too: the longest key that fits is taken.
+    Keys that contain dots are found too: the longest matching key wins.
     """
     if isinstance(values, list):
         number, _, rest = path.partition(".")
@@ -48,7 +48,7 @@ def is_missing(value: Any) -> bool:
 
 
 def text_of(value: Any, where: str) -> str:
-    """A value as text without white space around it; a list, mapping or number as JSON.
+    """A value as stripped text; a list, mapping or number as JSON.
 
     Raises:
         Rejected: it is missing, binary, or not storable as UTF-8.
@@ -61,43 +61,39 @@ def text_of(value: Any, where: str) -> str:
 
 
 def optional_text(value: Any, where: str) -> str:
-    """The same, but "" for a missing value.
-
-    Raises:
-        Rejected: it is binary, or not storable as UTF-8.
-    """
+    """As ``text_of``, with "" for a missing value."""
     return "" if is_missing(value) else text_of(value, where)
 
 
 def list_of(value: Any, where: str, rule: str) -> list[Any]:
-    """A list, which may be spelled as JSON text.
+    """A list, which may be given as JSON text.
 
     Raises:
-        Rejected: by ``rule``, it is none.
+        Rejected: by ``rule``, if it is not a list.
     """
     found = parsed(value, where, rule) if isinstance(value, str) else value
     if not isinstance(found, list):
-        raise Rejected(f"{rule}: {where!r} is no list")
+        raise Rejected(f"{rule}: {where!r} is not a list")
     return found
 
 
 def parsed(text: str, where: str, rule: str) -> Any:
-    """JSON text as a value.
+    """Parse JSON text.
 
     Raises:
-        Rejected: by ``rule``, it is no JSON, or an object in it has one key twice.
+        Rejected: by ``rule``, if it is not valid JSON or repeats a key in an object.
     """
     try:
         return DECODER.decode(text)
     except ValueError as error:
-        raise Rejected(f"{rule}: {where!r} is no JSON: {error}") from error
+        raise Rejected(f"{rule}: {where!r} is not valid JSON: {error}") from error
 
 
 def json_text(value: Any, where: str, rule: str) -> str:
-    """A value as JSON text in its own order of keys: a model learns that order.
+    """A value as JSON text with its keys in their own order: a model learns that order.
 
     Raises:
-        Rejected: by ``rule``, JSON cannot hold it; or it is not storable as UTF-8.
+        Rejected: by ``rule``, if JSON or UTF-8 cannot hold it.
     """
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
@@ -107,7 +103,7 @@ def json_text(value: Any, where: str, rule: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as a rule shows it, in a few characters."""
+    """A value shortened for a message."""
     if value is None or isinstance(value, str):
         return SHORT.repr(value)
     return f"of type {type(value).__name__}"
@@ -119,7 +115,7 @@ def _written(value: Any, where: str) -> str:
     try:
         return canonical_json(value)
     except (TypeError, ValueError) as error:
-        raise Rejected(f"type: {where!r} is no text: {error}") from error
+        raise Rejected(f"type: {where!r} is not text: {error}") from error
 
 
 def _storable(text: str, where: str) -> str:

@@ -1,4 +1,4 @@
-"""What must not reach a model: personal data, secrets, control tokens, and text of a licence that is not allowed."""
+"""Hygiene: personal data, secrets, control tokens and licences that must not reach a model."""
 
 from tasks.collect.hygiene.cleaner import Cleaner, check_licence
 

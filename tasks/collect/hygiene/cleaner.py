@@ -1,4 +1,4 @@
-"""Every text of a document, cleaned as the recipe says."""
+"""Clean every text of a document as the recipe's hygiene section says."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from tasks.collect import config
 from tasks.collect.forms import Conversation
-from tasks.collect.hygiene.finding import Finding, redacted, without_overlaps
-from tasks.collect.hygiene.leaked import find_secrets
 from tasks.collect.hygiene.personal_data import find_personal_data
+from tasks.collect.hygiene.secret_patterns import find_secrets
+from tasks.collect.hygiene.text_spans import TextSpan, redacted, without_overlaps
 from tasks.collect.records import Rejected
 from tasks.core.control_tokens import TokenGuard
 from tasks.core.messages import Message
@@ -22,18 +22,17 @@ Policy = Literal["allow", "redact", "quarantine"]
 DONE = {"allow": "allowed", "redact": "redacted", "quarantine": "quarantined"}
 SECRET = "secret:"
 LONG_NUMBER = 10**6
-"""From here on a number can be a telephone's or a card's."""
+"""Smaller numbers cannot be a telephone or card number."""
 
 
 class Cleaner:
-    """Cleans documents one by one, and counts what it finds.
+    """Cleans documents and counts spans.
 
-    Personal data become marks such as ``[EMAIL]`` and ``[PHONE]``, secrets become ``[SECRET]``; a control token gets a
-    backslash behind its first character.
+    Personal data become marks such as ``[EMAIL]`` and ``[PHONE]``, secrets become ``[SECRET]``; a backslash after the
+    first character disarms a control token.
 
     Attributes:
-        kinds: how often each kind was found and what became of it, such as ``email redacted``; what a document says
-            twice counts once.
+        kinds: spans by kind and action, such as ``email redacted``; a repetition within a document counts once.
     """
 
     def __init__(self, settings: config.Hygiene, control_tokens: Sequence[str]) -> None:
@@ -42,7 +41,7 @@ class Cleaner:
         self.kinds: Counter[str] = Counter()
 
     def clean(self, conversation: Conversation) -> Conversation:
-        """A document without what must not come in.
+        """A cleaned copy of a document.
 
         Raises:
             Rejected: it has what the recipe quarantines; the rule names the kinds, never the text.
@@ -63,25 +62,21 @@ class Cleaner:
             self.kinds.update(f"{kind} {done}" for kind, done, _ in found)
 
     def clean_again(self, conversation: Conversation) -> Conversation:
-        """A document that was cleaned under older rules, by the rules of today; tokens that are escaped stay so.
-
-        Raises:
-            Rejected: as ``clean``.
-        """
+        """Apply today's rules to a document cleaned under older rules; escaped tokens stay escaped."""
         return change_texts(conversation, lambda text: self._clean(text, set(), again=True))
 
     def masked(self, text: str) -> str:
-        """A text with a mark for all that is not allowed, also for what would be quarantined; nothing is counted."""
-        findings = without_overlaps([*find_secrets(text), *find_personal_data(text)])
-        return redacted(text, [finding for finding in findings if self._policy(finding) != "allow"])
+        """The text with a mark for everything that is not allowed, quarantined kinds included; nothing is counted."""
+        spans = without_overlaps([*find_secrets(text), *find_personal_data(text)])
+        return redacted(text, [span for span in spans if self._policy(span) != "allow"])
 
     def _clean(self, text: str, found: set[tuple[str, str, str]], again: bool = False) -> str:
-        """One text; adds to ``found`` each kind in it, what becomes of it, and the place's own text."""
-        findings = without_overlaps([*find_secrets(text), *find_personal_data(text)])
-        for finding in findings:
-            found.add((finding.kind, DONE[self._policy(finding)], text[finding.start : finding.end]))
-        self._refuse([finding for finding in findings if self._policy(finding) == "quarantine"])
-        text = redacted(text, [finding for finding in findings if self._policy(finding) == "redact"])
+        """Clean one text; adds (kind, action, matched text) to ``found``."""
+        spans = without_overlaps([*find_secrets(text), *find_personal_data(text)])
+        for span in spans:
+            found.add((span.kind, DONE[self._policy(span)], text[span.start : span.end]))
+        self._refuse([span for span in spans if self._policy(span) == "quarantine"])
+        text = redacted(text, [span for span in spans if self._policy(span) == "redact"])
         return self._without_tokens(text, found, again) if self.guard.may_hold(text) else text
 
     def _without_tokens(self, text: str, found: set[tuple[str, str, str]], again: bool) -> str:
@@ -95,12 +90,12 @@ class Cleaner:
             raise Rejected(f"control_tokens: {', '.join(tokens)}")
         return escaped
 
-    def _policy(self, finding: Finding) -> Policy:
-        return self.settings.secrets if finding.kind.startswith(SECRET) else self.settings.personal_data
+    def _policy(self, span: TextSpan) -> Policy:
+        return self.settings.secrets if span.kind.startswith(SECRET) else self.settings.personal_data
 
     @staticmethod
-    def _refuse(findings: Collection[Finding]) -> None:
-        kinds = sorted({finding.kind for finding in findings})
+    def _refuse(spans: Collection[TextSpan]) -> None:
+        kinds = sorted({span.kind for span in spans})
         secrets = [kind.removeprefix(SECRET) for kind in kinds if kind.startswith(SECRET)]
         if secrets:
             raise Rejected(f"secrets: {', '.join(secrets)}")
@@ -159,10 +154,10 @@ def _change_value(value: Any, change: Change) -> Any:
 
 
 def check_licence(licence: str | None, allowed: Collection[str] | None) -> None:
-    """Refuse a document whose licence is not on the list, case ignored; None allows all.
+    """Refuse a document whose licence is not in the list, case ignored; None allows all.
 
     Raises:
-        Rejected: it is not, or it is not known.
+        Rejected: the licence is missing or not allowed.
     """
     if allowed is None:
         return

@@ -1,8 +1,8 @@
-"""Personal data by patterns, checksums and number plans: presidio's recognisers, without a language model.
+"""Find personal data by patterns, checksums and number plans: presidio's recognisers, without a language model.
 
-Found are e-mail addresses (of a known top-level domain), telephone numbers (of a country's number plan), payment cards
+Finds e-mail addresses (with a known top-level domain), telephone numbers (of a country's number plan), payment cards
 (Luhn), IBANs (checksum and country), public IP addresses, MAC addresses, US social security numbers and Bitcoin
-addresses (checksum). Names of people, postal addresses and dates of birth are not: that takes a language model.
+addresses (checksum). Does not find names, postal addresses and dates of birth: they need a language model.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from functools import cache
 from ipaddress import IPv6Address, IPv6Network, ip_interface
 from typing import Any
 
-from tasks.collect.hygiene.finding import Finding
+from tasks.collect.hygiene.text_spans import TextSpan
 
 LEAST_SCORE = 0.4
-"""Presidio scores from 0 to 1; below this it is guessing (nine digits could be a social security number)."""
+"""Presidio scores from 0 to 1; a lower score is a guess (nine digits could be a social security number)."""
 NUMBER_PLANS = ("US", "GB", "DE", "FR", "ES", "IT", "IN", "BR")
-"""Countries whose numbers are found in their national form; international form (+...) is found for all."""
+"""Countries whose national format is found; the international format (+...) is found for all."""
 EXACT_GROUPING = 3
-"""phonenumbers' leniency: digits grouped exactly as the country writes them, so that a serial number is none."""
+"""phonenumbers' leniency: digits grouped exactly as the country writes them, to exclude serial numbers."""
 VALID = 1
 TELEPHONE = re.compile(r"\b(?:phone|telephone|tel|mobile|cell|cellphone|call|text|whatsapp|fax)\b", re.IGNORECASE)
 WORDS_BEFORE = 40
@@ -32,49 +32,49 @@ BEFORE_DIGITS, AFTER = re.compile(r"\d\.$"), re.compile(r"\.\d")
 GLOBAL_UNICAST = IPv6Network("2000::/3")
 HELD_BACK = ("torch", "transformers", "stanza", "tensorflow")
 HINT = re.compile(r"@|\d(?:\D{0,9}\d){3}")
-"""What has personal data has this: text without it costs a microsecond."""
+"""Every text with personal data matches this; other texts cost a microsecond."""
 
 
 @dataclass(frozen=True)
 class Recogniser:
-    """One of presidio's recognisers and where it has to look.
+    """One of presidio's recognisers and where it searches.
 
     Attributes:
         kind: what it finds.
-        hint: what a text with such data has; only its surroundings are analysed, so that a huge text costs little.
-        reach: characters before and behind a hint that are analysed; longer than the data can be.
-        engine: presidio's.
-        is_meant: whether the text around a find leaves it credible.
+        hint: matches near all such data; only its surroundings are analysed, so that a huge text is cheap.
+        reach: characters analysed before and after a hint; longer than the data can be.
+        engine: presidio's recogniser.
+        is_meant: whether the surrounding text confirms a match.
     """
 
     kind: str
     hint: re.Pattern[str]
     reach: int
     engine: Any
-    is_meant: Callable[[str, Finding], bool] = lambda text, finding: True
+    is_meant: Callable[[str, TextSpan], bool] = lambda text, span: True
 
     @property
     def mark(self) -> str:
         return f"[{self.kind.upper()}]"
 
-    def find(self, text: str) -> Iterator[Finding]:
-        """What it is sure enough of, by presidio's order."""
+    def find(self, text: str) -> Iterator[TextSpan]:
+        """Matches with a sufficient score, in presidio's order."""
         for start, end in _windows(self.hint, self.reach, text):
             for found in self.engine.analyze(text[start:end], self.engine.supported_entities, None):
-                place = Finding(start + found.start, start + found.end, self.kind, self.mark)
+                place = TextSpan(start + found.start, start + found.end, self.kind, self.mark)
                 if found.score >= LEAST_SCORE and self.is_meant(text, place):
                     yield place
 
 
-def find_personal_data(text: str) -> list[Finding]:
-    """Personal data in a text; of two that overlap the one to prefer comes first."""
+def find_personal_data(text: str) -> list[TextSpan]:
+    """Personal data in a text; among overlapping matches the preferred one comes first."""
     if not HINT.search(text):
         return []
-    return [finding for recogniser in recognisers() for finding in recogniser.find(text)]
+    return [span for recogniser in recognisers() for span in recogniser.find(text)]
 
 
 def _windows(hint: re.Pattern[str], reach: int, text: str) -> Iterator[tuple[int, int]]:
-    """The surroundings of every hint; those that touch are one."""
+    """The surroundings of all hints, merged where they touch."""
     start = end = None
     for match in hint.finditer(text):
         left, right = max(0, match.start() - reach), min(len(text), match.end() + reach)
@@ -88,7 +88,7 @@ def _windows(hint: re.Pattern[str], reach: int, text: str) -> Iterator[tuple[int
 
 @cache
 def recognisers() -> tuple[Recogniser, ...]:
-    """Loaded once, and only when a text has a hint: it takes about two seconds."""
+    """All recognisers, loaded once, when a text has a hint: loading takes about two seconds."""
     with _without_language_models():
         from presidio_analyzer import predefined_recognizers as presidio
     import tldextract
@@ -96,13 +96,13 @@ def recognisers() -> tuple[Recogniser, ...]:
     offline = tldextract.TLDExtract(cache_dir=None, suffix_list_urls=())
 
     class Email(presidio.EmailRecognizer):
-        """Knows top-level domains from the list that comes with tldextract; presidio's own would download it."""
+        """Uses tldextract's bundled list of top-level domains; presidio's own recogniser downloads it."""
 
         def validate_result(self, pattern_text: str) -> bool:
             return bool(offline(pattern_text).fqdn)
 
     class PublicIp(presidio.IpRecognizer):
-        """Leaves out addresses that say nothing about anybody: private, loopback, documentation."""
+        """Skips addresses that identify no person: private, loopback, documentation."""
 
         def invalidate_result(self, pattern_text: str) -> bool:
             return not _is_public(pattern_text)
@@ -124,15 +124,15 @@ def recognisers() -> tuple[Recogniser, ...]:
     )
 
 
-def _is_telephone(text: str, finding: Finding) -> bool:
-    """Whether it is grouped as a telephone number is, or the words before it speak of one: else it counts something."""
-    before = text[max(0, finding.start - WORDS_BEFORE) : finding.start]
-    return not PLAIN_NUMBER.fullmatch(text, finding.start, finding.end) or TELEPHONE.search(before) is not None
+def _is_telephone(text: str, span: TextSpan) -> bool:
+    """Whether the digits are grouped as a telephone number, or the words before them mention a telephone."""
+    before = text[max(0, span.start - WORDS_BEFORE) : span.start]
+    return not PLAIN_NUMBER.fullmatch(text, span.start, span.end) or TELEPHONE.search(before) is not None
 
 
-def _is_whole(text: str, finding: Finding) -> bool:
-    """Whether no further group of digits stands before or behind: 1.2.3.4.5 numbers a version or a chapter."""
-    return not (BEFORE_DIGITS.search(text, max(0, finding.start - 2), finding.start) or AFTER.match(text, finding.end))
+def _is_whole(text: str, span: TextSpan) -> bool:
+    """Whether no other group of digits adjoins: 1.2.3.4.5 numbers a version or a chapter."""
+    return not (BEFORE_DIGITS.search(text, max(0, span.start - 2), span.start) or AFTER.match(text, span.end))
 
 
 def _is_public(text: str) -> bool:
@@ -145,10 +145,10 @@ def _is_public(text: str) -> bool:
 
 @contextmanager
 def _without_language_models() -> Iterator[None]:
-    """Hold back the packages that presidio and spaCy import where they are there, and do without where they are not.
+    """Block the imports of packages with language models that presidio and spaCy can do without.
 
-    They take thirteen seconds, and nothing here asks a language model. Stages run one after the other, so that nothing
-    else of this process wants them meanwhile; afterwards they can be imported as ever.
+    They take thirteen seconds, and no language model is used here. Stages run one after the other, so nothing else in
+    this process needs them meanwhile; afterwards they can be imported as usual.
     """
     modules: dict[str, Any] = sys.modules
     held = [name for name in HELD_BACK if name not in modules]

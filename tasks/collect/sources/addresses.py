@@ -1,6 +1,6 @@
-"""Connections to public addresses only, unless a recipe allows a host; each is checked as it is made.
+"""Allow connections to public addresses only, unless a recipe allows the host; checked at each connection.
 
-Proxies of the environment are not used: a proxy resolves names itself, out of this check's sight.
+Proxies from the environment are not used: a proxy resolves names itself, out of reach of this check.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 def is_address(host: str) -> bool:
-    """Whether a host is an IP address, not a name."""
+    """Whether a host is an IP address rather than a name."""
     try:
         ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -28,7 +28,7 @@ def is_address(host: str) -> bool:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is of the public internet, looking through IPv4 addresses inside IPv6 ones."""
+    """Whether an IP address is on the public internet, also for IPv4 addresses embedded in IPv6 ones."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         inside = ip.ipv4_mapped or ip.sixtofour
@@ -42,24 +42,24 @@ def is_public(address: str) -> bool:
 
 
 def require_public(host: str, addresses: Iterable[str], allow_hosts: Iterable[str]) -> None:
-    """Stop before a connection to an address inside somebody's network.
+    """Refuse a connection into a private network.
 
     Raises:
-        SourceError: one of the addresses is not public, and the host is not allowed.
+        SourceError: an address is not public, and the host is not allowed.
     """
     if host.lower() in {allowed.lower().strip("[]") for allowed in allow_hosts}:
         return
     for address in addresses:
         if not is_public(address):
             raise SourceError(
-                f"{host} is at {address}, which is no public address",
+                f"{host} is at {address}, which is not a public address",
                 where=host,
                 remedy=f"if the recipe may read from there, write allow_hosts: [{host}]",
             )
 
 
 class CheckedBackend(httpcore.SyncBackend):
-    """Connects to the very address that it checked: a name that resolves otherwise a moment later does no harm."""
+    """Connects to the very address that it checked, so that a name that later resolves differently does no harm."""
 
     def __init__(self, allow_hosts: Iterable[str], allowance: Allowance) -> None:
         self.allow_hosts, self.allowance = tuple(allow_hosts), allowance
@@ -90,7 +90,7 @@ class CheckedBackend(httpcore.SyncBackend):
 
 
 class CheckedTransport(httpx.HTTPTransport):
-    """httpx over connections of ``CheckedBackend``; ``SSL_CERT_FILE`` names certificates to trust, as elsewhere."""
+    """httpx over ``CheckedBackend``; ``SSL_CERT_FILE`` names trusted certificates, as usual."""
 
     def __init__(self, allow_hosts: Iterable[str], allowance: Allowance) -> None:
         super().__init__(trust_env=False)

@@ -1,6 +1,6 @@
-"""What one request may take: time to its last byte, and bytes off the wire, whatever they turn out to be.
+"""Limits of one request: time to its last byte, and bytes on the wire.
 
-Both are counted where bytes come in, below headers, redirects, chunks and compression: none of them evades it.
+Both are counted where bytes arrive, below headers, redirects, chunks and compression, so that none of them evades it.
 """
 
 from __future__ import annotations
@@ -12,37 +12,38 @@ from typing import Any
 import httpcore
 
 FRAMING_BYTES = 2**20
-"""Of heads and of the sizes of chunks, beside the bodies."""
+"""Bytes of headers and chunk sizes, in addition to the bodies."""
 
 
 class Exceeded(Exception):
-    """A request has taken more than it may."""
+    """A request exceeded a limit."""
 
 
 class TooLong(Exceeded):
-    """More time."""
+    """The time limit."""
 
 
 class TooMuch(Exceeded):
-    """More bytes."""
+    """The byte limit."""
 
 
 class Allowance:
-    """What is left to the request that is under way; ``grant`` begins another."""
+    """What is left to the current request; ``grant`` starts another."""
 
     def __init__(self) -> None:
         self._ends, self._bytes, self._answered = float("inf"), 0, False
 
     def grant(self, seconds: float, size: int) -> None:
-        """Begin a request, with all of its redirects.
+        """Start a request, including its redirects.
 
         Args:
+            seconds: until the last byte.
             size: bytes of the answer's body.
         """
         self._ends, self._bytes, self._answered = time.monotonic() + seconds, size + FRAMING_BYTES, False
 
     def wait(self, timeout: float | None) -> float:
-        """How long to wait for the network, in seconds.
+        """Seconds to wait for the network.
 
         Raises:
             TooLong: no time is left.
@@ -53,7 +54,7 @@ class Allowance:
         return left if timeout is None else min(timeout, left)
 
     def take(self, count: int) -> None:
-        """Count bytes that came.
+        """Count received bytes.
 
         Raises:
             TooMuch: more than are left.
@@ -64,10 +65,10 @@ class Allowance:
             raise TooMuch
 
     def require_silence(self) -> None:
-        """A wait that ended without a byte is the end of a request that was being answered.
+        """A timeout without any byte may be retried; one in the middle of an answer ends the request.
 
         Raises:
-            TooLong: it was.
+            TooLong: the answer had begun.
         """
         if self._answered:
             raise TooLong

@@ -1,4 +1,4 @@
-"""Connections that only read, over SQLAlchemy, and what a database's refusals mean."""
+"""Read-only database connections through SQLAlchemy, and the meaning of database errors."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from tasks.core.errors import SourceError, SourceUnavailable
 
 CONNECT_SECONDS = 15
 SQLITE_SECONDS = 30.0
-"""How long another program may hold the lock of a SQLite file."""
+"""Longest wait for the lock of a SQLite file."""
 USERINFO = re.compile(r"(?<=://)(?!/)[^:/@]*(?::[^@]*)?(?=@)")
-"""As SQLAlchemy reads a URL: a password goes on to the first @, whatever it holds."""
+"""As SQLAlchemy parses a URL: a password extends to the first @."""
 PASSWORD = re.compile(r"(?<=://)(?!/)([^:/@]*):(?:[^?]*(?=@)|[^@]*(?=@))")
-"""Up to the last @ before the query, so that one with an @ that should have been encoded is not shown either."""
+"""Up to the last @ before the query, so that a password with an unencoded @ is hidden as well."""
 PARAMETER = re.compile(r"([?&][^=&]*(?:pass|pwd|secret|token|key)[^=&]*=)[^&]*", re.IGNORECASE)
-"""Of a URL's query: one that can hold a password."""
+"""A parameter of a URL's query that can hold a password."""
 DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 AS_TEXT = ("date", "timestamp", "timestamptz", "interval", "numeric")
-"""PostgreSQL types with values that Python's do not hold, such as infinity, BC, and years after 9999."""
+"""PostgreSQL types with values that Python lacks, such as infinity, BC, and years after 9999."""
 REFUSED = re.compile(r"authentication failed|no password supplied|does not exist|no pg_hba\.conf entry|not permitted")
-"""In the answer to an attempt to connect: asking again does not help."""
+"""Errors of a connection attempt that a retry cannot fix."""
 
 
 def database_url(written: str, environment: Environment) -> URL:
-    """The URL of a recipe with its variables expanded; a password is given as it is, and encoded for its place here.
+    """The URL of a recipe with its variables expanded; a password is encoded here for its place in the URL.
 
     Raises:
-        SourceError: it cannot be read, there is no driver for it, or its SQLite file does not exist.
+        SourceError: the URL is not valid, its driver is missing, or its SQLite file does not exist.
     """
     with_user = USERINFO.sub(lambda match: environment.expand(match[0], quoted=True), written, count=1)
     expanded = environment.expand(with_user)
@@ -71,21 +71,21 @@ def database_url(written: str, environment: Environment) -> URL:
 
 
 def without_password(url: str) -> str:
-    """A database's URL as messages may show it; who reads, and what, still tells one source from another."""
+    """A database's URL for messages: user and database stay, so that sources remain distinct."""
     return PARAMETER.sub(r"\1***", PASSWORD.sub(r"\1:***", url))
 
 
 def _no_driver(error: Exception, where: str) -> SourceError:
     remedy = "install the driver's package; those of SQLite and PostgreSQL (psycopg) come with Retune"
-    return SourceError(f"There is no driver for this database: {error}", where=where, remedy=remedy)
+    return SourceError(f"The driver for this database is missing: {error}", where=where, remedy=remedy)
 
 
 @contextmanager
 def read_only(url: URL, environment: Environment) -> Iterator[Connection]:
-    """A connection whose transaction cannot write, where the database has such (SQLite, PostgreSQL); never committed.
+    """A connection whose transaction cannot write, where the database supports it (SQLite, PostgreSQL).
 
     Raises:
-        SourceError: with the database's answer to whatever is asked inside. ``SourceUnavailable`` where it gives none.
+        SourceError: with the database's answer to a statement inside. ``SourceUnavailable`` if it does not answer.
     """
     engine = _engine(url)
     try:
@@ -106,7 +106,7 @@ def _engine(url: URL) -> Engine:
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(f"file:{quote(str(url.database))}?mode=ro", uri=True, timeout=SQLITE_SECONDS)
-        # What is no UTF-8 comes in as lone surrogates, which are refused row by row, not for the whole table.
+        # Invalid UTF-8 becomes lone surrogates, which are refused row by row, not for the whole table.
         connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
         return connection
 
@@ -115,7 +115,9 @@ def _engine(url: URL) -> Engine:
 
 def _prepare_postgres(connection: Connection) -> None:
     connection.execution_options(postgresql_readonly=True)
-    connection.execute(text("SET LOCAL TIME ZONE 'UTC'"))  # the same text for a moment, whatever the server is set to
+    connection.execute(
+        text("SET LOCAL TIME ZONE 'UTC'")
+    )  # the same text for a timestamp, whatever the server's setting
     connection.execute(text("SET LOCAL DateStyle = 'ISO'"))
     driver = connection.connection.driver_connection
     if connection.dialect.driver == "psycopg" and driver is not None:
@@ -129,10 +131,10 @@ def _meaning(error: SQLAlchemyError, url: URL, environment: Environment) -> Sour
     answer = environment.hide(str(error.orig if isinstance(error, DBAPIError) else error).strip())
     where = environment.hide(without_password(url.render_as_string(hide_password=True)))
     if _can_pass(error, answer, url):
-        remedy = "see whether the database is up and can be reached; what was read before is kept"
+        remedy = "check that the database is up and reachable; data read before are kept"
         return SourceUnavailable(f"The database does not answer: {answer}", where=where, remedy=remedy)
-    remedy = "correct the URL, the rights or the query; what was read before is kept"
-    return SourceError(f"The database refuses: {answer}", where=where, remedy=remedy)
+    remedy = "correct the URL, the rights or the query; data read before are kept"
+    return SourceError(f"The database refused: {answer}", where=where, remedy=remedy)
 
 
 def _can_pass(error: SQLAlchemyError, answer: str, url: URL) -> bool:

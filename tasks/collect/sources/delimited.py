@@ -1,4 +1,4 @@
-"""CSV and TSV: a header, then rows; a quoted field may go over several lines."""
+"""CSV and TSV: a header, then rows; a quoted field may span lines."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from tasks.collect.sources.row_values import Fit, Unfit
 from tasks.core.errors import SourceError
 
 LONGEST_ROW = 4
-"""Times the largest field: how far a row may go on."""
+"""Longest row, as a multiple of the largest field."""
 MOST_READ_AGAIN = 8
-"""Times the longest row: bytes of a file that are read again after quotes that nothing closed. Beyond, a row must
-end on its own line, so that a damaged file cannot take forever."""
+"""Bytes read again after unclosed quotes, as a multiple of the longest row. Beyond that, a row must end on its own
+line, so that a damaged file cannot take forever."""
 
 
 class _Unreadable(Exception):
-    """The row being read cannot go on: a line has a problem, or it has become too long."""
+    """The current row cannot be completed: a line has a problem, or the row is too long."""
 
 
 class _Feed:
-    """Gives lines to the parser and remembers those of the row being read, so that they can be read again.
+    """Feeds lines to the parser and remembers those of the current row, so that they can be read again.
 
-    A quote that nothing closes would make the rest of the file one field. Then only the line that opens it is set
-    aside, and reading goes on with the next one.
+    An unclosed quote would make the rest of the file one field. Then only its first line is set aside, and reading
+    continues with the next one.
     """
 
     def __init__(self, lines: Iterator[Line], longest: int) -> None:
@@ -45,7 +45,7 @@ class _Feed:
         self._size += len(line.content)
         if line.problem or (self.row and self._size > self._longest):
             self.row.append(line)
-            raise _Unreadable(line.problem or f"a quoted field goes on for more than {self._longest:,} bytes")
+            raise _Unreadable(line.problem or f"a quoted field is longer than {self._longest:,} bytes")
         if self.row and self._read_again > MOST_READ_AGAIN * self._longest:
             self.row.append(line)
             raise _Unreadable("a quoted field does not end on its line, and too many in this file never end")
@@ -56,7 +56,7 @@ class _Feed:
         self.row, self._size = [], 0
 
     def set_aside_first(self) -> Line:
-        """The first line of a row that failed; the others are read again."""
+        """Drop the first line of a failed row; its other lines are read again."""
         first, *others = self.row
         if others:
             self._again.extendleft(reversed(others))
@@ -65,19 +65,20 @@ class _Feed:
 
 
 def read_delimited(lines: Iterator[Line], source: str, fit: Fit, delimiter: str, where: str) -> Iterator[Record]:
-    """A record for every row that is not blank, placed at the line where it begins.
+    """A record for every non-blank row, located at its first line.
 
-    A quoted field must end as it began, at a delimiter or the end of the row: a row that breaks this rule is set
-    aside by its first line, and its other lines are read as rows of their own.
+    A quoted field must end at a delimiter or the end of the row: in a row that breaks this rule, the first line is set
+        aside
+    and its other lines are read as separate rows.
 
     Args:
-        where: the file, for the message of an error.
+        where: the file, for error messages.
 
     Raises:
-        SourceError: the header cannot be read or names a column twice.
+        SourceError: the header cannot be read or repeats a column.
     """
     feed = _Feed(lines, LONGEST_ROW * fit.max_field_bytes)
-    csv.field_size_limit(2**31 - 1)  # of the whole process, and too rough to recover from: the feed bounds a row
+    csv.field_size_limit(2**31 - 1)  # the limit is global and not recoverable: the feed bounds a row instead
     rows = csv.reader(feed, delimiter=delimiter, strict=True)
     header = _header(rows, where)
     width = len(header)
@@ -104,7 +105,7 @@ def read_delimited(lines: Iterator[Line], source: str, fit: Fit, delimiter: str,
 
 
 def header_of(lines: Iterator[Line], fit: Fit, delimiter: str, where: str) -> list[str]:
-    """The names of the columns; none in an empty file.
+    """The column names; none in an empty file.
 
     Raises:
         SourceError: as ``read_delimited``.
@@ -122,9 +123,9 @@ def _header(rows: Iterator[list[str]], where: str) -> list[str]:
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
         raise SourceError(
-            f"The header names a column twice: {', '.join(map(repr, twice))}",
+            f"The header repeats a column: {', '.join(map(repr, twice))}",
             where=where,
-            remedy="give each column a name of its own",
+            remedy="give each column a unique name",
         )
     return header
 

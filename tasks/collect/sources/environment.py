@@ -1,4 +1,4 @@
-"""``${NAME}`` in a recipe: taken from the environment, and never shown again."""
+"""Expand ``${NAME}`` in a recipe from the environment, and hide the values in messages."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tasks.core.errors import SourceError
 
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 SHORTEST_SECRET = 4
-"""A shorter value is no secret, and hiding it would make a message unreadable."""
+"""Shorter values are not secrets, and hiding them would make messages unreadable."""
 
 
 class Environment:
-    """Puts the values of variables into texts, and takes them out of messages.
+    """Inserts the values of variables into texts, and removes them from messages.
 
     Args:
-        where: what the texts belong to, for messages.
+        where: the owner of the texts, for messages.
     """
 
     def __init__(self, where: str) -> None:
@@ -25,10 +25,10 @@ class Environment:
         self._values: dict[str, str] = {}
 
     def expand(self, text: str, *, quoted: bool = False) -> str:
-        """The text with every ``${NAME}`` replaced; ``quoted`` percent-encodes the values for their place in a URL.
+        """The text with every ``${NAME}`` replaced; ``quoted`` percent-encodes the values for a URL.
 
         Raises:
-            SourceError: naming the variable that is not set.
+            SourceError: a variable is not set.
         """
 
         def value_of(match: re.Match[str]) -> str:
@@ -38,7 +38,7 @@ class Environment:
                 raise SourceError(
                     f"The environment variable {name} is not set",
                     where=self.where,
-                    remedy=f"set {name} where the run starts, or write the value in the recipe if it is no secret",
+                    remedy=f"set {name} where the run starts, or write the value into the recipe if it is not a secret",
                 )
             self._values[name] = value
             return quote(value, safe="") if quoted else value
@@ -46,7 +46,7 @@ class Environment:
         return VARIABLE.sub(value_of, text)
 
     def hide(self, text: str) -> str:
-        """The text with every value that was put in replaced by its ``${NAME}``, the longest first."""
+        """The text with every inserted value replaced by its ``${NAME}``, longest first."""
         for name, value in sorted(self._values.items(), key=lambda item: -len(item[1])):
             if len(value) >= SHORTEST_SECRET:
                 text = f"${{{name}}}".join(_spellings(value).split(text))
@@ -54,7 +54,7 @@ class Environment:
 
 
 def _spellings(value: str) -> re.Pattern[str]:
-    """Finds a value as it is, and as any URL may spell it: each character percent-encoded or not, a space as a plus."""
+    """Matches a value as any URL may spell it: each character percent-encoded or not, a space as a plus."""
     spelt = (f"(?:{re.escape(one)}|(?i:{re.escape(_encoded(one))}){r'|[+]' * (one == ' ')})" for one in value)
     return re.compile("".join(spelt))
 

@@ -19,12 +19,12 @@ WILDCARDS = frozenset("*?[")
 
 @dataclass(frozen=True)
 class FoundFiles:
-    """The files that a path names.
+    """The files of a path.
 
     Attributes:
-        root: the folder below which they lie.
-        read: (path below the root, format), sorted by path; a name that is no UTF-8 is as the system gives it.
-        passed_over: paths below the root of files whose ending tells no format.
+        root: the folder that holds them.
+        read: (path below the root, format), sorted by path; a name that is not UTF-8 is kept as the system gives it.
+        passed_over: paths below the root of files with unknown endings.
     """
 
     root: Path
@@ -36,7 +36,7 @@ class FileReader:
     """Reads the files of a source in the order of their paths.
 
     Args:
-        columns: those that matter, with dots into nested values; others are left out of the records. None: all.
+        columns: columns to read, with dots into nested values. None: all.
     """
 
     def __init__(self, source: FileSource, settings: ReaderSettings, columns: Iterable[str] | None = None) -> None:
@@ -45,45 +45,33 @@ class FileReader:
 
     @cached_property
     def found(self) -> FoundFiles:
-        """Its files, looked for once.
-
-        Raises:
-            SourceError: as ``find_files``.
-        """
         return find_files(Path(self._source.path), self._source.format)
 
     def check(self) -> None:
-        """Open every file and read its first row.
-
-        Raises:
-            SourceError: as ``find_files``; of a file that is named by itself, as ``read_file``.
-        """
+        """Open every file and read its first row."""
         for name, format in self.found.read:
             next(self._records(name, format), None)
 
     def fetch(self) -> None:
-        """Nothing: the files are here."""
+        """Nothing: the files are local."""
 
     def digests(self) -> Mapping[str, str]:
-        """SHA-256 of every file, by its path below the source's folder."""
         return {storable(name): file_digest(self.found.root / name) for name, _ in self.found.read}
 
     def records(self) -> Iterator[Record]:
-        """All rows; of several files, one that cannot be read as a whole is a record with its problem.
-
-        Raises:
-            SourceError: as ``find_files``; a file cannot be opened; or, named by itself, cannot be read.
-        """
+        """All rows; in a folder or glob, a file that cannot be read as a whole is one record with its problem."""
         for name, format in self.found.read:
             yield from self._records(name, format)
 
     def columns(self) -> dict[Path, list[str] | None]:
-        """The columns of every file; None for a file without a readable row at its head."""
+        """The columns of every file; None for a file without a readable first row."""
         return {self.found.root / name: self._columns_in(name, format) for name, format in self.found.read}
 
     def notes(self) -> list[str]:
-        """What was found and gives no rows: files of unknown format, and empty ones."""
-        unknown = [f"{storable(name)}: passed over, its ending tells no format" for name in self.found.passed_over]
+        """Files that give no rows: unknown formats and empty files."""
+        unknown = [
+            f"{storable(name)}: passed over, its ending is not a known format" for name in self.found.passed_over
+        ]
         names = (name for name, _ in self.found.read)
         return unknown + [f"{storable(name)}: empty" for name in names if not (self.found.root / name).stat().st_size]
 
@@ -116,13 +104,13 @@ class FileReader:
 
 
 def find_files(path: Path, format: FileFormat | None = None) -> FoundFiles:
-    """The files that a path, a folder or a glob names; hidden ones are left out, the others sorted by path.
+    """The files of a path, folder or glob, sorted by path; hidden files are left out.
 
     Args:
-        format: of all of them. None: each by its ending; the others are passed over.
+        format: the format of all files. None: by ending; files with unknown endings are passed over.
 
     Raises:
-        SourceError: there are none, none has a known format, or one lies outside the folder.
+        SourceError: no file, no known format, or a file outside the folder.
     """
     if path.is_file():
         root, names = path.parent, [path.name]
@@ -133,7 +121,7 @@ def find_files(path: Path, format: FileFormat | None = None) -> FoundFiles:
         names = sorted(_matching(root, pattern))
     if not names:
         raise SourceError(
-            "The folder holds no file" if path.is_dir() else "The source file does not exist",
+            "The folder contains no file" if path.is_dir() else "The source file does not exist",
             where=str(path),
             remedy="correct collect.sources in the recipe",
         )
@@ -150,7 +138,7 @@ def find_files(path: Path, format: FileFormat | None = None) -> FoundFiles:
 
 
 def _is_closed(error: SourceError) -> bool:
-    """Whether the system did not let a file be read: no fault of its content, which the next night may see."""
+    """Whether the system denied access: the content is not at fault, and the next night may read it."""
     return isinstance(error.__cause__, OSError) and error.__cause__.errno is not None
 
 
@@ -164,12 +152,12 @@ def _below(root: Path) -> Iterator[str]:
 
 
 def _split(pattern: Path) -> tuple[Path, Path]:
-    """A glob as the folder before its first wildcard, and the rest."""
+    """Split a glob into the folder before its first wildcard, and the rest."""
     parts = pattern.parts
     first = next((number for number, part in enumerate(parts) if WILDCARDS & set(part)), len(parts) - 1)
     if ".." in parts[first:]:
         raise SourceError(
-            "A pattern cannot go up behind its first wildcard", where=str(pattern), remedy="write .. before it"
+            "A pattern cannot contain .. after its first wildcard", where=str(pattern), remedy="write .. before it"
         )
     return Path(*parts[:first]), Path(*parts[first:])
 
@@ -185,9 +173,9 @@ def _matching(root: Path, pattern: Path) -> Iterator[str]:
 def _require_inside(path: Path, root: Path) -> None:
     if not path.resolve().is_relative_to(root.resolve()):
         raise SourceError(
-            "A link leads out of the source's folder",
+            "A link points outside the source's folder",
             where=storable(f"{path} -> {path.resolve()}"),
-            remedy="remove the link, copy what it leads to, or name its target as a source of its own",
+            remedy="remove the link, copy its target, or name the target as a separate source",
         )
 
 

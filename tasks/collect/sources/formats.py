@@ -1,4 +1,4 @@
-"""Files of every format, read through one function."""
+"""Read files of every format through one function."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from tasks.collect.records import Record
 from tasks.collect.sources import parquet
 from tasks.collect.sources.delimited import header_of, read_delimited
 from tasks.collect.sources.json_document import LONGEST_ROW, read_json
-from tasks.collect.sources.json_lines import read_json_lines
-from tasks.collect.sources.json_rows import raw_text
+from tasks.collect.sources.json_rows import raw_text, read_json_lines
 from tasks.collect.sources.lines import Line, read_lines, read_whole
 from tasks.collect.sources.row_values import Fit, Unfit
 from tasks.collect.sources.unpack import PACKED, text_blocks
@@ -32,11 +31,11 @@ ENDINGS: dict[str, FileFormat] = {
 }
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 ROWS_LOOKED_AT = 100
-"""Rows of JSON in which a column must appear."""
+"""Number of JSON rows in which a column must appear."""
 
 
 def format_of(path: Path) -> FileFormat | None:
-    """The format that a file's name tells, with ``.gz`` or ``.zst`` behind it or not; None where it tells none."""
+    """The format of a file by its name, with or without ``.gz`` or ``.zst``; None if unknown."""
     name = Path(path.name.lower())
     return ENDINGS.get(Path(name.stem).suffix if name.suffix in PACKED else name.suffix)
 
@@ -44,19 +43,19 @@ def format_of(path: Path) -> FileFormat | None:
 def read_file(
     path: Path, format: FileFormat, *, name: str, max_field_bytes: int, columns: Iterable[str] | None = None
 ) -> Iterator[Record]:
-    """All rows of a file, streamed; what cannot be read is a record with its problem.
+    """All rows of a file, streamed; an unreadable row is a record with its problem.
 
     A text or Markdown file is one row with the column ``text``. Memory holds a few rows of the largest size.
 
     Args:
-        path: packed where it ends in ``.gz`` or ``.zst``.
-        name: the records' source.
+        path: unpacked if it ends in ``.gz`` or ``.zst``.
+        name: the source's name in the records.
         max_field_bytes: a row with a larger field has a problem.
-        columns: those that matter, with dots into nested values; others are left out. None: all.
+        columns: columns to read, with dots into nested values. None: all.
 
     Raises:
-        SourceError: the file as a whole cannot be read: it is missing, not packed as its name says, has no usable
-            header, or is of another format.
+        SourceError: the file cannot be read as a whole: it is missing, not packed as its name says, has no usable
+            header, or has another format.
     """
     fit = Fit.of(max_field_bytes, columns)
     match format:
@@ -73,7 +72,7 @@ def read_file(
 
 
 def columns_in(path: Path, format: FileFormat, max_field_bytes: int) -> list[str] | None:
-    """The names of a file's columns, from its head; None where it has no readable row there.
+    """The column names from the beginning of a file; None without a readable row there.
 
     Raises:
         SourceError: as ``read_file``.

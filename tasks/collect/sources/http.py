@@ -1,7 +1,7 @@
-"""JSON or JSONL over HTTP(S), page by page, into a snapshot.
+"""Fetch JSON or JSONL over HTTP(S), page by page, into a snapshot.
 
-Each page's ETag and Last-Modified are sent back with the next night's request for the same URL: a page that has not
-changed (304) is kept as it is, and the following page is asked for all the same.
+Each page's ETag and Last-Modified are sent with the next night's request for the same URL: an unchanged page (304) is
+kept, and the next page is requested all the same.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ ENDINGS = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 USERINFO = re.compile(r"(?<=://)[^/?#]*(?=@)")
 PAGING = {"rows_at", "next_at", "cursor_parameter", "page_parameter", "first_page"}
-"""What a source reads depends on these fields beside its URL."""
+"""Fields that, with the URL, determine what a source reads."""
 
 
 class Page(NamedTuple):
-    """A page as a part, and where the next one is."""
+    """A page as a part, and the URL of the next one."""
 
     part: Part
     next_url: str | None
@@ -54,11 +54,11 @@ class HttpReader:
     """Reads a ``url`` source.
 
     Args:
-        columns: those that matter, with dots into nested values; others are left out of the records. None: all.
-        sleep: waits some seconds between attempts.
+        columns: columns to read, with dots into nested values. None: all.
+        sleep: waits between attempts, in seconds.
 
     Attributes:
-        fetched: after ``fetch``: the pages, and how many of them had not changed.
+        fetched: after ``fetch``: the number of pages, and of unchanged ones.
     """
 
     def __init__(
@@ -78,29 +78,21 @@ class HttpReader:
 
     @property
     def name(self) -> str:
-        """What the records call the source: its name, else the host's."""
+        """The source's name, else its host."""
         return self.source.name or self._url().host
 
     def check(self) -> None:
-        """See that the URL, headers and paging make sense, and that an address in the URL is allowed.
-
-        Raises:
-            SourceError: they do not.
-        """
+        """Check the URL, headers and paging, and that an address in the URL is allowed."""
         url = self._url()
         require_http(url, self._environment)
-        if is_address(url.host):  # those of a name are checked when it is connected to
+        if is_address(url.host):  # the addresses of a name are checked at the connection
             require_public(url.host, [url.host], self.source.allow_hosts)
         self._headers()
         if problem := _paging_problem(self.source):
             raise SourceError(problem, where=public_url(self.source.url, self._environment))
 
     def fetch(self) -> None:
-        """Read all pages; the snapshot is replaced when the last one is there.
-
-        Raises:
-            SourceError: with what the server sent. ``SourceUnavailable`` where it fails to answer.
-        """
+        """Read all pages; the new snapshot replaces the old one after the last page."""
         self.check()
         url, headers = self._url(), self._headers()
         origin = digest_of([str(url), headers])
@@ -117,7 +109,7 @@ class HttpReader:
         return {part.label: part.digest for part in self._snapshot.current().parts}
 
     def records(self) -> Iterator[Record]:
-        """The rows of all pages; lines are counted through."""
+        """The rows of all pages, numbered through."""
         limit, name, columns = self.settings.max_field_bytes, self.name, self.columns
         before = 0
         for part in self._snapshot.current().parts:
@@ -133,7 +125,7 @@ class HttpReader:
         written = expand(path) + mark + expand(query, quoted=True)
         try:
             return httpx.URL(written)
-        except (httpx.InvalidURL, UnicodeError):  # its message shows parts of the URL, which may be parts of a secret
+        except (httpx.InvalidURL, UnicodeError):  # the exception's message shows parts of the URL, possibly of a secret
             raise SourceError(
                 "The URL cannot be read",
                 where=self._environment.where,
@@ -164,7 +156,7 @@ class HttpReader:
                     raise SourceError(
                         f"Page {len(asked)} is the same as the one before it",
                         where=public_url(next_url, self._environment),
-                        remedy=f"see whether the server counts pages with the parameter {counter!r}",
+                        remedy=f"check that the server counts pages with the parameter {counter!r}",
                     )
                 is_last = not part.details["lines"]
                 number = self.source.first_page + len(asked)
@@ -175,13 +167,13 @@ class HttpReader:
     def _require_progress(self, url: str, asked: set[str]) -> None:
         where = public_url(url, self._environment)
         if url in asked:
-            remedy = "see whether next_at and cursor_parameter are right"
-            raise SourceError("The pages run in a circle: this one has been read before", where=where, remedy=remedy)
+            remedy = "check next_at and cursor_parameter"
+            raise SourceError("The pages form a loop: this one was read before", where=where, remedy=remedy)
         if len(asked) >= self.source.max_pages:
             raise SourceError(
                 f"There are more than {self.source.max_pages:,} pages",
                 where=where,
-                remedy="raise max_pages if that many are right",
+                remedy="raise max_pages if this is expected",
             )
 
     def _page(self, client: Client, known: Mapping[str, Part], url: str, number: int) -> Page:
@@ -196,7 +188,7 @@ class HttpReader:
         rows, following = self._rows(body, answer, number)
         conditions = _conditions(answer.headers)
         if following and self._environment.hide(following) != following:
-            conditions = {}  # the next URL holds a secret, which is not written down: ask for this page anew
+            conditions = {}  # the next URL holds a secret, which is not stored: request this page again
         details = {
             "request": request,
             "conditions": conditions,
@@ -228,7 +220,7 @@ class HttpReader:
             beginning = file.read(1000)
         if kind in ("text/html", "application/xhtml+xml") or beginning.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
             raise SourceError(
-                f"The server sent a page of markup, not rows: {self._environment.hide(first_characters(beginning))}",
+                f"The server sent markup instead of rows: {self._environment.hide(first_characters(beginning))}",
                 where=where,
                 remedy="check the URL and the credentials: a login page or an error looks like this",
             )
@@ -250,7 +242,7 @@ class HttpReader:
     def _next_url(self, value: Any, url: str, where: str) -> str | None:
         if value is None or value is False or value == "":
             return None
-        with suppress(httpx.InvalidURL, UnicodeError):  # half of a surrogate pair can be in no URL
+        with suppress(httpx.InvalidURL, UnicodeError):  # a URL cannot contain a lone surrogate
             if self.source.cursor_parameter and isinstance(value, str | int):
                 return _with_parameter(url, self.source.cursor_parameter, value)
             if isinstance(value, str):
@@ -258,7 +250,7 @@ class HttpReader:
                 require_http(following, self._environment)
                 return str(following)
         raise SourceError(
-            f"What the answer holds at next_at is no URL: {storable(self._environment.hide(str(value)))[:200]}",
+            f"The value at next_at is not a URL: {storable(self._environment.hide(str(value)))[:200]}",
             where=where,
             remedy="if it is a cursor, name the query parameter that takes it: cursor_parameter",
         )
@@ -268,7 +260,7 @@ def _paging_problem(source: HttpSource) -> str | None:
     if source.cursor_parameter and not source.next_at:
         return "cursor_parameter needs next_at: where the cursor is in an answer"
     if source.page_parameter and source.next_at:
-        return "page_parameter and next_at exclude each other: pages are counted, or each names the next"
+        return "page_parameter and next_at exclude each other: use one of them"
     if source.format == "jsonl" and (source.rows_at or source.next_at):
         return "rows_at and next_at are for JSON: a line of JSONL is a row"
     return None
@@ -279,13 +271,13 @@ def _with_parameter(url: str, name: str, value: str | int) -> str:
 
 
 def _conditions(headers: httpx.Headers) -> dict[str, str]:
-    """What to send back next time, so that the server can say that nothing has changed."""
+    """Headers for the next request, so that the server can answer 304."""
     sent = {"if-none-match": headers.get("etag"), "if-modified-since": headers.get("last-modified")}
     return {name: value for name, value in sent.items() if value and header_problem(name, value) is None}
 
 
 def _count_lines(file: Path) -> int:
-    """Lines of a file; 0 where all of them are blank."""
+    """Number of lines; 0 if all are blank."""
     ends, blank, last = 0, True, b"\n"
     with file.open("rb") as stream:
         while block := stream.read(2**20):

@@ -1,4 +1,4 @@
-"""One source's HTTP: patient with a server that stumbles, and within the recipe's limits."""
+"""HTTP client of one source: retries, and keeps within the limits of the recipe."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tasks.core.retry_after import retry_after
 
 ATTEMPTS = 6
 LONGEST_WAIT = 300.0
-"""Seconds; a server that asks for more is left alone until the next run."""
+"""Seconds; if a server asks for a longer wait, the next run tries again."""
 MAX_REDIRECTS = 5
 AGAIN = {408, 425, 429}
 PASSING = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.DecodingError)
@@ -31,16 +31,16 @@ ENCODINGS = {"", "identity", "gzip", "deflate"}
 DEFAULT_PORTS = {"http": 80, "https": 443}
 HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 HEADER_VALUE = re.compile(r"(?:[!-~](?:[\t -~]*[!-~])?)?")
-"""Both by RFC 9110, 5.5 and 5.6.2; without the obsolete bytes above ASCII."""
+"""Both as in RFC 9110, 5.5 and 5.6.2, without the obsolete bytes above ASCII."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server sent; its body is in the file that was named.
+    """A server's answer; the body is in the file passed to ``get``.
 
     Attributes:
-        url: the one asked for, before any redirect.
-        size: bytes of the body, unpacked.
+        url: the requested URL, before redirects.
+        size: bytes of the unpacked body.
     """
 
     url: str
@@ -51,7 +51,7 @@ class Answer:
 
 
 class _Again(Exception):
-    """Worth another try: what to raise at last, and how long the server asked to wait."""
+    """A failure that a retry may fix: the error to raise in the end, and the wait that the server requested."""
 
     def __init__(self, error: SourceUnavailable, after: float | None = None) -> None:
         super().__init__(error)
@@ -59,14 +59,14 @@ class _Again(Exception):
 
 
 class Client:
-    """Asks one source's server, page after page, within its limits.
+    """Requests one source's pages within its limits.
 
     Args:
-        source: its limits, and hosts that it may reach.
+        source: its limits, and allowed hosts.
         origin: the URL that the headers are for; they are sent to no other scheme, host and port.
         headers: with their variables expanded.
-        environment: hides what must not be in a message.
-        sleep: waits some seconds.
+        environment: hides secrets in messages.
+        sleep: waits, in seconds.
     """
 
     def __init__(
@@ -102,11 +102,11 @@ class Client:
         self._client.close()
 
     def get(self, url: str, conditions: Mapping[str, str], into: Path) -> Answer:
-        """Ask for a URL and store the body; 200, 204 and, where ``conditions`` were sent, 304 are answers.
+        """Request a URL and store the body; valid answers are 200, 204 and, if ``conditions`` were sent, 304.
 
         Raises:
-            SourceError: any other status, a limit passed, or an address that the recipe does not allow.
-                ``SourceUnavailable`` after some attempts where the server failed to answer.
+            SourceError: another status, an exceeded limit, or an address that the recipe does not allow.
+                ``SourceUnavailable`` if the server failed to answer several times.
         """
         try:
             answer = self._retrying(self._try, url, conditions, into)
@@ -125,10 +125,10 @@ class Client:
             raise self._failure(SourceUnavailable, what, url, remedy) from error
         except TooMuch as error:
             what = f"The source gives more than {self.source.max_bytes:,} bytes"
-            raise self._failure(SourceError, what, url, "raise max_bytes if that much is right") from error
+            raise self._failure(SourceError, what, url, "raise max_bytes if this is expected") from error
         except PASSING as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                remedy = "let SSL_CERT_FILE name the certificates of whoever signed the server's"
+                remedy = "set SSL_CERT_FILE to the certificates of the authority that signed the server's"
                 raise self._failure(
                     SourceError, f"The server's certificate is not trusted: {error}", url, remedy
                 ) from error
@@ -174,7 +174,7 @@ class Client:
 
     def _refusal(self, url: str, response: httpx.Response) -> Exception:
         body = b""
-        with suppress(Exceeded, *PASSING):  # the status says enough
+        with suppress(Exceeded, *PASSING):  # the status is enough
             for block in response.iter_bytes():
                 body += block
                 if len(body) > 2_000:
@@ -187,18 +187,18 @@ class Client:
         error = self._unavailable(what, url)
         after = retry_after(response.headers.get("retry-after"), datetime.now(UTC))
         if after is not None and after > LONGEST_WAIT:
-            error.what += f" (it asks to be left alone for {after:,.0f} s)"
+            error.what += f" (it asks for a pause of {after:,.0f} s)"
             return self._unavailable(error.what, url)
         return _Again(error, after)
 
     def _is_origin(self, url: httpx.URL) -> bool:
-        """Whether a URL is of the source's own server; from plain HTTP to its HTTPS counts as the same."""
+        """Whether a URL is on the source's own server; HTTPS on the host of an HTTP source counts."""
         upgraded = (self.origin.scheme, _port(self.origin), url.scheme, _port(url)) == ("http", 80, "https", 443)
         same = (url.scheme, _port(url)) == (self.origin.scheme, _port(self.origin))
         return url.host == self.origin.host and (same or upgraded)
 
     def _unavailable(self, what: str, url: str) -> SourceUnavailable:
-        remedy = "see whether the server is up and can be reached; what was read before is kept"
+        remedy = "check that the server is up and reachable; data read before are kept"
         error = self._failure(SourceUnavailable, what, url, remedy)
         assert isinstance(error, SourceUnavailable)
         return error
@@ -208,30 +208,30 @@ class Client:
 
 
 def require_http(url: httpx.URL, environment: Environment) -> None:
-    """Only HTTP and HTTPS.
+    """Refuse schemes other than HTTP and HTTPS.
 
     Raises:
         SourceError: another scheme, or no host.
     """
     if url.scheme not in DEFAULT_PORTS or not url.host:
         raise SourceError(
-            f"The URL begins with {url.scheme or 'no scheme'!r}: only http:// and https:// are read",
+            f"The URL begins with {url.scheme or 'no scheme'!r}: only http:// and https:// are supported",
             where=public_url(str(url), environment),
             remedy="correct the url of the source",
         )
 
 
 def header_problem(name: str, value: str) -> str | None:
-    """Why a header cannot be sent, in words that do not show its value; None where it can be."""
+    """Why a header cannot be sent, without its value; None if it can."""
     if not HEADER_NAME.fullmatch(name):
-        return f"The name of the header {name!r} holds a character that no header's name may have"
+        return f"The name of the header {name!r} contains a character that header names cannot have"
     if not HEADER_VALUE.fullmatch(value):
-        return f"The value of the header {name!r} begins or ends with white space, or holds what is no printable ASCII"
+        return f"The value of the header {name!r} is not printable ASCII without white space at its ends"
     return None
 
 
 def public_url(url: str, environment: Environment) -> str:
-    """A URL as a message may show it: without credentials."""
+    """A URL without credentials, for messages."""
     try:
         url = str(httpx.URL(url).copy_with(userinfo=b""))
     except httpx.InvalidURL:
@@ -253,7 +253,7 @@ def _wait(state: RetryCallState) -> float:
 
 
 def _tell(state: RetryCallState) -> None:
-    """Say why nothing seems to happen: six attempts can take minutes."""
+    """Report a retry: six attempts can take minutes."""
     error = state.outcome.exception() if state.outcome else None
     if isinstance(error, _Again):
         say(f"  {error.error.what}; attempt {state.attempt_number + 1} of {ATTEMPTS} in {state.upcoming_sleep:.0f} s")

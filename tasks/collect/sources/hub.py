@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face Hub, and local folders in its layout, streamed; no code of a data set is ever run."""
+"""Data sets of the Hugging Face Hub, and local folders in its layout, streamed; their code is never run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class HubReader:
     """Reads a split of a data set row by row.
 
     Args:
-        columns: those that matter, with dots into nested values; others are left out of the records. None: all.
+        columns: columns to read, with dots into nested values. None: all.
     """
 
     def __init__(self, source: HubSource, settings: ReaderSettings, columns: Iterable[str] | None = None) -> None:
@@ -36,22 +36,22 @@ class HubReader:
         self._where = f"{source.hub} (split {source.split})"
 
     def check(self) -> None:
-        """A folder is opened and its first row read; of an id only the spelling is looked at."""
+        """Open a folder and read its first row; check only the spelling of a hub id."""
         if self._source.is_local:
             next(self.records(), None)
         else:
             _require_id(self._source.hub)
 
     def fetch(self) -> None:
-        """Ask the hub which commit will be read, where the recipe does not pin one; rows are streamed."""
+        """Ask the hub for the commit, unless the recipe pins one; rows are streamed later."""
         _ = self.commit
 
     @cached_property
     def commit(self) -> str | None:
-        """The commit that is read: the recipe's, or the hub's newest of the branch or tag. None for a folder.
+        """The commit to read: the recipe's, or the newest of the branch or tag. None for a folder.
 
         Raises:
-            SourceError: the hub has no such data set or revision. SourceUnavailable: it cannot be asked.
+            SourceError: the data set or revision does not exist. SourceUnavailable: the hub does not answer.
         """
         source = self._source
         if source.is_local:
@@ -62,22 +62,14 @@ class HubReader:
         return _newest_commit(source.hub, source.revision)
 
     def digests(self) -> Mapping[str, str]:
-        """Of every file of a folder; of the hub, the commit.
-
-        Raises:
-            SourceError, SourceUnavailable: as ``commit``; a folder does not exist.
-        """
+        """The digests of a folder's files, or the hub's commit."""
         if self.commit is not None:
             return {"commit": self.commit}
         self._require_folder()
         return folder_digests(Path(self._source.hub))
 
     def records(self) -> Iterator[Record]:
-        """A record for every row; NaN is a missing value.
-
-        Raises:
-            SourceError: the data set cannot be loaded or breaks. SourceUnavailable: the hub stopped answering.
-        """
+        """A record for every row; NaN is a missing value."""
         name = self._source.name or (Path(self._source.hub).name if self._source.is_local else self._source.hub)
         for line, values in enumerate(self._rows(), 1):
             try:
@@ -86,7 +78,7 @@ class HubReader:
                 yield Record(name, line, None, printed(values), str(reason))
 
     def columns(self) -> dict[Path, list[str] | None]:
-        """The columns of a folder, from its first row; the hub is not asked."""
+        """A folder's columns, from its first row; the hub is not asked."""
         if not self._source.is_local:
             return {}
         first = next(self._rows(), None)
@@ -113,7 +105,7 @@ class HubReader:
             raise SourceError(f"The data set cannot be loaded: {error}", where=self._where, remedy=REMEDY) from error
 
     def _builder(self, commit: str | None) -> DatasetBuilder:
-        """What reads the data set, once it is sure that all of its files are its own."""
+        """The data set builder, after checking that all files are inside the data set."""
         import datasets
 
         source = self._source
@@ -126,20 +118,22 @@ class HubReader:
             foreign = [file for file in files if not file.startswith(f"hf://datasets/{source.hub}@")]
         if foreign:
             raise SourceError(
-                "The data set names files outside itself", where=f"{self._where}: {foreign[0]}", remedy="do not use it"
+                "The data set refers to files outside itself",
+                where=f"{self._where}: {foreign[0]}",
+                remedy="do not use it",
             )
         return builder
 
     def _require_folder(self) -> None:
         if not Path(self._source.hub).is_dir():
-            raise SourceError("The data set cannot be loaded: there is no such folder", where=self._where)
+            raise SourceError("The data set cannot be loaded: the folder does not exist", where=self._where)
 
 
 def _require_id(name: str) -> None:
-    """Refuse what is no ``owner/name`` or ``name``, so that no id is a path.
+    """Refuse an id other than ``owner/name`` or ``name``, so that an id is never a path.
 
     Raises:
-        SourceError: it is none.
+        SourceError: it is not an id.
     """
     if not ID.fullmatch(name) or ".." in name:
         raise SourceError(
@@ -160,13 +154,13 @@ def _newest_commit(name: str, revision: str | None) -> str:
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else 0
         kind = SourceUnavailable if status == 429 or status >= 500 else SourceError
-        raise kind(f"The hub refuses the data set: {error}", where=where, remedy=REMEDY) from error
+        raise kind(f"The hub refused the data set: {error}", where=where, remedy=REMEDY) from error
     except (httpx.HTTPError, OfflineModeIsEnabled, OSError) as error:
         raise SourceUnavailable(
-            f"The hub cannot be asked: {error}",
+            f"The hub cannot be reached: {error}",
             where=where,
             remedy="pin the data set with revision: <commit>, or use a local folder",
         ) from error
     if commit is None:
-        raise SourceError("The hub does not say which commit it has", where=where, remedy="pin it with revision:")
+        raise SourceError("The hub does not report its commit", where=where, remedy="pin it with revision:")
     return str(commit)

@@ -1,7 +1,7 @@
-"""JSON: one document, whose rows are cut out of the text one by one, so that its size does not matter.
+"""JSON: one document whose rows are cut out of the text one by one, so that its size does not matter.
 
-A parser of whole documents stops at the first fault and gives no line numbers. Here each row is parsed on its own:
-a bad one costs nothing but itself, and is named by its line.
+A whole-document parser stops at the first fault and gives no line numbers. Here each row is parsed separately: a bad
+row costs only itself, and its line is known.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterator
 
 from tasks.collect.records import Record
 from tasks.collect.sources.json_items import AFTER_THE_END, json_items
-from tasks.collect.sources.json_lines import read_json_lines
+from tasks.collect.sources.json_rows import read_json_lines
 from tasks.collect.sources.lines import Line, read_lines, read_whole
 from tasks.collect.sources.row_values import Fit
 from tasks.collect.sources.unpack import BrokenStream
 from tasks.core.errors import SourceError
 
 LONGEST_ROW = 4
-"""Times the largest field: how long the text of a row may be."""
+"""Longest text of a row, as a multiple of the largest field."""
 TURNS = ({"role", "content"}, {"from", "value"})
-"""The keys of a turn of a conversation."""
+"""The keys of a turn."""
 
 LIST_OF_OBJECTS = re.compile(rb'"(?:[^"\\]++|\\.)*+"\s*:\s*\[(?=\s*\{)', re.DOTALL)
 
@@ -30,17 +30,17 @@ def read_json(blocks: Callable[[], Iterator[bytes]], source: str, fit: Fit, wher
     """A record for every row of a JSON document.
 
     - A list: its items are the rows.
-    - An object with one member that is a list of objects, such as ``{"data": [{...}, ...]}``: that list's items.
-      A list of turns (with ``role`` and ``content``, or ``from`` and ``value``) is no such member.
+    - An object with one member that is a list of objects, such as ``{"data": [{...}, ...]}``: that list's items. A list
+      of turns (``role`` and ``content``, or ``from`` and ``value``) does not count as such a member.
     - Any other object, and any that holds a conversation: one row.
-    - Several objects one after the other: JSON Lines under another name.
+    - Several objects in sequence: JSON Lines under another name.
 
     Args:
         blocks: opens the text.
-        where: the file, for the message of an error.
+        where: the file, for error messages.
 
     Raises:
-        SourceError: the document is neither a list nor an object, or has several members that could be its rows.
+        SourceError: the document is neither a list nor an object, or several members could be its rows.
     """
     longest = LONGEST_ROW * fit.max_field_bytes
     match _first_byte(blocks()):
@@ -63,7 +63,6 @@ def _first_byte(blocks: Iterator[bytes]) -> bytes:
 
 
 def _rows_near_object(blocks: Callable[[], Iterator[bytes]], longest: int, where: str) -> Iterator[Line]:
-    """The rows of a document that begins with an object."""
     lists: dict[int, str] = {}
     is_row = False
     for number, member in enumerate(json_items(blocks(), longest)):
@@ -79,13 +78,13 @@ def _rows_near_object(blocks: Callable[[], Iterator[bytes]], longest: int, where
         raise SourceError(
             f"The JSON object has several lists of rows: {', '.join(lists.values())}",
             where=where,
-            remedy="leave one of them in the file, or give each a file of its own",
+            remedy="keep one of them, or put each into a separate file",
         )
     return json_items(blocks(), longest, next(iter(lists)))
 
 
 def _first_object(member: Line, longest: int) -> set[str] | None:
-    """The keys of the first object in a member that is a list of objects; None in any other member."""
+    """The keys of the first object of a member that is a list of objects, else None."""
     found = LIST_OF_OBJECTS.match(member.content)
     if found is None:
         return None

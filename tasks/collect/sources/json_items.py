@@ -1,4 +1,4 @@
-"""Cut the items of a JSON list or object out of a stream of bytes, each with the line where it begins."""
+"""Cut the items of a JSON list or object out of a stream of bytes, each with its first line."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from tasks.collect.sources.unpack import BrokenStream
 
 TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+("?)|[{}\[\],]', re.DOTALL)
 REST_OF_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+("?)', re.DOTALL)
-AFTER_THE_END = "there is more after the end of the JSON document"
-NO_ITEM = "there is nothing between two commas"
+AFTER_THE_END = "content follows the end of the JSON document"
+NO_ITEM = "an item is missing between two commas"
 BEFORE_THE_END = "the JSON document ends too early"
 
 
 def json_items(blocks: Iterable[bytes], longest: int, member: int | None = None) -> Iterator[Line]:
-    """The text of every item of a document that begins with a bracket; brackets and strings are all that is looked at.
+    """The text of every item of a document that begins with a bracket; only brackets and strings are parsed.
 
-    An item longer than ``longest`` bytes keeps its beginning and has a problem; so has what follows the document,
-    and what a document that breaks off ends with.
+    An item longer than ``longest`` bytes keeps its beginning and has a problem; so do content after the document and
+    the end of a truncated one.
 
     Args:
-        member: the items of this value of the document's object are wanted (counted from 0). None: the document's.
+        member: yield the items of this value of the document's object (from 0). None: the document's own items.
     """
     cutter = _Cutter(longest, member)
     try:
@@ -39,11 +39,11 @@ def json_items(blocks: Iterable[bytes], longest: int, member: int | None = None)
 
 
 class _Cutter:
-    """Follows brackets and strings from block to block, and holds the text of the item that it is in.
+    """Tracks brackets and strings across blocks, and holds the text of the current item.
 
     Attributes:
         text: since the last cut.
-        level: how many brackets are open.
+        level: number of open brackets.
         ended: the document is closed; ``text`` is what follows.
     """
 
@@ -57,7 +57,7 @@ class _Cutter:
         self.text, self.level, self.ended = bytearray(), 0, False
 
     def cut(self, block: bytes) -> Iterator[Line]:
-        """Add a block: the items that end in it."""
+        """Add a block; yield the items that end in it."""
         self.text += block
         while not self.ended and (token := self._next_token()):
             if token in b"[{":
@@ -91,7 +91,7 @@ class _Cutter:
         return line
 
     def break_off(self, problem: str) -> Iterator[Line]:
-        """The last item where it is whole, and then the problem with the half item or with nothing."""
+        """Yield the last item if it is whole, then the problem."""
         if self._is_item() and not self._in_string and self.text.strip():
             yield self.take(len(self.text))
         yield self.take(len(self.text), problem)
@@ -103,7 +103,7 @@ class _Cutter:
         return bool(self._dropped or self.text[: self._at - 1].strip())
 
     def _next_token(self) -> bytes:
-        """The next bracket or comma outside a string; empty where the text ends before one."""
+        """The next bracket or comma outside a string; empty at the end of the text."""
         while True:
             token = (REST_OF_STRING if self._in_string else TOKEN).search(self.text, self._at)
             if token is None:
@@ -123,7 +123,7 @@ class _Cutter:
         self._at = max(0, self._at - end)
 
     def _shorten(self) -> None:
-        """Drop what belongs to no item, and what makes an item too long."""
+        """Drop text outside items, and the excess of an item that is too long."""
         if not self.ended and self.level < self._depth:
             self._forget(self._at)
         if len(self.text) > self._longest:

@@ -1,6 +1,6 @@
-"""The rows of a page of JSON, cut out as the server wrote them.
+"""The rows of a JSON page, cut out as the server wrote them.
 
-A row is not parsed and written anew here, so that whoever reads it later sees what came, doubled keys and all.
+Rows are not parsed and rewritten here, so that later readers see the original, repeated keys included.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 from tasks.core.errors import SourceError
 
 LARGEST_PAGE = 64 * 2**20
-"""Bytes of a JSON page: it is held in memory, unlike JSONL."""
+"""In bytes: a JSON page is held in memory, unlike JSONL."""
 DECODER = json.JSONDecoder()
 SPACE = re.compile(r"[ \t\r\n]*")
 LINE_ENDS = str.maketrans("\r\n", "  ")
 
 
 class Span(NamedTuple):
-    """Where a member of an object, or an item of a list, lies in the text."""
+    """The place of a member of an object, or of an item of a list, in the text."""
 
     key: str
     start: int
@@ -29,14 +29,14 @@ class Span(NamedTuple):
 
 
 class JsonPage:
-    """One answer of JSON.
+    """A JSON answer.
 
     Args:
         file: its bytes.
         where: the URL, for messages.
 
     Raises:
-        SourceError: it is no JSON, or too large.
+        SourceError: it is not valid JSON, or too large.
     """
 
     def __init__(self, file: Path, where: str) -> None:
@@ -50,7 +50,7 @@ class JsonPage:
         content = file.read_bytes()
         encoding = json.detect_encoding(content)
         try:
-            # Bytes that are no UTF-8 are carried along: only the row that has them is refused, when it is read.
+            # Invalid UTF-8 is carried along: only its row is refused, when it is read.
             self.text = content.decode(encoding, "surrogateescape" if encoding.startswith("utf-8") else "strict")
             self.start = _skip(self.text, 0)
             end = _end(self.text, self.start)
@@ -60,10 +60,10 @@ class JsonPage:
             raise self._broken(error) from error
 
     def rows(self, rows_at: str | None) -> Iterator[bytes]:
-        """Each row on a line of its own, without the line's end; they are at a dotted path, or found.
+        """Each row on a line, without the line's end; at a dotted path, or found.
 
         Raises:
-            SourceError: there is no list of rows.
+            SourceError: the answer has no list of rows.
         """
         start = self._found() if rows_at is None else self._at(rows_at.split("."))
         if start is None or self.text[start] != "[":
@@ -77,10 +77,10 @@ class JsonPage:
             yield row.encode("utf-8", "surrogateescape")
 
     def value(self, path: str, *, required: bool) -> Any:
-        """The value at a dotted path; None where there is none.
+        """The value at a dotted path, or None.
 
         Raises:
-            SourceError: what the last part of the path should be in is missing, and it is required.
+            SourceError: the parent of the last part is missing, and the value is required.
         """
         *parents, name = path.split(".")
         inside = self._at(parents)
@@ -88,7 +88,7 @@ class JsonPage:
             if not required:
                 return None
             raise SourceError(
-                f"The answer has nothing at next_at: {path!r}",
+                f"The answer has no value at next_at: {path!r}",
                 where=self.where,
                 remedy=f"correct it; the answer begins: {self.text[self.start : self.start + 200]!r}",
             )
@@ -107,7 +107,7 @@ class JsonPage:
         return here
 
     def _found(self) -> int | None:
-        """The list that is the whole answer, or the only list among the members of its object."""
+        """The list that is the whole answer, or the only list among its object's members."""
         if self.text[self.start] != "{":
             return self.start
         lists = [span for span in _members(self.text, self.start) if self.text[span.start] == "["]
@@ -115,21 +115,21 @@ class JsonPage:
             raise SourceError(
                 f"The answer has several lists: {', '.join(span.key for span in lists)}",
                 where=self.where,
-                remedy="state which of them holds the rows: rows_at: NAME",
+                remedy="name the one with the rows: rows_at: NAME",
             )
         return lists[0].start if lists else None
 
     def _broken(self, error: ValueError | RecursionError) -> SourceError:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         return SourceError(
-            f"The answer is no JSON: {reason}",
+            f"The answer is not valid JSON: {reason}",
             where=self.where,
-            remedy="look at the URL with another program; state format: jsonl if it has an object on each line",
+            remedy="open the URL with another program; set format: jsonl if each line is an object",
         )
 
 
 def _members(text: str, at: int) -> Generator[Span, None, int]:
-    """The members of the object or the items of the list that begins at a place; returns where it ends."""
+    """Yield the members of the object, or items of the list, that begins at ``at``; returns its end."""
     closing = "}" if text[at] == "{" else "]"
     at = _skip(text, at + 1)
     number = 0

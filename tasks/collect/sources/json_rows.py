@@ -1,9 +1,10 @@
-"""One row of JSON out of its bytes, for JSON Lines and for lists of objects."""
+"""Parse one JSON row, for JSON Lines and for lists of objects."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 from tasks.collect.records import Record
@@ -12,16 +13,23 @@ from tasks.collect.sources.row_values import Fit, Unfit
 
 
 def raw_text(content: bytes) -> str:
-    """Bytes as text that can be stored: what is no UTF-8 is written as escapes; long rows keep their beginning."""
+    """Bytes as storable text: invalid UTF-8 becomes escapes; long rows are cut."""
     return content[:RAW_BYTES].decode("utf-8", errors="backslashreplace")
 
 
 def json_record(source: str, line: Line, fit: Fit) -> Record:
-    """The record of a JSON object, or why it is none."""
+    """The record of a JSON object, or of its problem."""
     try:
         return Record(source, line.number, fit.row(_parsed(line)))
     except Unfit as reason:
         return Record(source, line.number, None, raw_text(line.content), str(reason))
+
+
+def read_json_lines(lines: Iterable[Line], source: str, fit: Fit) -> Iterator[Record]:
+    """JSON Lines: a record for every line that is not blank."""
+    for line in lines:
+        if line.problem or line.content.strip():
+            yield json_record(source, line, fit)
 
 
 def _parsed(line: Line) -> dict[str, Any]:
@@ -30,11 +38,11 @@ def _parsed(line: Line) -> dict[str, Any]:
     try:
         values = DECODER.decode(line.content.decode())
     except UnicodeDecodeError as error:
-        raise Unfit(f"the row is no UTF-8: byte 0x{line.content[error.start]:02x} at {error.start + 1}") from error
+        raise Unfit(f"the row is not UTF-8: byte 0x{line.content[error.start]:02x} at {error.start + 1}") from error
     except (ValueError, RecursionError) as error:
         raise Unfit(f"unreadable JSON: {error}") from error
     if not isinstance(values, dict):
-        raise Unfit("the row is no JSON object")
+        raise Unfit("the row is not a JSON object")
     return values
 
 
@@ -48,7 +56,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse)

@@ -1,4 +1,4 @@
-"""The lines of a text file, none of them longer than memory allows."""
+"""The lines of a text file, each bounded in length."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import NamedTuple
 from tasks.collect.sources.unpack import BrokenStream
 
 RAW_BYTES = 100_000
-"""How much of a row that cannot be read is kept as its raw text."""
+"""Bytes kept of an unreadable row."""
 
 
 class Line(NamedTuple):
     """A line without its end.
 
     Attributes:
-        number: 1 is the first.
-        content: UTF-8 where the file is; only the beginning of a line that has a problem.
-        problem: why it is no whole line: too long, or the file breaks in it.
+        number: from 1.
+        content: normally UTF-8; only the beginning of a line with a problem.
+        problem: why it is not a whole line: too long, or the file is damaged in it.
     """
 
     number: int
@@ -26,7 +26,7 @@ class Line(NamedTuple):
 
 
 def read_lines(blocks: Iterable[bytes], longest: int) -> Iterator[Line]:
-    """Split at newlines; the rest of a line beyond ``longest`` bytes is skipped, not held."""
+    """Split at newlines; a line beyond ``longest`` bytes is skipped, not held."""
     number, head, dropped = 1, bytearray(), 0
     kept = min(RAW_BYTES, longest)
     try:
@@ -58,7 +58,7 @@ def _line(number: int, head: bytearray, dropped: int, longest: int) -> Line:
 
 
 def read_whole(blocks: Iterable[bytes], longest: int) -> Line:
-    """All of a text as one line, which has a problem if it is too long or the file breaks."""
+    """A whole text as one line; too long or damaged, it has a problem."""
     head, size = bytearray(), 0
     kept = min(RAW_BYTES, longest)
     try:

@@ -1,7 +1,8 @@
-"""Files of an object store, by fsspec URL, into a snapshot: what has not changed since the last night stays.
+"""Fetch the files of an object store, by fsspec URL, into a snapshot; unchanged objects are not downloaded again.
 
-Only object stores are read: a protocol that reaches local files, or the web past the address rule of ``url`` sources,
-is refused, and so are chained URLs (``::``). An endpoint is not held to that rule: a store is often on a private one.
+Only object stores are supported: protocols that reach local files, or the web past the address rule of ``url`` sources,
+are refused, and so are chained URLs (``::``). Endpoints are exempt from that rule: stores are often on private
+addresses.
 """
 
 from __future__ import annotations
@@ -26,22 +27,22 @@ from tasks.core.files import digest_of, require_free_space
 
 STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci")
 AT_A_TIME = 32
-"""Objects that are downloaded side by side."""
+"""Concurrent downloads."""
 SECRET = re.compile(r"key|secret|token|password|credential|connection_string", re.IGNORECASE)
 WILDCARDS = re.compile(r"[*?\[]")
 FINGERPRINTS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "updated", "mtime")
 REFUSALS = ("NoCredentials", "PartialCredentials", "ParamValidation", "Unauthorized", "Forbidden", "Authentication")
-"""In the names of the stores' own errors that asking again does not mend."""
-KEPT = "what was read before is kept"
+"""Parts of error names that a retry cannot fix."""
+KEPT = "data read before are kept"
 
 
 class Found(NamedTuple):
-    """One object of the store.
+    """An object of the store.
 
     Attributes:
         path: as fsspec names it.
         name: below the source's prefix.
-        fingerprint: changes when the object does; empty where the store tells nothing.
+        fingerprint: changes with the object; empty if the store gives none.
     """
 
     path: str
@@ -55,10 +56,10 @@ class ObjectReader:
     """Reads an ``object`` source, in the order of its objects' names.
 
     Args:
-        columns: those that matter, with dots into nested values; others are left out of the records. None: all.
+        columns: columns to read, with dots into nested values. None: all.
 
     Attributes:
-        fetched: after ``fetch``: the objects, and how many of them were downloaded.
+        fetched: after ``fetch``: the number of objects, and of downloaded ones.
     """
 
     def __init__(self, source: ObjectSource, settings: ReaderSettings, columns: Iterable[str] | None = None) -> None:
@@ -70,15 +71,11 @@ class ObjectReader:
         self._snapshot = Snapshot(settings.snapshots, "object", identity, source.object)
 
     def check(self) -> None:
-        """See that the URL is of an object store whose package is installed, and that its variables are set.
-
-        Raises:
-            SourceError: it is not.
-        """
+        """Check that the URL is of an object store with an installed package, and that its variables are set."""
         protocol = self._url().partition("://")[0]
         if protocol not in STORES or "::" in self.source.object:
             raise SourceError(
-                f"{protocol!r} is no object store that is read",
+                f"{protocol!r} is not a supported object store",
                 where=self.source.object,
                 remedy=f"use one of {', '.join(STORES)}; path: is for local files, url: for HTTP",
             )
@@ -89,15 +86,11 @@ class ObjectReader:
             raise SourceError(
                 f"The package for {protocol}:// is not installed: {error}",
                 where=self.source.object,
-                remedy="install it beside Retune; s3:// comes with it",
+                remedy="install it in Retune's environment; s3:// comes with it",
             ) from error
 
     def fetch(self) -> None:
-        """Download what is new or changed; an object that is gone leaves the snapshot.
-
-        Raises:
-            SourceError: there is nothing, or the store refuses. ``SourceUnavailable`` where it does not answer.
-        """
+        """Download new and changed objects; deleted ones leave the snapshot."""
         self.check()
         public = {name: value for name, value in self._options().items() if not SECRET.search(name)}
         origin = digest_of([self._url(), public])
@@ -118,7 +111,7 @@ class ObjectReader:
         return {part.label: part.digest for part in self._snapshot.current().parts}
 
     def records(self) -> Iterator[Record]:
-        """The rows of all objects; their source is the object's name below the prefix, behind the source's own name."""
+        """The rows of all objects; their source is the source's name and the object's name below the prefix."""
         limit, columns = self.settings.max_field_bytes, self.columns
         for part in self._snapshot.current().parts:
             path, format = self._snapshot.path(part), part.details["format"]
@@ -131,9 +124,9 @@ class ObjectReader:
         return self.source.name if is_single else f"{self.source.name}/{name}"
 
     def notes(self) -> list[str]:
-        """What was found and gives no rows: objects of unknown format."""
+        """Objects that give no rows: unknown formats."""
         unknown = self._snapshot.current().details["passed_over"]
-        return [f"{name}: passed over, its ending tells no format" for name in unknown]
+        return [f"{name}: passed over, its ending is not a known format" for name in unknown]
 
     def _url(self) -> str:
         return self._environment.expand(self.source.object)
@@ -143,7 +136,7 @@ class ObjectReader:
         return {name: self._environment.expand(one) if isinstance(one, str) else one for name, one in options}
 
     def _find(self, store: Any) -> tuple[list[Found], list[str]]:
-        """The objects to read, sorted by name, and the names of those whose ending tells no format."""
+        """The objects to read, sorted by name, and the names with unknown formats."""
         url = self._url()
         listed = self._listed(store, url)
         path = store._strip_protocol(url)
@@ -152,14 +145,14 @@ class ObjectReader:
         for key, about in listed.items():
             if about["type"] != "file" or key.endswith("/"):  # consoles mark a folder with an empty object
                 continue
-            name = key.removeprefix(f"{root}/")  # what is left may begin with a slash: such a key is another one
+            name = key.removeprefix(f"{root}/")  # the rest may begin with a slash: that is a different key
             format = self.source.format or format_of(Path(PurePosixPath(key).name))
             if format is None:
                 unknown.append(name)
             else:
                 found.append(Found(key, name, format, int(about.get("size") or 0), _mark(about)))
         if not found:
-            none = f": of {len(unknown)} objects, none has an ending that tells its format" if unknown else ""
+            none = f": none of {len(unknown)} objects has a known ending" if unknown else ""
             raise SourceError(
                 f"There is nothing to read{none}",
                 where=self.source.object,
@@ -168,7 +161,7 @@ class ObjectReader:
         return sorted(found, key=lambda one: one.name), sorted(unknown)
 
     def _listed(self, store: Any, url: str) -> dict[str, dict[str, Any]]:
-        """What the store says of every object that the URL names."""
+        """The store's metadata of every object that the URL names."""
         path = store._strip_protocol(url)
         if WILDCARDS.search(path):
             return dict(store.glob(path, detail=True))
@@ -189,7 +182,7 @@ class ObjectReader:
                 raise SourceUnavailable(
                     f"{one.name} changed while it was downloaded",
                     where=self.source.object,
-                    remedy=f"try again when nobody writes there; {KEPT}",
+                    remedy=f"try again when no other program writes there; {KEPT}",
                 )
             suffix = PurePosixPath(one.name.lower()).suffix
             ending = f".{one.format}{suffix if suffix in PACKED else ''}"
@@ -199,7 +192,7 @@ class ObjectReader:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Errors of the stores' packages, which share no base, in words that say whether asking again can help.
+        """Translate errors of the stores' packages, which share no base class; a retry helps with some.
 
         Raises:
             SourceError, SourceUnavailable.
@@ -218,7 +211,7 @@ class ObjectReader:
             refused = isinstance(error, FileNotFoundError | PermissionError | ValueError | TypeError | ImportError)
             if refused or any(name in kinds for name in REFUSALS):
                 raise SourceError(
-                    f"The object store refuses: {answer}",
+                    f"The object store refused: {answer}",
                     where=self.source.object,
                     remedy=f"check the bucket, the credentials and the options; {KEPT}",
                 ) from error
@@ -226,13 +219,13 @@ class ObjectReader:
                 raise SourceUnavailable(
                     f"The object store does not answer: {answer}",
                     where=self.source.object,
-                    remedy=f"see whether the endpoint is up and can be reached; {KEPT}",
+                    remedy=f"check that the endpoint is up and reachable; {KEPT}",
                 ) from error
             raise
 
 
 def _mark(about: Mapping[str, Any]) -> str:
-    """What tells one version of an object from another; empty where the store says too little to tell."""
+    """Identifies a version of an object; empty if the store gives too little."""
     told = {name: str(about[name]) for name in FINGERPRINTS if about.get(name)}
     return digest_of([told, about.get("size")]) if told else ""
 

@@ -22,15 +22,15 @@ from tasks.core.files import storable
 BATCH_BYTES = 8 * 2**20
 MOST_BATCH_ROWS = 10_000
 MOST_UNPACKED_BYTES = 16 * 2**30
-"""How large a packed Parquet file may become on the disk: such a file can only be read as a whole."""
+"""Largest unpacked size on disk: a packed Parquet file can only be read as a whole."""
 FAULTS = (pa.ArrowException, OSError, ValueError, OverflowError)
 
 
 def read_parquet(path: Path, source: str, fit: Fit) -> Iterator[Record]:
-    """A record for every row; NaN is a missing value. A row group that cannot be read is one record with its problem.
+    """A record for every row; NaN is a missing value. An unreadable row group is one record with its problem.
 
     Raises:
-        SourceError: the file as a whole cannot be read, or names a column twice.
+        SourceError: the file cannot be read as a whole, or repeats a column.
     """
     fit = replace(fit, nan_is_missing=True)
     with _opened(path) as parquet:
@@ -52,7 +52,7 @@ def read_parquet(path: Path, source: str, fit: Fit) -> Iterator[Record]:
 
 
 def column_names(path: Path) -> list[str]:
-    """The names of a Parquet file's columns.
+    """The column names of a Parquet file.
 
     Raises:
         SourceError: as ``read_parquet``.
@@ -76,7 +76,7 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
             raise SourceError(f"The Parquet file cannot be read: {error}", where=storable(str(path))) from error
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
-            raise SourceError(f"The Parquet file names a column twice: {', '.join(twice)}", where=storable(str(path)))
+            raise SourceError(f"The Parquet file repeats a column: {', '.join(twice)}", where=storable(str(path)))
         with parquet:
             yield parquet
 

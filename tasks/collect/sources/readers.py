@@ -1,8 +1,8 @@
-"""The reader of every source of a recipe."""
+"""The readers of a recipe's sources."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tasks.collect.config import (
     CollectConfig,
@@ -18,17 +18,19 @@ from tasks.collect.config import (
 from tasks.collect.records import Reader, ReaderSettings
 from tasks.collect.sources.files import FileReader
 from tasks.collect.sources.hub import HubReader
+from tasks.core.errors import SourceError
+from tasks.core.files import storable
 
 
 def needed_columns(config: CollectConfig, source: SourceSection) -> list[str]:
-    """The columns that the recipe names for a source: mapped ones, the id, filters and the licence."""
+    """The columns that the recipe names for a source: mapped ones, id, filters, licence."""
     single = [config.id_column_of(source), source.licence_column]
     named = [*config.columns_of(source).values(), *filter(None, single), *config.where_of(source)]
     return list(dict.fromkeys(named))
 
 
 def resolved(source: Source) -> FileSource | HubSource | SqlSource | HttpSource | ObjectSource:
-    """The source itself; one that a ``dataset_info.json`` describes as the file source that it stands for.
+    """The source; one from ``dataset_info.json`` becomes the source that its entry describes.
 
     Raises:
         SourceError: the ``dataset_info.json`` is missing or does not describe the data set.
@@ -41,7 +43,7 @@ def resolved(source: Source) -> FileSource | HubSource | SqlSource | HttpSource 
 
 
 def readers_of(config: CollectConfig, settings: ReaderSettings) -> list[Reader]:
-    """A reader for each source, in the recipe's order; where columns are mapped, only those that are named are read.
+    """A reader for each source, in the recipe's order; with mapped columns, only named ones are read.
 
     Raises:
         SourceError: as ``resolved``.
@@ -53,18 +55,17 @@ def readers_of(config: CollectConfig, settings: ReaderSettings) -> list[Reader]:
 
 
 def _read_columns(config: CollectConfig, source: SourceSection) -> list[str] | None:
-    """The columns to read: all (None) where a form has columns of its own."""
+    """The columns to read; all (None) if the form has its own."""
     if not config.columns_of(source) or source.form not in (None, "columns"):
         return None
     return [*needed_columns(config, source), *filter(None, (source.layout.system, source.layout.tools))]
 
 
 def reader_of(source: Source, settings: ReaderSettings, columns: Iterable[str] | None = None) -> Reader:
-    """The reader of a source; modules for databases, HTTP and object stores are loaded where one is named.
+    """The reader of a source; modules for databases, HTTP and object stores are imported on use.
 
     Args:
-        columns: those that matter, with dots into nested values; others are left out of the records. None: all.
-            Sources that are fetched give all.
+        columns: columns to read, with dots into nested values. None: all.
 
     Raises:
         SourceError: as ``resolved``.
@@ -86,3 +87,30 @@ def reader_of(source: Source, settings: ReaderSettings, columns: Iterable[str] |
             return ObjectReader(source, settings, columns)
         case FileSource() as source:
             return FileReader(source, settings, columns)
+
+
+def check_columns(config: CollectConfig, settings: ReaderSettings) -> None:
+    """Check every source, and the named columns of local files and folders.
+
+    A file without a readable first row passes: its rows go to quarantine, or it has none.
+
+    Raises:
+        SourceError: a source's own check fails; or a column does not exist, with file, column and the existing columns.
+    """
+    for source, reader in zip(config.sources, readers_of(config, settings), strict=True):
+        reader.check()
+        if isinstance(reader, FileReader | HubReader):
+            for path, existing in reader.columns().items():
+                if existing is not None:
+                    _require(needed_columns(config, resolved(source)), existing, storable(str(path)))
+
+
+def _require(columns: Sequence[str], existing: Sequence[str], where: str) -> None:
+    for column in columns:
+        if column not in existing and column.split(".")[0] not in existing:
+            raise SourceError(
+                f"The source has no column {column!r}",
+                where=where,
+                remedy=f"its columns are: {', '.join(existing)}; correct columns, id_column or where in the recipe,"
+                " or name a file of another shape in a separate source (form: text for passages)",
+            )

@@ -1,4 +1,4 @@
-"""What a row may hold: values that JSON and UTF-8 can store, of bounded size and depth."""
+"""Values that a row may hold: storable as JSON and UTF-8, of bounded size and depth."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from typing import Any
 from tasks.core.files import storable
 
 DEEPEST = 64
-"""Levels of lists and mappings inside a value; far more than any conversation needs."""
+"""Levels of nesting inside a value; far more than a conversation needs."""
 AS_TEXT = (decimal.Decimal, datetime.timedelta, uuid.UUID)
 DATES = (datetime.datetime, datetime.date, datetime.time)
 
 
 class Unfit(Exception):
-    """A row's values cannot be used; the message says why."""
+    """The values of a row cannot be used; the message says why."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Makes the values of a row fit for a document, or says why they are not.
+    """Converts the values of a row to plain form, or says why it cannot.
 
     Attributes:
-        max_field_bytes: the largest a column's value may be, written as UTF-8.
-        columns: those that matter; the rest is left out. None: all.
-        nan_is_missing: whether NaN stands for a missing value, as in tables that pandas wrote.
+        max_field_bytes: largest value of a column, as UTF-8.
+        columns: columns to keep. None: all.
+        nan_is_missing: NaN is a missing value, as in tables written by pandas.
     """
 
     max_field_bytes: int
@@ -39,7 +39,7 @@ class Fit:
 
     @classmethod
     def of(cls, max_field_bytes: int, columns: Iterable[str] | None, nan_is_missing: bool = False) -> Fit:
-        """Columns may have dots into nested values: then their first part matters."""
+        """Build from column names; of a dotted name the first part counts."""
         names = None if columns is None else frozenset(part for name in columns for part in (name, name.split(".")[0]))
         return cls(max_field_bytes, names, nan_is_missing)
 
@@ -47,8 +47,8 @@ class Fit:
         """The row with plain JSON values: dates as ISO 8601, decimals as text, bytes decoded as UTF-8.
 
         Raises:
-            Unfit: a NUL byte, text or bytes that are no UTF-8, a number that JSON lacks, a value too large or too
-                deeply nested, or of a type that has no plain form.
+            Unfit: a NUL byte, invalid UTF-8, a number that JSON lacks, a value too large, too deep, or of an
+                unsupported type.
         """
         wanted = self.columns
         plain = {}
@@ -64,7 +64,7 @@ class Fit:
         return plain
 
     def _plain(self, value: Any, levels: int) -> tuple[Any, int]:
-        """A value in plain form, and about how many bytes it takes."""
+        """A value in plain form, and its approximate size in bytes."""
         if isinstance(value, str):
             return _text(value)
         if value is None or isinstance(value, (bool, int)):
@@ -106,8 +106,8 @@ def _text(text: str) -> tuple[str, int]:
         return text, len(text.encode())
     except UnicodeEncodeError as error:
         code = ord(text[error.start])
-        if 0xDC80 <= code <= 0xDCFF:  # what decoding with surrogateescape makes of a byte
-            raise Unfit(f"is no UTF-8: byte 0x{code - 0xDC00:02x} at character {error.start + 1}") from error
+        if 0xDC80 <= code <= 0xDCFF:  # a byte decoded with surrogateescape
+            raise Unfit(f"is not UTF-8: byte 0x{code - 0xDC00:02x} at character {error.start + 1}") from error
         raise Unfit(f"holds half of a surrogate pair, U+{code:04X}") from error
 
 
@@ -115,11 +115,11 @@ def _decoded(value: bytes) -> tuple[str, int]:
     try:
         return _text(value.decode())
     except UnicodeDecodeError as error:
-        raise Unfit("holds bytes that are no UTF-8 text") from error
+        raise Unfit("holds bytes that are not UTF-8 text") from error
 
 
 def printed(values: Mapping[Any, Any]) -> str:
-    """A row that is no text as text for the quarantine, as far as it can be written."""
+    """An unreadable row as text for the quarantine, as far as possible."""
     try:
         return storable(json.dumps(values, ensure_ascii=False, default=repr))
     except (ValueError, TypeError, RecursionError):

@@ -1,7 +1,7 @@
-"""What a remote source gave, kept in a folder of its own: immutable parts, and a state file that names them.
+"""Snapshots of remote sources: immutable parts, and a state file that names them.
 
-The state file is written last. A fetch that dies leaves the former snapshot whole; what the state does not name is
-swept when the next fetch begins, and not before, so that whoever still reads the former parts is not disturbed.
+The state file is written last. A fetch that dies leaves the former snapshot intact; files that the state does not name
+are removed when the next fetch begins, and not earlier, so that readers of the former parts are not disturbed.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from tasks.core.errors import MachineError, SourceError, SourceUnavailable
 from tasks.core.files import digest_of, file_digest, write_json
 
 LAYOUT = 1
-"""Of the state file; a snapshot of another layout is fetched anew."""
+"""Version of the state file; a snapshot with another version is fetched again."""
 STATE, LOCK = "state.json", "lock"
 LOCK_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
 class Part:
-    """One immutable file of a snapshot.
+    """An immutable file of a snapshot.
 
     Attributes:
-        label: what the source calls it, such as a page's number or an object's key.
-        file: its name in the snapshot's folder: its digest and the ending that tells its format.
+        label: the source's name for it, such as a page number or an object's key.
+        file: its file name: digest and ending.
         digest: SHA-256 of its bytes.
-        details: what its reader must know the next time, as JSON.
+        details: notes of its reader for the next fetch, as JSON.
     """
 
     label: str
@@ -49,9 +49,10 @@ class State:
     """A whole snapshot.
 
     Attributes:
-        origin: digest of where it came from, with the environment's values; one from elsewhere is not built upon.
-        parts: in the order in which they are read.
-        details: what its reader must know the next time, as JSON.
+        origin: digest of the source's address with the environment's values; a snapshot of another origin is not
+            reused.
+        parts: in reading order.
+        details: notes of its reader for the next fetch, as JSON.
     """
 
     origin: str
@@ -64,9 +65,9 @@ class Snapshot:
 
     Args:
         root: the folder of all snapshots.
-        kind: of the source, such as ``sql``.
-        identity: what makes it this source, as JSON; variables are not expanded in it.
-        where: the source as messages name it.
+        kind: kind of the source, such as ``sql``.
+        identity: JSON that identifies the source; variables are not expanded.
+        where: the source's name in messages.
     """
 
     def __init__(self, root: Path, kind: str, identity: Any, where: str) -> None:
@@ -76,7 +77,7 @@ class Snapshot:
 
     @contextmanager
     def update(self, origin: str) -> Iterator[State | None]:
-        """Hold the snapshot's lock and give its state: None where there is none, it is damaged or of another origin.
+        """Hold the snapshot's lock and yield its state: None if it is missing, damaged or of another origin.
 
         Raises:
             SourceUnavailable: another process holds the lock for too long.
@@ -106,11 +107,11 @@ class Snapshot:
             lock.release()
 
     def new_file(self) -> Path:
-        """A name for a file that is being written; it is garbage until ``keep`` makes it a part."""
+        """A path for a file being written; ``keep`` makes it a part."""
         return self.folder / f"{os.getpid()}-{next(self._numbers)}.tmp"
 
     def keep(self, file: Path, label: str, ending: str, details: dict[str, Any] | None = None) -> Part:
-        """Make a finished file a part; of the same bytes there is only one, so that an unchanged source is seen."""
+        """Make a finished file a part; equal bytes give one file, so that an unchanged source is recognised."""
         digest = file_digest(file)
         name = f"{digest[:32]}{ending}"
         with file.open("rb+") as written:
@@ -123,10 +124,10 @@ class Snapshot:
         write_json(self.folder / STATE, {"layout": LAYOUT, **asdict(state)})
 
     def current(self) -> State:
-        """The state that a fetch left.
+        """The state of the last fetch.
 
         Raises:
-            SourceError: there is none.
+            SourceError: the source was never fetched.
         """
         state = self._load()
         if state is None:

@@ -1,7 +1,7 @@
-"""Rows of a SQL query, streamed into a snapshot; with a watermark, each night only those at or above the last one.
+"""Stream the rows of a SQL query into a snapshot; with a watermark, each night only rows at or above the last one.
 
-Every row is a line of JSON in a part, and what JSON lacks is text in it (dates, decimals, UUIDs, bytes that are UTF-8),
-so that a value never depends on its neighbours, and a row that cannot be used is found where all JSON lines are read.
+Every row is a line of JSON in a part; values that JSON lacks become text (dates, decimals, UUIDs, UTF-8 bytes), so that
+a value does not depend on its neighbours, and unusable rows are found where all JSON lines are read.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class SqlReader:
     """Reads a ``sql`` source.
 
     Args:
-        columns: those that matter, with dots into nested values; others are left out of the records. None: all.
+        columns: columns to read, with dots into nested values. None: all.
 
     Attributes:
-        fetched: after ``fetch``: the rows that the database gave, and how many of them were new.
+        fetched: after ``fetch``: the number of rows, and of new ones.
     """
 
     def __init__(self, source: SqlSource, settings: ReaderSettings, columns: Iterable[str] | None = None) -> None:
@@ -53,30 +53,22 @@ class SqlReader:
 
     @property
     def name(self) -> str:
-        """What the records call the source: its name, else the first table of the query."""
+        """The source's name, else the first table of the query."""
         table = TABLE.search(self.source.query)
         return self.source.name or (table[1].replace('"', "") if table else "sql")
 
     def check(self) -> None:
-        """See that the URL, its driver and the query make sense.
-
-        Raises:
-            SourceError: also for a SQLite file that does not exist.
-        """
+        """Check the URL, its driver and the query."""
         database_url(self.source.sql, self._environment)
         if not re.match(r"(select|with)\b", _bare(self.source.query), re.IGNORECASE):
             raise SourceError(
-                "The query is no SELECT",
+                "The query is not a SELECT",
                 where=self.source.query[:200],
-                remedy="begin it with SELECT or WITH: a source is only ever read",
+                remedy="begin it with SELECT or WITH: sources are read-only",
             )
 
     def fetch(self) -> None:
-        """Add the rows at or above the watermark to the snapshot; without a watermark, replace it by all rows.
-
-        Raises:
-            SourceError: with the database's answer. ``SourceUnavailable`` where it does not answer.
-        """
+        """Add the rows at or above the watermark to the snapshot; without a watermark, replace it by all rows."""
         self.check()
         url = database_url(self.source.sql, self._environment)
         origin = digest_of(without_password(url.render_as_string(hide_password=True)))
@@ -87,7 +79,7 @@ class SqlReader:
         return {part.label: part.digest for part in self._snapshot.current().parts}
 
     def records(self) -> Iterator[Record]:
-        """All rows of all nights; those of a later night have a greater version."""
+        """All rows of all nights; a later night has a greater version."""
         limit, columns = self.settings.max_field_bytes, self.columns
         before = 0
         for version, part in enumerate(self._snapshot.current().parts, 1):
@@ -97,7 +89,7 @@ class SqlReader:
             before += part.details["rows"]
 
     def _read_on(self, connection: Connection, former: State) -> State:
-        """The state after the rows that came since a former one."""
+        """The state after adding the rows since a former one."""
         incremental = self.source.watermark is not None
         past = Watermark.read(former.details) if incremental and former.parts else Watermark()
         now = Watermark(past.last)
@@ -130,7 +122,7 @@ class SqlReader:
         return rows, new
 
     def _select(self, connection: Connection, past: Watermark) -> CursorResult[Any]:
-        """Run the query and stream its answer: all of it, or what a watermark may have changed."""
+        """Run the query and stream its result: all rows, or those that the watermark selects."""
         connection.execution_options(stream_results=True, yield_per=ROWS_AT_A_TIME)
         query = _literal(_bare(self.source.query).rstrip("; \t\r\n"))
         if self.source.watermark is None:
@@ -139,7 +131,7 @@ class SqlReader:
         rows = f"SELECT * FROM ({query}\n) AS retune_rows"
         if past.last is None:
             return connection.execute(text(f"{rows} ORDER BY {column}"))
-        # An untyped parameter: PostgreSQL takes the column's type, and compares timestamps written as text.
+        # An untyped parameter takes the column's type in PostgreSQL, so that timestamps written as text compare right.
         last = bindparam("last", past.last, type_=NullType())
         condition = f"{column} >= :last OR {column} IS NULL"
         return connection.execute(text(f"{rows} WHERE {condition} ORDER BY {column}").bindparams(last))
@@ -148,32 +140,32 @@ class SqlReader:
         twice = sorted({column for column in columns if columns.count(column) > 1})
         if twice:
             raise SourceError(
-                f"The query gives two columns the name {twice[0]!r}",
+                f"The query has two columns named {twice[0]!r}",
                 where=self.source.query[:200],
-                remedy="give each a name of its own with AS",
+                remedy="rename one with AS",
             )
         if self.source.watermark and self.source.watermark not in columns:
             raise SourceError(
-                f"The query has no column {self.source.watermark!r} to take as a watermark",
+                f"The query has no column {self.source.watermark!r} for the watermark",
                 where=self.source.query[:200],
                 remedy=f"select it, or name one of: {', '.join(columns)}",
             )
 
 
 def _bare(query: str) -> str:
-    """A query without the comments and white space that it begins with."""
+    """A query without leading comments and white space."""
     while comment := COMMENT.match(query):
         query = query[comment.end() :]
     return query.strip()
 
 
 def _literal(sql: str) -> str:
-    """SQL in which SQLAlchemy sees no parameter: casts, times and JSON paths have colons too."""
+    """Escape colons, which SQLAlchemy would take for parameters: casts, times and JSON paths have them too."""
     return sql.replace(":", r"\:")
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON lacks, as text; bytes that are no UTF-8 become lone surrogates, which are quarantined later."""
+    """A value that JSON lacks, as text; invalid UTF-8 becomes lone surrogates, which are quarantined later."""
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value).decode("utf-8", "surrogateescape")
     if isinstance(value, datetime | date | time):

@@ -1,4 +1,4 @@
-"""The bytes of a text file, unpacked and as UTF-8, in blocks of bounded size."""
+"""The bytes of a text file, unpacked and as UTF-8, in bounded blocks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.core.files import storable
 
 BLOCK_BYTES = 2**16
 ZSTD_FEED_BYTES = 2**10
-"""Packed bytes unpacked at once: the densest zstd makes 32 MiB of them (a block of 128 KiB out of 4 bytes)."""
+"""Packed bytes per step: the densest zstd expands them to 32 MiB (a block of 128 KiB from 4 bytes)."""
 PACKED = {".gz": "gzip", ".zst": "zstd"}
 MAGIC = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -22,22 +22,21 @@ UTF_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 
 
 class BrokenStream(Exception):
-    """A packed file ends too early or is damaged; what came before it is good."""
+    """A packed file is truncated or damaged; the bytes before that are good."""
 
 
 def text_blocks(path: Path) -> Iterator[bytes]:
     """The content of a text file in UTF-8 without a byte order mark; ``.gz`` and ``.zst`` are unpacked.
 
-    A file that begins with the mark of UTF-16 is converted; what cannot be stays invalid UTF-8, so that whoever
-    decodes a row finds it there.
+    A file with the mark of UTF-16 is converted; invalid parts stay invalid UTF-8, to be found when the row is decoded.
 
     Raises:
         SourceError: the file cannot be opened or read, is not packed as its name says, or is UTF-32.
-        BrokenStream: the packed data break; every byte before that was given.
+        BrokenStream: the packed data are damaged; all earlier bytes were yielded.
     """
     blocks = unpacked(path)
     first = next(blocks, b"")
-    while len(first) < 4 and (block := next(blocks, b"")):  # a packed file may give its first bytes in pieces
+    while len(first) < 4 and (block := next(blocks, b"")):  # a packed file may yield its first bytes in pieces
         first += block
     if first.startswith(UTF_32):
         raise SourceError("The file is UTF-32", where=storable(str(path)), remedy="save it as UTF-8")
@@ -56,7 +55,7 @@ def _from_utf_16(first: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:
     try:
         yield _utf8(decoder.decode(b"", final=True))
     except UnicodeDecodeError:
-        yield b"\xff"  # half a character at the end
+        yield b"\xff"  # an incomplete character at the end
 
 
 def _utf8(text: str) -> bytes:
@@ -101,7 +100,7 @@ def _gzip(file: BinaryIO) -> Iterator[bytes]:
             try:
                 block = stream.read1(BLOCK_BYTES)
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise BrokenStream(f"the gzip data break here: {error}") from error
+                raise BrokenStream(f"the gzip data are damaged here: {error}") from error
             if not block:
                 return
             yield block
@@ -117,14 +116,14 @@ def _zstd(file: BinaryIO) -> Iterator[bytes]:
         try:
             block = frame.decompress(packed)
         except zstandard.ZstdError as error:
-            raise BrokenStream(f"the zstd data break here: {error}") from error
+            raise BrokenStream(f"the zstd data are damaged here: {error}") from error
         inside, pending = not frame.eof, frame.unused_data
         if frame.eof:
             frame = reader.decompressobj()
         if block:
             yield block
     if inside:
-        raise BrokenStream("the zstd data end too early")
+        raise BrokenStream("the zstd data are truncated")
 
 
 UNPACKERS: dict[str, Callable[[BinaryIO], Iterator[bytes]]] = {".gz": _gzip, ".zst": _zstd}

@@ -1,4 +1,4 @@
-"""How far a table has been read: the greatest watermark, and which rows have it."""
+"""How far a table was read: the greatest watermark, and the rows that have it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ KINDS: dict[str, Callable[[Any], Any]] = {
     "datetime": datetime.fromisoformat,
     "date": date.fromisoformat,
 }
-"""The types that a watermark may have, and how each is read from its text."""
+"""Allowed types of a watermark, with their parsers."""
 
 
 @dataclass
 class Watermark:
-    """Where a reading stands; rows come in the order of their watermarks.
+    """The position of a reading; rows come in the order of their watermarks.
 
     Attributes:
-        last: the greatest watermark seen; None before the first row.
-        ties: digests of the rows that have it: they come again each night, and are told from new ones by them.
-        unmarked: digests of the rows without a watermark, which come again each night too.
+        last: the greatest watermark; None before the first row.
+        ties: digests of the rows with that watermark, which the next night reads again.
+        unmarked: digests of the rows without a watermark, which every night reads again.
     """
 
     last: Any = None
@@ -38,7 +38,7 @@ class Watermark:
 
     @classmethod
     def read(cls, details: Mapping[str, Any]) -> Watermark:
-        """What ``as_details`` wrote."""
+        """Inverse of ``as_details``."""
         kind, value = details["last"]
         return cls(KINDS[kind](value) if kind else None, set(details["ties"]), set(details["unmarked"]))
 
@@ -48,7 +48,7 @@ class Watermark:
         return {"last": [kind, str(self.last)], "ties": sorted(self.ties), "unmarked": sorted(self.unmarked)}
 
     def advance(self, value: Any, row: bytes, where: str) -> str:
-        """Move on to a row, and give its digest.
+        """Move to a row; returns its digest.
 
         Raises:
             SourceError: the value cannot be a watermark.
@@ -65,27 +65,27 @@ class Watermark:
         return digest
 
     def holds(self, digest: str) -> bool:
-        """Whether a row was among those that come again."""
+        """Whether the row was read before."""
         return digest in self.ties or digest in self.unmarked
 
 
 def _require_order(value: Any, last: Any, where: str) -> None:
     if type(value).__name__ not in KINDS:
         raise SourceError(
-            f"A {type(value).__name__} is no watermark",
+            f"A {type(value).__name__} cannot be a watermark",
             where=where,
             remedy="name a column with numbers, dates or texts that only grow, or cast it in the query",
         )
     if str(value).lower() in ("infinity", "inf", "nan"):
         raise SourceError(
-            f"A row has the watermark {value}, which nothing can follow",
+            f"A row has the watermark {value}, which no value can follow",
             where=where,
-            remedy="leave such rows out in the query",
+            remedy="exclude such rows in the query",
         )
     numbers = isinstance(value, int | float) and isinstance(last, int | float)
     if last is not None and type(value) is not type(last) and not numbers:
         raise SourceError(
-            f"The watermark is {last!r} in one row and {value!r} in the next: two types have no common order",
+            f"The watermark is {last!r} in one row and {value!r} in the next: the types have no common order",
             where=where,
             remedy="cast the column to one type in the query",
         )

@@ -20,8 +20,8 @@ import pytest
 from tasks.collect.config import Hygiene
 from tasks.collect.forms import Conversation
 from tasks.collect.hygiene import Cleaner, check_licence
-from tasks.collect.hygiene.leaked import find_secrets, shapes
 from tasks.collect.hygiene.personal_data import find_personal_data
+from tasks.collect.hygiene.secret_patterns import find_secrets, shapes
 from tasks.collect.records import Rejected
 from tasks.core.config import ModelSource
 from tasks.core.control_tokens import control_tokens

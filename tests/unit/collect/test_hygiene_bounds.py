@@ -10,7 +10,7 @@ import pytest
 from tasks.collect.config import Hygiene
 from tasks.collect.forms import Conversation
 from tasks.collect.hygiene import Cleaner
-from tasks.collect.hygiene.leaked import find_secrets
+from tasks.collect.hygiene.secret_patterns import find_secrets
 from tasks.collect.records import Rejected
 from tests.unit.collect.cleaning import clean
 

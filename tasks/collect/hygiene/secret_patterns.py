@@ -1,6 +1,6 @@
-"""Secrets by the shape that their issuers give them: detect-secrets' detectors, and a few issuers that it lacks.
+"""Find secrets by their issuers' token formats: detect-secrets' detectors, and a few issuers it lacks.
 
-Nothing is verified over the network. Entropy and words such as "password" are no proof and are not looked at.
+Nothing is verified over the network. Entropy and words such as "password" prove nothing and are not used.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from tasks.collect.hygiene.finding import Finding
+from tasks.collect.hygiene.text_spans import TextSpan
 
 MARK = "[SECRET]"
 HINT = re.compile(r"://|PRIVATE KEY|PuTTY-User|\S{20}")
-"""What has a secret has this."""
+"""Every text with a secret matches this."""
 WINDOW, OVERLAP = 8192, 4096
 """In characters."""
 REST = re.compile(r"[\w+/=\-]*(?:\.[\w+/=\-]+)*")
@@ -25,19 +25,19 @@ OWN = {
     "huggingface": r"hf_[A-Za-z]{34}",
     "npm": r"npm_[A-Za-z0-9]{36}",
 }
-"""Issuers' tokens that detect-secrets does not know yet; of npm's it takes the rest of the line as well."""
+"""Token formats that detect-secrets lacks; its own npm pattern also takes the rest of the line."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What the secrets of an issuer look like.
+    """The format of an issuer's secrets.
 
     Attributes:
-        kind: the issuer, or the sort of secret.
+        kind: the issuer, or the type of secret.
         pattern: finds it.
-        group: of the pattern, that is the secret.
-        is_valid: whether what was found is one.
-        rest: what belongs to it behind what was found.
+        group: the group of the pattern that is the secret.
+        is_valid: whether a match is a secret.
+        rest: matches the remainder of the secret after the pattern's match.
     """
 
     kind: str
@@ -47,35 +47,35 @@ class Shape:
     rest: re.Pattern[str] = REST
 
 
-def find_secrets(text: str) -> list[Finding]:
-    """The secrets in a text; one that two windows show is given twice."""
-    return [finding for start, end in _windows(text) for finding in _found(text, start, end)]
+def find_secrets(text: str) -> list[TextSpan]:
+    """The secrets in a text; a secret in two overlapping windows is returned twice."""
+    return [span for start, end in _windows(text) for span in _found(text, start, end)]
 
 
 def _windows(text: str) -> Iterator[tuple[int, int]]:
     """The parts of a text that may hold a secret.
 
-    Some detectors take time by the square of a text's length: a long text is read in windows that overlap by more than
-    a token is long.
+    Some detectors are quadratic in the text's length, so a long text is read in windows that overlap by more than the
+    length of a token.
     """
     for start in range(0, max(1, len(text) - OVERLAP), WINDOW - OVERLAP):
         if HINT.search(text, start, start + WINDOW):
             yield start, start + WINDOW
 
 
-def _found(text: str, start: int, end: int) -> Iterator[Finding]:
+def _found(text: str, start: int, end: int) -> Iterator[TextSpan]:
     for shape in shapes():
         for match in shape.pattern.finditer(text, start, end):
             if shape.is_valid(match.group(shape.group)):
                 left, right = match.span(shape.group)
-                # A detector is content with the beginning of a token: what is left of it must go as well.
+                # A detector may match only the beginning of a token: the remainder must be redacted as well.
                 rest = shape.rest.match(text, right)
-                yield Finding(left, rest.end() if rest else right, f"secret:{shape.kind}", MARK)
+                yield TextSpan(left, rest.end() if rest else right, f"secret:{shape.kind}", MARK)
 
 
 @cache
 def shapes() -> tuple[Shape, ...]:
-    """Of all issuers."""
+    """The formats of all issuers."""
     from detect_secrets.plugins import (
         aws,
         azure_storage_key,
@@ -113,7 +113,7 @@ def shapes() -> tuple[Shape, ...]:
         "twilio": twilio.TwilioKeyDetector,
     }
     heads = "|".join(pattern.pattern for pattern in private_key.PrivateKeyDetector.denylist)
-    # A block ends with its last line, at the head of another, or with the text: each is looked through once.
+    # A block ends with its END line, at the next head, or with the text: linear time.
     block = rf"(?:(?!-----END [A-Z0-9 ]{{1,40}}-----|(?:-----)?(?:{heads})).)*+(?:-----END [A-Z0-9 ]{{1,40}}-----)?"
     token = jwt.JwtTokenDetector
     return (
