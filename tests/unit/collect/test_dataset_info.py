@@ -103,7 +103,7 @@ def test_a_file_name_cannot_climb_out_of_its_folder(tmp_path: Path, name: str) -
     folder = tmp_path / "data sets"
     folder.mkdir()
     (folder / "link").symlink_to(tmp_path)
-    with pytest.raises(SourceError, match="lies outside the folder"):
+    with pytest.raises(SourceError, match="is outside the folder"):
         resolve(source(folder, {"file_name": name}))
 
 
@@ -113,19 +113,19 @@ def test_a_file_name_cannot_climb_out_of_its_folder(tmp_path: Path, name: str) -
         ({"script_url": "s"}, "script_url"),
         ({"ms_hub_url": "s"}, "ms_hub_url"),
         ({"cloud_file_name": "s3://b/a.json"}, "cloud_file_name"),
-        ({"hf_hub_url": "org/data", "folder": "a"}, "A folder of a hub's data set"),
+        ({"hf_hub_url": "org/data", "folder": "a"}, "Folders of a hub data set"),
         ({}, "names no file_name"),
         ({"file_name": 5}, "names no file_name"),
-        ({"file_name": "a\0b"}, "is no path"),
-        ({"hf_hub_url": 5}, "makes no sense"),
+        ({"file_name": "a\0b"}, "is not a path"),
+        ({"hf_hub_url": 5}, "is not valid"),
         ({"file_name": "a", "ranking": True}, "holds preferences"),
         ({"file_name": "a", "columns": {"prompt": "p", "kto_tag": "k"}}, "holds preferences"),
         ({"file_name": "a", "columns": {"messages": "m", "images": "i"}, "formatting": "sharegpt"}, "holds images"),
         ({"file_name": "a", "formatting": "chatml"}, "formatting 'chatml'"),
-        ({"file_name": "a", "columns": ["a"]}, "columns is no mapping"),
-        ({"file_name": "a", "tags": {"role_tag": 1}}, "tags is no mapping"),
+        ({"file_name": "a", "columns": ["a"]}, "columns is not a mapping"),
+        ({"file_name": "a", "tags": {"role_tag": 1}}, "tags is not a mapping"),
         ({"file_name": "a", "columns": {"prompt": "p", "query": "q"}}, "has no answers"),
-        ("text", "describes no data set 'mine'"),
+        ("text", "does not describe the data set 'mine'"),
     ],
 )
 def test_what_cannot_be_read_is_one_clear_error(tmp_path: Path, entry: Any, what: str) -> None:

@@ -87,7 +87,7 @@ def test_a_broken_encoding_costs_its_row_and_keeps_its_bytes(
     *before, bad = read(tmp_path / name, content)
     assert all(record.values for record in before)
     assert bad.values is None and bad.line == line
-    assert "no UTF-8: byte 0xe9" in bad.problem and "caf\\xe9" in bad.raw
+    assert "not UTF-8: byte 0xe9" in bad.problem and "caf\\xe9" in bad.raw
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ ROWS = [
     ("[" * 100_000 + "]" * 100_000, "unreadable JSON"),
     ('{"text": ' + "[" * 100 + "]" * 100 + "}", "more than 64 levels deep"),
     ("9" * 5_000, "unreadable JSON"),
-    ('{"text": NaN}', "NaN is no JSON number"),
-    ('{"text": -Infinity}', "-Infinity is no JSON number"),
+    ('{"text": NaN}', "NaN is not a JSON number"),
+    ('{"text": -Infinity}', "-Infinity is not a JSON number"),
     ('{"text": 1e999}', "the number inf"),
     ('{"text": 1, "text": 2}', "'text' appears twice"),
     ('{"a": {"b": 1, "b": 2}}', "'b' appears twice"),
@@ -153,7 +153,7 @@ def test_a_truncated_packed_file_gives_the_rows_before_the_break(tmp_path: Path,
     assert len(before) > 2000
     assert [(record.values or {})["text"] for record in before] == texts[: len(before)]
     assert bad.values is None and bad.line >= before[-1].line
-    assert "data break here" in bad.problem or "end too early" in bad.problem
+    assert "data are damaged here" in bad.problem or "are truncated" in bad.problem
 
 
 @pytest.mark.parametrize("ending", ["gz", "zst"])
@@ -234,7 +234,7 @@ def test_a_quote_that_nothing_closes_costs_its_line_alone(tmp_path: Path, rest: 
 def test_an_open_quote_far_from_the_end_is_given_up_at_the_size_of_a_row(tmp_path: Path) -> None:
     rows = "".join(f"row {number},x\n" for number in range(2000))
     records = read(tmp_path / "a.csv", f'text,n\n"open,1\n{rows}')
-    assert records[0].values is None and "goes on for more than 4,000 bytes" in records[0].problem
+    assert records[0].values is None and "is longer than 4,000 bytes" in records[0].problem
     assert len(records) == 2001 and all(record.values for record in records[1:])
 
 
@@ -247,7 +247,7 @@ def test_a_file_of_open_quotes_does_not_take_forever(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("header", "problem"),
-    [("text,text", "names a column twice: 'text'"), ('"text', "header cannot be read"), ("te\0xt", "NUL byte")],
+    [("text,text", "repeats a column: 'text'"), ('"text', "header cannot be read"), ("te\0xt", "NUL byte")],
 )
 def test_a_header_that_cannot_be_used_is_one_clear_error(tmp_path: Path, header: str, problem: str) -> None:
     with pytest.raises(SourceError, match=problem) as caught:
@@ -299,9 +299,9 @@ def test_a_document_of_neither_kind_is_refused(tmp_path: Path, content: str) -> 
         ('[{"text": "a"},\n{"text": "b"}', [(1, "a"), (2, "b"), (2, None)], "ends too early"),
         ('[{"text": "a"},\n{"text": "b', [(1, "a"), (2, None)], "ends too early"),
         ('{"data": [{"text": "a"},\n{"tex', [(1, "a"), (2, None)], "ends too early"),
-        ('[{"text": "a"}]\n[{"text": "b"}]', [(1, "a"), (2, None)], "more after the end"),
+        ('[{"text": "a"}]\n[{"text": "b"}]', [(1, "a"), (2, None)], "content follows the end"),
         ('[{"text": "a"} {"text": "b"},\n{"text": "c"}]', [(1, None), (2, "c")], "Extra data"),
-        ('[{"text": "a"},, {"text": "b"}]', [(1, "a"), (1, None), (1, "b")], "nothing between two commas"),
+        ('[{"text": "a"},, {"text": "b"}]', [(1, "a"), (1, None), (1, "b")], "an item is missing between two commas"),
     ],
     ids=["no end", "half a row", "half a wrapped row", "second document", "no comma", "two commas"],
 )
@@ -389,7 +389,7 @@ def test_a_packed_parquet_file_is_read_and_a_truncated_one_named(tmp_path: Path)
 def test_a_column_named_twice_in_parquet_is_refused(tmp_path: Path) -> None:
     table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
     pq.write_table(table, tmp_path / "a.parquet")
-    with pytest.raises(SourceError, match="names a column twice: text"):
+    with pytest.raises(SourceError, match="repeats a column: text"):
         list(read_file(tmp_path / "a.parquet", "parquet", name="a", max_field_bytes=1000))
 
 

@@ -36,8 +36,8 @@ def test_alpacas_system_and_history_come_before_the_question() -> None:
         ({"instruction": "a", "output": " "}, "missing: 'output' is empty"),
         ({"instruction": "a", "output": float("nan")}, "missing: 'output' is empty"),
         ({"instruction": "", "input": None, "output": "b"}, "missing: 'instruction' is empty"),
-        ({"instruction": "a", "output": "b", "history": [["c"]]}, "history: 'history[0]' is no pair"),
-        ({"instruction": "a", "output": "b", "history": {"c": "d"}}, "history: 'history' is no list"),
+        ({"instruction": "a", "output": "b", "history": [["c"]]}, "history: 'history[0]' is not a pair"),
+        ({"instruction": "a", "output": "b", "history": {"c": "d"}}, "history: 'history' is not a list"),
         ({"instruction": "a", "output": "b", "history": [["c", ""]]}, "missing: 'history[0][1]' is empty"),
     ],
 )
@@ -136,7 +136,7 @@ def test_a_form_is_told_by_columns_and_first_turn(row: dict[str, Any], form: For
 
 def test_a_row_of_no_known_form_is_rejected_with_its_columns() -> None:
     assert rule({"question": "a", "answer": "b"}).startswith(
-        "form: none is known for the columns 'question', 'answer'; map them"
+        "form: unknown for the columns 'question', 'answer'; map them"
     )
     assert rule({f"c{n}": n for n in range(50)}).count("'c") == 12
 
@@ -171,7 +171,7 @@ def test_an_answer_that_is_no_label_is_rejected() -> None:
         ("half \ud800", "encoding: 'text' is not UTF-8"),
         ("a\0b", "encoding: 'text' holds a NUL"),
         (b"bytes", "type: 'text' is binary"),
-        (10**5000, "type: 'text' is no text"),
+        (10**5000, "type: 'text' is not text"),
         ([datetime.time(1)], None),
     ],
     ids=["half a pair", "NUL", "binary", "long number", "odd list"],

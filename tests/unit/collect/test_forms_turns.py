@@ -71,15 +71,18 @@ def test_a_system_column_counts_where_no_turn_says_it() -> None:
 @pytest.mark.parametrize(
     ("turns", "expected"),
     [
-        ("no list", "conversation: 'conversations' is no JSON"),
-        ({"from": "human"}, "conversation: 'conversations' is no list"),
+        ("no list", "conversation: 'conversations' is not valid JSON"),
+        ({"from": "human"}, "conversation: 'conversations' is not a list"),
         ([], "missing: 'conversations' has no turn"),
-        (["a"], "conversation: 'conversations[0]' is no turn"),
+        (["a"], "conversation: 'conversations[0]' is not a turn"),
         ([turn("parrot", "a")], "conversation: 'conversations[0]' has the unknown role 'parrot'"),
         ([{"from": ["human"], "value": "a"}], "conversation: 'conversations[0]' has the unknown role of type list"),
         ([turn("human", "")], "missing: 'conversations[0].value' is empty"),
-        ([turn("human", "a"), turn("function_call", "weather(Rom)")], "tool_call: 'conversations[1].value' is no JSON"),
-        ([turn("function_call", "[]")], "tool_call: 'conversations[0].value' calls nothing"),
+        (
+            [turn("human", "a"), turn("function_call", "weather(Rom)")],
+            "tool_call: 'conversations[1].value' is not valid JSON",
+        ),
+        ([turn("function_call", "[]")], "tool_call: 'conversations[0].value' contains no call"),
         ([turn("function_call", '{"arguments": {}}')], "tool_call: 'conversations[0].value[0]' names no function"),
         (
             [turn("function_call", '{"name": "f", "arguments": [1]}')],
@@ -88,7 +91,7 @@ def test_a_system_column_counts_where_no_turn_says_it() -> None:
         ([turn("function_call", '{"name": "f", "arguments": {"x": NaN}}')], "tool_call: 'conversations[0].value' is"),
         (
             [turn("function_call", '{"name": "f", "arguments": {"a": 1, "a": 2}}')],
-            "tool_call: 'conversations[0].value' is no JSON: the key 'a' appears twice",
+            "tool_call: 'conversations[0].value' is not valid JSON: the key 'a' appears twice",
         ),
     ],
 )
@@ -154,7 +157,7 @@ def test_parts_of_a_content_are_joined_and_pictures_rejected() -> None:
     assert read({"messages": [user("x") | {"content": parts}, assistant("y")]}).messages[0] == user("a\nb")
     picture = [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "data:"}}]
     message = rule({"messages": [{"role": "user", "content": picture}, assistant("y")]})
-    assert message == "conversation: 'messages[0].content[1]' is of type 'image_url': only text is read"
+    assert message == "conversation: 'messages[0].content[1]' is of type 'image_url': only text is supported"
 
 
 def test_nulls_that_a_table_puts_into_turns_mean_nothing() -> None:

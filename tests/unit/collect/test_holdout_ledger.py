@@ -113,7 +113,7 @@ def test_a_damaged_ledger_stops_the_night(tmp_path: Path, damage: str) -> None:
         content = bytearray(file.read_bytes())
         content[len(content) // 2] ^= 1
         file.write_bytes(content)
-    with pytest.raises(SourceError, match="gone or damaged"):
+    with pytest.raises(SourceError, match="missing or damaged"):
         nights.collect(rows_of(*range(31)))
 
 

@@ -274,7 +274,7 @@ def test_pages_follow_the_link_header_in_json_and_jsonl(site: Site, tmp_path: Pa
 
 def test_pages_that_run_in_a_circle_are_an_error(site: Site, tmp_path: Path) -> None:
     site.answer = lambda asked: as_json({"rows": [], "next": f"/rows?page={3 - numbered(asked)}"})
-    assert "in a circle" in Reading(tmp_path, f"{site.url}/rows?page=1", next_at="next").refusal().what
+    assert "form a loop" in Reading(tmp_path, f"{site.url}/rows?page=1", next_at="next").refusal().what
     assert len(site.asked) == 2
 
 
@@ -293,7 +293,7 @@ def test_a_server_that_ignores_the_page_number_is_an_error(site: Site, tmp_path:
         ("\ud800", {"next_at": "next", "cursor_parameter": "after"}, "no URL"),
         ("ftp://127.0.0.1/rows", {"next_at": "next"}, "only http:// and https://"),
         ("file:///etc/passwd", {"next_at": "next"}, "only http:// and https://"),
-        (None, {"next_at": "meta.next"}, "nothing at next_at"),
+        (None, {"next_at": "meta.next"}, "no value at next_at"),
     ],
 )
 def test_a_next_page_that_makes_no_sense_is_an_error(
@@ -648,7 +648,7 @@ def test_validators_that_no_request_can_hold_are_not_sent_back(site: Site, tmp_p
 )
 def test_an_address_inside_somebodys_network_is_refused(tmp_path: Path, host: str) -> None:
     error = Reading(tmp_path, f"http://{host}:9/rows", allow_hosts=("example.org",)).refusal()
-    assert "no public address" in error.what and "allow_hosts" in error.remedy and not error.retryable
+    assert "not a public address" in error.what and "allow_hosts" in error.remedy and not error.retryable
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "LOCALHOST"])
@@ -740,7 +740,7 @@ def test_an_address_of_the_internet_is_public(address: str) -> None:
         ({"url": "example.org/rows"}, "only http:// and https://"),
         ({"url": "http://[::1/rows"}, "cannot be read"),
         ({"url": "http://example.org:port/"}, "cannot be read"),
-        ({"url": "http://10.0.0.1/"}, "no public address"),
+        ({"url": "http://10.0.0.1/"}, "not a public address"),
         ({"url": "http://x.org/?key=${NO_SUCH_KEY}"}, "NO_SUCH_KEY is not set"),
         ({"url": "http://x.org/", "headers": {"X": "${NO_SUCH_KEY}"}}, "NO_SUCH_KEY is not set"),
         ({"url": "http://x.org/", "cursor_parameter": "after"}, "needs next_at"),

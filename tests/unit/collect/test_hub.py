@@ -176,7 +176,7 @@ def test_a_hub_that_cannot_be_reached_is_told_with_what_works_offline(
     hub: type[_Hub], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(SourceUnavailable, match="cannot be asked") as caught:
+    with pytest.raises(SourceUnavailable, match="cannot be reached") as caught:
         reader("owner/name").fetch()
     assert "local folder" in caught.value.remedy
 

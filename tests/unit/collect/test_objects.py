@@ -99,7 +99,7 @@ def test_a_prefix_is_read_in_the_order_of_its_names_whatever_the_formats(store: 
         ("deep/a.csv", 2, True),
     ]
     assert records[1].raw == '{"te' and list(one.digests()) == ["b.jsonl", "c.jsonl.gz", "deep/a.csv"]
-    assert one.notes() == ["picture.png: passed over, its ending tells no format"]
+    assert one.notes() == ["picture.png: passed over, its ending is not a known format"]
     assert one.fetched == {"objects": 3, "downloaded_objects": 3}
 
 
@@ -181,7 +181,7 @@ def test_more_objects_than_are_downloaded_at_a_time(store: Store, tmp_path: Path
         (f"s3://{BUCKET}/missing/", "nothing to read"),
         (f"s3://{BUCKET}/in/*.csv", "nothing to read"),
         (f"s3://{BUCKET}/in", "a prefix, not an object"),
-        (f"s3://{BUCKET}/other/", "of 1 objects, none has an ending"),
+        (f"s3://{BUCKET}/other/", "none of 1 objects has a known ending"),
     ],
 )
 def test_what_is_not_there_is_one_clear_error(store: Store, tmp_path: Path, url: str, said: str) -> None:
@@ -268,13 +268,13 @@ def test_no_secret_is_stored(store: Store, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("file:///etc/passwd", "no object store"),
-        ("/etc/passwd", "no object store"),
-        ("memory://a.txt", "no object store"),
-        ("http://169.254.169.254/latest/", "no object store"),
-        ("simplecache::s3://documents/in/", "no object store"),
-        ("s3://documents/in.zip::file:///etc/passwd", "no object store"),
-        ("zip://a.txt::s3://documents/in.zip", "no object store"),
+        ("file:///etc/passwd", "not a supported object store"),
+        ("/etc/passwd", "not a supported object store"),
+        ("memory://a.txt", "not a supported object store"),
+        ("http://169.254.169.254/latest/", "not a supported object store"),
+        ("simplecache::s3://documents/in/", "not a supported object store"),
+        ("s3://documents/in.zip::file:///etc/passwd", "not a supported object store"),
+        ("zip://a.txt::s3://documents/in.zip", "not a supported object store"),
         ("gs://documents/in/", "not installed"),
         ("s3://${NO_SUCH_BUCKET}/in/", "NO_SUCH_BUCKET is not set"),
     ],

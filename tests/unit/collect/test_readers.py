@@ -46,7 +46,7 @@ def test_where_columns_are_mapped_only_named_ones_are_read_and_judged(tmp_path: 
     assert record.values == {"text": "a", "label": "b", "id": 7, "split": "s", "spdx": "MIT"}
     (detected,) = readers_of(config(source, columns={}), SETTINGS)
     (record,) = detected.records()
-    assert record.values is None and "'image' holds bytes that are no UTF-8" in record.problem
+    assert record.values is None and "'image' holds bytes that are not UTF-8" in record.problem
 
 
 def test_ids_and_filters_with_dots_are_handed_through(tmp_path: Path) -> None:

@@ -232,15 +232,15 @@ def test_an_emptied_table_with_a_watermark_takes_nothing_back(desk: Desk, tmp_pa
     [
         ("SELECT nope FROM tickets", None, "nope"),
         ("SELECT id FROM tickets", "at", '"at" does not exist'),
-        ("SELECT id, id FROM tickets", None, "two columns the name 'id'"),
+        ("SELECT id, id FROM tickets", None, "two columns named 'id'"),
         ("SELECT 1 AS x; DROP TABLE tickets", None, "multiple commands"),
         ("SELECT 1 AS at; DROP TABLE tickets", "at", "syntax error"),
         ("WITH gone AS (DELETE FROM tickets RETURNING *) SELECT * FROM gone", None, "data-modifying"),
         ("SELECT setval('numbers', 7)", None, "read-only transaction"),
         ("DELETE FROM tickets", None, "no SELECT"),
         ("SELECT 1 / 0", None, "division by zero"),
-        ("SELECT 'infinity'::timestamptz AS at", "at", "nothing can follow"),
-        ("SELECT true AS at", "at", "bool is no watermark"),
+        ("SELECT 'infinity'::timestamptz AS at", "at", "no value can follow"),
+        ("SELECT true AS at", "at", "bool cannot be a watermark"),
     ],
 )
 def test_postgres_refuses_what_makes_no_sense_or_would_write(

@@ -42,7 +42,9 @@ def test_a_step_that_is_no_doubling_says_so_and_is_brought_to_one() -> None:
 def test_a_step_that_added_no_rows_says_so_and_advises_nothing() -> None:
     found = gain(0.1, 0.05, 0.2, rows=(100, 100))
     assert math.isfinite(found.per_doubling)
-    assert found.sentence == "The last step added no rows, 100 before and after: it says nothing of more data."
+    assert (
+        found.sentence == "The last step added no rows, 100 before and after: it does not show the effect of more data."
+    )
 
 
 def test_an_interval_is_told_with_the_confidence_that_it_has() -> None:

@@ -205,11 +205,11 @@ def test_all_endpoints_gone_is_one_error_that_names_each_and_why(tmp_path: Path,
     ):
         one.pages["/v1/models"] = Fault(401, '{"error": {"message": "who are you"}}')
         two.pages["/v1/models"] = HTML
-        with pytest.raises(ServerError, match="No endpoint is left") as caught:
+        with pytest.raises(ServerError, match="No endpoint answers any more") as caught:
             engine.answer(requests(*numbered(5)), "writing", fine)
         assert one.asked == [] and two.asked == []
     assert f"{one.server_port}/v1: HTTP 401" in caught.value.what and "who are you" in caught.value.what
-    assert f"{two.server_port}/v1: its list of models is none" in caught.value.what
+    assert f"{two.server_port}/v1: it has no list of models" in caught.value.what
 
 
 def test_a_model_that_an_endpoint_does_not_have_takes_it_out_for_good(tmp_path: Path, store: AnswerStore) -> None:

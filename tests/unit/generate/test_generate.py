@@ -86,7 +86,7 @@ def test_an_answer_that_writes_a_control_token_is_no_row(tmp_path: Path, teacher
     )
     job = dataclasses.replace(make_job(tmp_path), control_tokens=("<|im_end|>", "<|im_start|>"))
     _, rows, rejected = fill(job, tmp_path)
-    assert {row["rule"] for row in rejected} == {"control_token: the answer writes <|im_end|>, <|im_start|>"}
+    assert {row["rule"] for row in rejected} == {"control_token: the answer contains <|im_end|>, <|im_start|>"}
     assert len(rejected) == 3 and not any("<|" in row["message"] for row in rows)
 
 

@@ -163,7 +163,7 @@ def test_a_typed_field_is_read_as_json(renderer: Renderer, kind: str, value: Any
 )
 def test_a_field_of_another_type_is_a_row_without_a_request(renderer: Renderer, kind: str, value: Any) -> None:
     row = one(renderer, prompt("{{ topic }}", {"topic": {"type": kind}}), topic=value)
-    assert row.request is None and row.problem == f"variable 'topic': '{value}' is no {kind}"
+    assert row.request is None and row.problem == f"variable 'topic': '{value}' is not of type {kind}"
 
 
 def test_a_row_that_cannot_be_rendered_has_a_problem_and_the_others_a_request(renderer: Renderer) -> None:
@@ -198,7 +198,7 @@ def test_examples_come_from_the_pool_and_never_from_the_row_itself(renderer: Ren
 def test_a_row_without_any_example_is_told_so(renderer: Renderer) -> None:
     (alone,) = plan_rows(documents(["a"]), [drawing()], TEACHER, 1, renderer)
     assert alone.request is None
-    assert alone.problem == "variable 'shots': there is no other training document to take as an example"
+    assert alone.problem == "variable 'shots': no other training document can serve as an example"
     shots = {"shots": {**SHOTS["shots"], "same": "queue"}}
     template = prompt("{{ shots[0].topic }}", shots)
     first, second, third = plan_rows(documents(["a", "b", "cc"]), [template], TEACHER, 1, renderer)
@@ -312,14 +312,14 @@ def test_a_field_that_is_no_list_costs_its_row_alone(renderer: Renderer, value: 
     template = prompt("{{ topic | length }}", {"topic": {"type": "list"}})
     rows = [{**DOCUMENT, "topic": value}, {"document_id": "msg-2", "topic": "[1, 2]"}]
     bad, good = plan_rows(rows, [template], TEACHER, 1, renderer)
-    assert bad.request is None and bad.problem.endswith("is no list")
+    assert bad.request is None and bad.problem.endswith("is not of type list")
     assert said(good) == "2"
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999", "-1e999", float("nan"), float("inf"), True, "true"])
 def test_what_is_no_finite_number_is_no_number(renderer: Renderer, value: object) -> None:
     row = one(renderer, prompt("{{ topic }}", {"topic": {"type": "number"}}), topic=value)
-    assert row.request is None and row.problem.endswith("is no number")
+    assert row.request is None and row.problem.endswith("is not of type number")
 
 
 def test_a_number_may_be_as_large_as_it_likes(renderer: Renderer) -> None:
