@@ -105,8 +105,8 @@ def test_a_nul_byte_costs_its_row(tmp_path: Path, name: str, content: str) -> No
 
 
 ROWS = [
-    ("[1, 2]", "no JSON object"),
-    ('"text"', "no JSON object"),
+    ("[1, 2]", "not a JSON object"),
+    ('"text"', "not a JSON object"),
     ("[" * 100_000 + "]" * 100_000, "unreadable JSON"),
     ('{"text": ' + "[" * 100 + "]" * 100 + "}", "more than 64 levels deep"),
     ("9" * 5_000, "unreadable JSON"),

@@ -160,11 +160,11 @@ def test_rows_are_found_in_json_or_where_the_recipe_says(
         (b'{"items": {}}', {"rows_at": "items"}, "no list at rows_at: 'items'"),
         (b'{"items": []}', {"rows_at": "item.s"}, "no list at rows_at: 'item.s'"),
         (b'"nothing"', {}, "no list of rows"),
-        (b'[{"text": "a"}, {"te', {}, "no JSON: Unterminated string"),
-        (b'[{"text": "a"}] []', {}, "no JSON: Extra data"),
-        (b"", {}, "no JSON"),
+        (b'[{"text": "a"}, {"te', {}, "not valid JSON: Unterminated string"),
+        (b'[{"text": "a"}] []', {}, "not valid JSON: Extra data"),
+        (b"", {}, "not valid JSON"),
         (b"[" * 100_000, {}, "nested too deeply"),
-        ('[{"text": "ä"}]'.encode("utf-16") + b"\xd8", {}, "no JSON"),
+        ('[{"text": "ä"}]'.encode("utf-16") + b"\xd8", {}, "not valid JSON"),
     ],
 )
 def test_json_without_rows_is_one_clear_error(
@@ -180,7 +180,7 @@ def test_bad_rows_of_json_cost_only_themselves(site: Site, tmp_path: Path) -> No
     site.answer = lambda asked: Sent(body + b'\n\t{"text":\n"b"}]', headers={"Content-Type": JSON})
     records = Reading(tmp_path, f"{site.url}/rows").records()
     assert [bool(record.values) for record in records] == [True, False, False, False, False, False, True]
-    said = ["appears twice", "NaN", "0xff", "surrogate", "no JSON object"]
+    said = ["appears twice", "NaN", "0xff", "surrogate", "not a JSON object"]
     assert all(word in record.problem for word, record in zip(said, records[1:6], strict=True))
     assert [record.line for record in records] == [1, 2, 3, 4, 5, 6, 7]
 
@@ -287,10 +287,10 @@ def test_a_server_that_ignores_the_page_number_is_an_error(site: Site, tmp_path:
 @pytest.mark.parametrize(
     ("following", "settings", "said"),
     [
-        ({"page": 2}, {"next_at": "next"}, "no URL"),
-        (7, {"next_at": "next"}, "no URL"),
-        ("/r?after=\ud800", {"next_at": "next"}, "no URL"),
-        ("\ud800", {"next_at": "next", "cursor_parameter": "after"}, "no URL"),
+        ({"page": 2}, {"next_at": "next"}, "not a URL"),
+        (7, {"next_at": "next"}, "not a URL"),
+        ("/r?after=\ud800", {"next_at": "next"}, "not a URL"),
+        ("\ud800", {"next_at": "next", "cursor_parameter": "after"}, "not a URL"),
         ("ftp://127.0.0.1/rows", {"next_at": "next"}, "only http:// and https://"),
         ("file:///etc/passwd", {"next_at": "next"}, "only http:// and https://"),
         (None, {"next_at": "meta.next"}, "no value at next_at"),

@@ -167,7 +167,7 @@ def test_what_the_hub_refuses_is_told_and_a_retry_only_where_it_helps(
     hub: type[_Hub], status: int, kind: type[SourceError]
 ) -> None:
     hub.status = status
-    with pytest.raises(SourceError, match="hub refuses") as caught:
+    with pytest.raises(SourceError, match="hub refused") as caught:
         reader("owner/name").digests()
     assert type(caught.value) is kind and "owner/name" in caught.value.where
 
