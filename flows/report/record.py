@@ -187,12 +187,17 @@ def latest_artifacts(home: Home, recipe: str, stage: str, file: str = MANIFEST) 
         recipe: its name.
         file: what the artifact must still have.
     """
-    for path in sorted(home.runs.glob(f"*/{RECORD}"), reverse=True):
+    for path in sorted(home.runs.glob(f"*/{RECORD}"), key=_age, reverse=True):
         with contextlib.suppress(RecipeError):
             record = _read(path)
             folder = Path(record.stages.get(stage, {}).get("path", ""))
             if record.recipe == recipe and stage in record.stages and (folder / file).is_file():
                 yield record, folder
+
+
+def _age(path: Path) -> tuple[str, float]:
+    """Sorts records by the second in the run's id, then by the time they were written."""
+    return path.parent.name.partition("-")[0], path.stat().st_mtime
 
 
 def _read(path: Path) -> RunRecord:

@@ -121,7 +121,7 @@ def test_a_template_outside_of_git_is_named(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     (tmp_path / "write_message.md").write_text(WRITE, encoding="utf-8")
     with (
-        pytest.raises(PromptError, match="no Git repository"),
+        pytest.raises(PromptError, match="not in a readable Git repository"),
         committed(tmp_path / "write_message.md", "HEAD", TEMPLATE),
     ):
         pass

@@ -221,8 +221,8 @@ def test_a_missing_example_matters_only_where_it_is_used(workshop: Workshop) -> 
     [
         ("none.json", None, "No such file"),
         ("bad.json", "{", "cannot be read"),
-        ("list.json", "[1]", "no object"),
-        ("rows.txt", "topic", "no format"),
+        ("list.json", "[1]", "not an object"),
+        ("rows.txt", "topic", "is not supported"),
         ("lines.jsonl", '{"topic": 1}\n\n{', "cannot be read: line 3 is not valid JSON"),
         ("table.parquet", "no parquet", "cannot be read"),
         ("latin.csv", "topic\ncaf\xe9", "cannot be read"),
