@@ -377,7 +377,7 @@ def test_the_written_recipe_is_the_embedded_one(write_recipe: WriteRecipe) -> No
     ("option", "value", "message"),
     [
         ("target_modules", ["q_proj", "q_prj"], "no linear layer named q_prj"),
-        ("chat_template", "llama3", "does not know <|start_header_id|>, <|end_header_id|>, <|eot_id|>"),
+        ("chat_template", "llama3", "lacks <|start_header_id|>, <|end_header_id|>, <|eot_id|> of the llama3"),
     ],
 )
 def test_what_the_base_model_lacks_is_found_before_anything_starts(
