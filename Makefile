@@ -2,6 +2,8 @@
 BIN := .venv/bin
 PYTHON ?= python3.11
 export PYTHON
+# Without byte code on disk, every process compiles every library again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test test-quick families faults check format pins bench-setup clean
 

@@ -103,7 +103,7 @@ def test_a_folder_is_keyed_by_its_bytes(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_missing_or_broken_is_told_with_its_split(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no such folder"):
+    with pytest.raises(SourceError, match="the folder does not exist"):
         reader(tmp_path / "missing").check()
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "train.parquet")
     with pytest.raises(SourceError, match="cannot be loaded") as caught:

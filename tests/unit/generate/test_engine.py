@@ -236,7 +236,7 @@ def test_a_key_that_is_not_set_and_a_url_that_is_none_are_found_before_anything_
     with pytest.raises(RecipeError, match="TEACHER_KEY is not set") as caught:
         engine_for(http, store, tmp_path)
     assert caught.value.where == "generate.endpoints[0].api_key_env"
-    with pytest.raises(RecipeError, match="no http"):
+    with pytest.raises(RecipeError, match="not an http"):
         engine_for(http, store, tmp_path, endpoints=({"url": "localhost:8000", "model": "m"},))
     assert http.asked == [] and http.got == []
 
