@@ -5,7 +5,7 @@ export PYTHON
 # Without byte code on disk, every process compiles every library again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-quick families faults check format pins bench-setup clean
+.PHONY: help setup demo test test-quick families faults mutations check format pins bench-setup clean
 
 help:  ## show this help
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
@@ -27,6 +27,9 @@ families: setup  ## train a tiny model of every family, as CI does when pins cha
 
 faults: setup  ## kill a training at 20 random moments
 	@$(BIN)/python -m pytest -m "faults" tests/unit/train
+
+mutations: setup  ## make 60 small mutations of the code, and count those that a quick test catches (an hour)
+	@$(BIN)/python -m tests.mutations.run --out .retune/mutations.json
 
 check: setup  ## format, lint, types, import rules, layout
 	@$(BIN)/ruff format --check .
