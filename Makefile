@@ -29,6 +29,7 @@ faults: setup  ## kill a training at 20 random moments
 	@$(BIN)/python -m pytest -m "faults" tests/unit/train
 
 mutations: setup  ## make 60 small mutations of the code, and count those that a quick test catches (an hour)
+	@rm -f .retune/mutations.json
 	@$(BIN)/python -m tests.mutations.run --out .retune/mutations.json
 
 check: setup  ## format, lint, types, import rules, layout
