@@ -39,15 +39,10 @@ class Checked:
 
 
 def check_file(path: Path, contract_path: Path, recipe_name: str | None = None) -> Checked:
-    """Check every rule of a contract on every row of a file.
+    """Check every rule of a contract's first table on every row of a CSV, TSV, JSON, JSON Lines or Parquet file.
 
-    Args:
-        path: CSV, TSV, JSON, JSON Lines or Parquet, compressed or not.
-        contract_path: the contract, of which the first table is used.
-        recipe_name: the recipe that gives arguments to rules and maps the file's columns to fields.
-
-    Raises:
-        RetuneError: the contract or the recipe is not valid, or the file cannot be read or has no row.
+    A recipe gives arguments to rules, and maps the file's columns to fields. Raises a RetuneError if the contract or
+    the recipe is not valid, or the file cannot be read or has no row.
     """
     recipe = _recipe(recipe_name)
     header = header_of(path)
@@ -91,7 +86,6 @@ def _recipe(name: str | None) -> Recipe | None:
 
 
 def _contract(path: Path, header: Sequence[str], recipe: Recipe | None) -> Contract:
-    """The contract for the file's columns, those that it describes, and those that every row has."""
     file, _ = read_file(path)
     tables = file.document.schema_ or [] if file else []
     own = [item.name or "" for item in (tables[0].properties or [])] if tables else []
@@ -106,7 +100,6 @@ def _contract(path: Path, header: Sequence[str], recipe: Recipe | None) -> Contr
 
 
 def _split(contract: Contract, rows: FileRows) -> tuple[Contract, dict[str, tuple[str, ...]]]:
-    """The contract with the rules that can run, and the names of the others by the reason."""
     unchecked: dict[str, tuple[str, ...]] = {}
     runnable = []
     for rule in contract.rules:
@@ -132,7 +125,6 @@ def _series(values: Sequence[Any], logical: str | None) -> pd.Series[Any]:
 
 
 def _reading_result(rows: FileRows) -> Iterator[Result]:
-    """Fails if some rows cannot be read."""
     if rows.unreadable:
         observed = f"{len(rows.unreadable):,} of {rows.count:,} rows cannot be read"
         observed += f"; the rules below saw the other {len(rows.numbers):,}" if rows.numbers else ""
@@ -144,7 +136,6 @@ def _reading_result(rows: FileRows) -> Iterator[Result]:
 
 
 def _delimiter_result(mark: str | None, header: Sequence[str]) -> Iterator[Result]:
-    """Fails if the header seems to be separated by another character than the file's ending implies."""
     if mark:
         what = f"the header is one column, {_shown(header[0])!r}: its fields seem to be separated by {mark!r}"
         yield Result("(separator)", CRITICAL, False, f"{what}; save it as CSV with commas or TSV with tabs")

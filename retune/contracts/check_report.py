@@ -28,14 +28,8 @@ class BrokenRow:
 class Result:
     """The result of one rule of a contract, or of a condition that the file must meet for any rule to run.
 
-    Attributes:
-        rule: its name.
-        severity: critical, warning or info.
-        holds: whether it holds, its ``mostly`` included.
-        observed: what was found, for people.
-        columns: the columns that it is about.
-        rows: the rows that break it; empty where it judges the table as a whole.
-        where: file and line in the contract.
+    It ``holds`` if its ``mostly`` allows what breaks it. ``rows`` are those that break it; none if it judges the table
+    as a whole. ``where`` is file and line in the contract.
     """
 
     rule: str
@@ -48,7 +42,6 @@ class Result:
 
     @property
     def stops(self) -> bool:
-        """Whether it breaks the contract."""
         return not self.holds and self.severity == CRITICAL
 
     def as_json(self) -> dict[str, Any]:
@@ -61,14 +54,8 @@ class Result:
 class CheckReport:
     """The verdict on a file.
 
-    Attributes:
-        file: the file.
-        contract, version, contract_file: the contract that it was checked against.
-        rows: how many it has.
-        reading: how its rows were read, where that needs a remark.
-        results: of the conditions on the file, then of the contract's rules in their order.
-        unchecked: rules that were not run, by the reason.
-        has_lines: whether rows are found by their lines.
+    ``reading`` is how its rows were read, where that needs a remark; ``results`` are those of the conditions on the
+    file, then of the contract's rules in their order; ``unchecked`` has the rules that were not run, by the reason.
     """
 
     file: Path
@@ -83,16 +70,13 @@ class CheckReport:
 
     @property
     def is_kept(self) -> bool:
-        """Whether every critical rule holds."""
         return not any(result.stops for result in self.results)
 
     @property
     def broken_rows(self) -> set[int]:
-        """The numbers of the rows that break a critical rule."""
         return {row.row for result in self.results if result.severity == CRITICAL for row in result.rows}
 
     def as_json(self) -> dict[str, Any]:
-        """For machines."""
         return {
             "file": str(self.file),
             "contract": self.contract,
@@ -106,7 +90,6 @@ class CheckReport:
 
     @property
     def verdict(self) -> str:
-        """One sentence."""
         stopping = sum(result.stops for result in self.results)
         taken = f"; {len(self.broken_rows):,} of {counted(self.rows, 'row')} would be quarantined"
         if stopping:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -42,21 +42,14 @@ MOST_SHOWN = 80
 
 @dataclass(frozen=True)
 class Change:
-    """One difference.
+    """One difference, with file and line in the new version; in the old one for what is removed.
 
-    Attributes:
-        concerns: consumers if the contract promises less; producers if more of their rows are quarantined; or nobody.
-        what: a sentence.
-        where: file and line, in the new version; in the old one for what is removed.
+    It concerns consumers if the contract promises less, producers if more of their rows are quarantined, or nobody.
     """
 
     concerns: Audience
     what: str
     where: str
-
-    def as_json(self) -> dict[str, str]:
-        """The same as JSON-like data."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -68,7 +61,6 @@ class Version:
 
     @property
     def tables(self) -> Sequence[SchemaObject]:
-        """The tables that it describes."""
         return self.file.document.schema_ or []
 
 
@@ -203,13 +195,11 @@ def _successor(item: SchemaProperty, gained: Mapping[str | None, SchemaProperty]
 
 
 def _differing(old: Any, new: Any, besides: frozenset[str]) -> str:
-    """The names of the fields in which two models differ."""
     names = [name for name in type(new).model_fields if name not in besides]
     return ", ".join(name for name in names if getattr(old, name) != getattr(new, name))
 
 
 def _named(rule: Rule) -> str:
-    """The name that its author gave a rule, or its column."""
     generated = ".".join([*rule.columns[:1], rule.expectation])
     if rule.name.partition(" (")[0] == generated and rule.expectation in SHORT and rule.columns:
         return f"{rule.columns[0]}: {SHORT[rule.expectation]}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,7 @@ NAMES = ("major", "minor", "patch")
 
 @dataclass(frozen=True)
 class ContractDiff:
-    """Two versions of a contract.
-
-    Attributes:
-        contract: the file of the new version.
-        against: what it was compared with.
-        old_version, new_version: from the files; None if there is no old version.
-        changes: those that break consumers first.
-    """
+    """Two versions of a contract (the old one None if there is none), and what changed, the worst first."""
 
     contract: str
     against: str
@@ -63,7 +56,6 @@ class ContractDiff:
         return None
 
     def as_json(self) -> dict[str, Any]:
-        """For machines."""
         return {
             "contract": self.contract,
             "against": self.against,
@@ -71,11 +63,10 @@ class ContractDiff:
             "new_version": self.new_version,
             "due": self.due,
             "problem": self.problem,
-            "changes": [change.as_json() for change in self.changes],
+            "changes": [asdict(change) for change in self.changes],
         }
 
     def as_text(self) -> str:
-        """For people: a line a change, and the verdict on the version."""
         lines = [f"{f'breaks {change.concerns}':<18}{change.what}\n{'':<18}{change.where}" for change in self.changes]
         return "\n".join([f"{self.contract} against {self.against}", *lines, self._verdict()])
 
@@ -90,11 +81,7 @@ class ContractDiff:
 
 
 def diff_against(path: Path, revision: str) -> ContractDiff:
-    """Compare a contract with itself at a Git revision.
-
-    Raises:
-        ContractError: either cannot be read, the file is not in a Git repository, or the revision does not exist.
-    """
+    """Compare a contract with itself at a Git revision; raises a ContractError if either cannot be read."""
     new = _version(path)
     with committed(path, revision, CONTRACT) as found:
         against = f"{found.revision}, “{found.subject}”"
@@ -111,11 +98,7 @@ def diff_against(path: Path, revision: str) -> ContractDiff:
 
 
 def diff_files(old_path: Path, new_path: Path) -> ContractDiff:
-    """Compare two files.
-
-    Raises:
-        ContractError: either cannot be read.
-    """
+    """Compare two files; raises a ContractError if either cannot be read."""
     old, new = _earlier(old_path), _version(new_path)
     return _diff(new_path, from_here(old_path), old, new, compare(old, new))
 
@@ -127,7 +110,6 @@ def _diff(path: Path, against: str, old: Version, new: Version, changes: tuple[C
 
 
 def _version(path: Path) -> Version:
-    """A contract with the rules of each of its tables."""
     file, columns, tables = _read(path)
     return Version(file, tuple(read_contract(path, columns, table=name, context=ANY_RECIPE).rules for name in tables))
 
@@ -140,7 +122,6 @@ def _earlier(path: Path) -> Version:
 
 
 def _read(path: Path) -> tuple[ContractFile, Columns, list[str]]:
-    """A contract file, the columns that it names, and the names of its tables."""
     file, findings = read_file(path)
     if file is None:
         raise ContractError(findings[0].what, where=f"{path}:{findings[0].line}", remedy=findings[0].remedy)

@@ -19,11 +19,7 @@ DEFAULTS: Mapping[str, Any] = {"mostly": 1.0, "strict_min": False, "strict_max":
 
 
 def direction(expectation: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Direction:
-    """How a rule changes with its arguments.
-
-    Returns:
-        looser if it can only accept more rows, tighter if only fewer; both if it may do either, as with two patterns.
-    """
+    """Looser if the new arguments can only accept more rows, tighter if only fewer, both if either may happen."""
     found: set[Direction] = set()
     for name in dict.fromkeys((*old, *new)):
         before, after = old.get(name, DEFAULTS.get(name)), new.get(name, DEFAULTS.get(name))

@@ -33,14 +33,7 @@ BY_ROWS = ("parquet", "text", "markdown")
 
 @dataclass(frozen=True)
 class Unusable:
-    """A row, or a value, that no rule can check.
-
-    Attributes:
-        row: the row's number, from 1.
-        line: where it begins.
-        problem: what is wrong.
-        value: the value, if it is known.
-    """
+    """A row, or a value, that no rule can check: its row's number from 1, and the line where that begins."""
 
     row: int
     line: int
@@ -50,14 +43,9 @@ class Unusable:
 
 @dataclass
 class FileRows:
-    """The readable rows of a file.
+    """The readable rows of a file: of each, its number from 1, the line where it begins, and its values by column.
 
-    Attributes:
-        format: the file's format.
-        numbers, lines: of each readable row, its number from 1 and the line where it begins.
-        columns: the values of each column, one per readable row; None is missing.
-        unreadable: the rows that cannot be read.
-        reading: how the rows were read, if not simply by their columns.
+    A value of None is missing. ``reading`` is how the rows were read, if not simply by their columns.
     """
 
     format: FileFormat
@@ -69,7 +57,6 @@ class FileRows:
 
     @property
     def count(self) -> int:
-        """How many rows the file has, readable or not."""
         return len(self.numbers) + len(self.unreadable)
 
     def add(self, values: Mapping[str, Any], number: int, line: int) -> None:
@@ -83,11 +70,7 @@ class FileRows:
         self.lines.append(line)
 
     def typed(self, types: Mapping[str, str]) -> dict[str, list[Unusable]]:
-        """Convert each column to one type. Values of another type become missing and are returned.
-
-        Args:
-            types: the logical types wanted. A column without one gets the type of most of its values.
-        """
+        """Convert columns to these types, else to that of most values. Other values become missing and are returned."""
         wrong: dict[str, list[Unusable]] = {}
         for name, values in self.columns.items():
             if name == "messages":
@@ -104,11 +87,7 @@ class FileRows:
 
 
 def header_of(path: Path) -> list[str]:
-    """The names of a file's columns, from its beginning.
-
-    Raises:
-        SourceError: the file is missing, of an unknown format, broken, or without rows.
-    """
+    """The names of a file's columns, from its beginning; raises a SourceError if it cannot be read or has no rows."""
     columns = columns_in(path, _format(path), MOST_FIELD_BYTES)
     if columns is None:
         raise _no_rows(path, next((record for record in _records(path) if record.problem), None))
@@ -116,17 +95,10 @@ def header_of(path: Path) -> list[str]:
 
 
 def read_rows(path: Path, wanted: Sequence[str], header: Sequence[str], recipe: Recipe | None = None) -> FileRows:
-    """Read a file's rows, with the wanted columns that it has.
+    """Read a file's rows, with the wanted columns that it has; raises a SourceError if it cannot be read or has no row.
 
     Where a conversation is wanted and the file has no columns for it, it is made as the collect stage makes it: from
     the recipe's column mapping, else from the row's form.
-
-    Args:
-        header: the file's columns.
-        recipe: its sources and task define how columns become fields and a conversation.
-
-    Raises:
-        SourceError: the file as a whole cannot be read, or has no row.
     """
     rows = FileRows(_format(path))
     read, rows.reading = _reader(wanted, header, path, recipe)
@@ -165,7 +137,6 @@ def as_written(path: Path, numbers: Mapping[int, Any]) -> Iterator[tuple[int, Re
 def _reader(
     wanted: Sequence[str], header: Sequence[str], path: Path, recipe: Recipe | None
 ) -> tuple[Callable[[Mapping[str, Any]], Mapping[str, Any]], str]:
-    """A function that makes a row of a record, and its description."""
     task = recipe.task if recipe else ChatTask()
     lacking = set(wanted) - set(header)
     own = fields_in(recipe.collect) if recipe else ()
@@ -205,7 +176,6 @@ def _converted(
 
 
 def _with_conversation(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A row that may have its conversation in ``messages``."""
     if values.get("messages") is None:
         return values
     try:

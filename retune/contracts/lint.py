@@ -22,16 +22,10 @@ DEPEND_ON_THE_RECIPE = ("unknown-column", "column-type")
 
 
 def lint_contracts(names: Sequence[str], recipe: str | None = None, project: Project | None = None) -> LintReport:
-    """Check contracts.
+    """Check contracts, by default all of ``data_contracts/`` and all that recipes name, or all that ``recipe`` names.
 
-    Args:
-        names: contracts in ``data_contracts/``, or paths; none: all of ``data_contracts/`` and all that recipes name,
-            or all that ``recipe`` names.
-        recipe: check them for this recipe, whether it names them or not; None: for each recipe that names them.
-        project: None: this project.
-
-    Raises:
-        RecipeError: the recipe does not exist or cannot be read.
+    They are checked for ``recipe``, whether it names them or not, else for each recipe that names them. Raises a
+    RecipeError if the recipe does not exist or cannot be read.
     """
     project = project or Project()
     if recipe is None:
@@ -53,7 +47,6 @@ def find_contract(name: str, project: Project) -> Path:
 
 
 def _all(recipes: Sequence[ProjectRecipe], project: Project | None) -> list[Path]:
-    """The contracts of a project and of recipes that exist."""
     of_project = sorted(project.contracts.glob(f"*{CONTRACT_SUFFIX}")) if project else []
     of_recipes = [recipe.contract(boundary) for recipe in recipes for boundary in BOUNDARIES]
     known = {path.resolve(): path for path in (*of_recipes, *of_project) if path.is_file()}
@@ -107,7 +100,6 @@ def _head_findings(file: ContractFile) -> Iterator[Finding]:
 
 
 def _missing(recipe: ProjectRecipe) -> Iterator[Finding]:
-    """The contracts that a recipe names and that do not exist."""
     known = sorted(path.name.removesuffix(CONTRACT_SUFFIX) for path in recipe.project.contracts.glob("*.y*ml"))
     for boundary in BOUNDARIES:
         name = recipe.contract_name(boundary)

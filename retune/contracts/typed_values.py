@@ -30,15 +30,9 @@ class WrongType(ValueError):
 
 
 def as_logical(value: Any, logical: str, is_text_format: bool) -> Any:
-    """A value as rules see it: text, a finite number, or JSON text of a list or an object.
+    """A value (plain JSON, not null) as rules see it: text, a finite number, or JSON text of a list or an object.
 
-    Args:
-        value: plain JSON, not null.
-        logical: an ODCS logical type.
-        is_text_format: whether the file's format has only text, so that numbers are parsed.
-
-    Raises:
-        WrongType: it is not of that type.
+    Numbers are parsed if the format has only text. Raises a WrongType if the value is not of the ODCS logical type.
     """
     if logical in ISO:
         _parsed(ISO[logical], value, f"a {logical}")
@@ -61,7 +55,6 @@ def as_logical(value: Any, logical: str, is_text_format: bool) -> Any:
 
 
 def kind_of(value: Any) -> str:
-    """The logical type of a plain JSON value by itself."""
     return KINDS.get(type(value), "object")
 
 
@@ -74,11 +67,7 @@ def majority(values: Sequence[Any]) -> str | None:
 
 
 def conversation(value: Any) -> list[Message]:
-    """Turns as the project stores them. A part that a turn lacks stays missing, for the contract to judge.
-
-    Raises:
-        WrongType: it is not a list of turns.
-    """
+    """Turns as the project stores them, or a WrongType. A part that a turn lacks stays missing, for the contract."""
     if isinstance(value, str):
         value = _parsed(json.loads, value, "a list of turns")
     if not isinstance(value, list):

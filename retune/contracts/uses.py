@@ -23,14 +23,7 @@ ANY_RECIPE = ContractContext("the recipe's model", WELL_KNOWN)
 
 @dataclass(frozen=True)
 class Use:
-    """One table of a contract at one boundary.
-
-    Attributes:
-        place: recipe and boundary, for people; empty where no recipe names the contract.
-        table: the contract's table; None: the first.
-        columns: the table's columns there.
-        context: what rules take from the recipe.
-    """
+    """One table of a contract (None: the first) at one boundary; ``place`` names it, empty where no recipe does."""
 
     place: str
     table: str | None
@@ -80,7 +73,6 @@ def described_columns(file: ContractFile) -> Columns:
 
 
 def boundaries_of(path: Path, recipe: ProjectRecipe) -> list[str]:
-    """The boundaries at which a recipe checks a contract."""
     return [boundary for boundary in BOUNDARIES if recipe.contract(boundary).resolve() == path.resolve()]
 
 
@@ -94,18 +86,12 @@ def unread_tables(file: ContractFile) -> Iterator[Finding]:
 
 
 def drift_columns() -> Columns:
-    """The measures of drift, as columns."""
     from tasks.validate.drift.drift import DRIFT_COLUMNS  # loads numpy
 
     return DRIFT_COLUMNS
 
 
 def _columns_at(boundary: str, recipe: ProjectRecipe) -> Columns:
-    """The columns of the table at a boundary of a recipe.
-
-    Raises:
-        PromptError: a prompt that writes its rows cannot be read.
-    """
     if boundary in ON_DOCUMENTS:
         return document_columns(recipe.fields)
     from tasks.core.prompts import read_prompt

@@ -60,11 +60,7 @@ def init_adapter(model: Any, config: TrainConfig, source: ModelSource, work: Pat
 
 
 def load_champion(model: Any, adapter: Path, config: TrainConfig) -> None:
-    """Give the new adapter the weights of a published one.
-
-    Raises:
-        ModelError: its method, rank, scaling or layers differ from the recipe's.
-    """
+    """Give the new adapter the weights of a published one; raises a ModelError if settings or layers differ."""
     from peft import load_peft_weights, set_peft_model_state_dict
 
     published = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
@@ -74,11 +70,9 @@ def load_champion(model: Any, adapter: Path, config: TrainConfig) -> None:
         differing = [f"it is on other layers, such as {key}" for key in loaded.unexpected_keys[:1]]
         differing += [f"it has no {key}" for key in loaded.missing_keys if "lora_" in key or "prompt" in key][:1]
     if differing:
-        raise ModelError(
-            f"The champion's adapter does not fit the recipe: {'; '.join(differing)}",
-            where=str(adapter),
-            remedy="set train.initial_adapter: fresh, or give the recipe the settings of the champion's training",
-        )
+        what = f"The champion's adapter does not fit the recipe: {'; '.join(differing)}"
+        remedy = "set train.initial_adapter: fresh, or give the recipe the settings of the champion's training"
+        raise ModelError(what, where=str(adapter), remedy=remedy)
 
 
 def save_adapter(model: Any, config: TrainConfig, folder: Path, work: Path, weights: Any = None) -> None:
@@ -142,8 +136,5 @@ def _weight_reader(source: ModelSource) -> Callable[[str], Any]:
 
 
 def _no_weights(source: ModelSource, why: str) -> ModelError:
-    return ModelError(
-        f"LoftQ needs the base's full weights: {why}",
-        where=source.path,
-        remedy="name the 16-bit original of the model, or use init_weights default",
-    )
+    remedy = "name the 16-bit original of the model, or use init_weights default"
+    return ModelError(f"LoftQ needs the base's full weights: {why}", where=source.path, remedy=remedy)

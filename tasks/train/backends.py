@@ -77,11 +77,8 @@ def load_trainable(
         emit(note=f"{error.what.splitlines()[0]}; loading it with plain transformers")
         trainable = _load_with_transformers(config, model, seed, work)
     if method.quantises_base and not quantised_layers(trainable.model):
-        raise ModelError(
-            "No layer of the model was quantised to 4 bit",
-            where=model.path,
-            remedy="bitsandbytes needs a hidden size of at least 64; use method lora for smaller models",
-        )
+        remedy = "bitsandbytes needs a hidden size of at least 64; use method lora for smaller models"
+        raise ModelError("No layer of the model was quantised to 4 bit", where=model.path, remedy=remedy)
     if initial is not None:
         load_champion(trainable.model, Path(initial), config)
     return trainable
@@ -110,9 +107,8 @@ def _load_with_unsloth(config: TrainConfig, source: ModelSource, seed: int, work
     except (OSError, ValueError, RuntimeError, NotImplementedError) as error:
         if is_out_of_memory(error):
             raise
-        raise ModelError(
-            f"Unsloth cannot load the base model: {error}", where=source.path, remedy="try backend: transformers"
-        ) from error
+        what = f"Unsloth cannot load the base model: {error}"
+        raise ModelError(what, where=source.path, remedy="try backend: transformers") from error
     model = FastLanguageModel.get_peft_model(
         base,
         r=config.rank,

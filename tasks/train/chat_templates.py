@@ -1,9 +1,7 @@
 """The chat templates that a recipe can name (``templates/``), and how a tokenizer gets one.
 
-They are Jinja2 over ``messages``, ``tools`` and ``add_generation_prompt``, as transformers and vLLM render it. ChatML
-without tools is plain ChatML; Llama 3 uses the tool role and call format that Llama 3.1 documents; Alpaca writes its
-headings as plain text, for any tokenizer. If a tokenizer begins every text with a begin-of-sequence token, so does the
-template: base models expect it, and servers do not add it to rendered templates.
+Llama 3 uses the tool role and call format that Llama 3.1 documents. If a tokenizer begins every text with a
+begin-of-sequence token, so does the template: base models expect it, and servers do not add it to rendered templates.
 """
 
 from __future__ import annotations
@@ -36,18 +34,11 @@ def template_marks(name: str) -> tuple[str, ...]:
 
 
 def with_chat_template(tokenizer: Any, name: str) -> Any:
-    """The tokenizer, changed or replaced, with a chat template and its end of turn as end-of-sequence token.
-
-    Raises:
-        ModelError: the tokenizer has no template of its own, or does not support the named one.
-    """
+    """The tokenizer, changed or replaced, with a chat template whose end of turn ends a sequence; or a ModelError."""
     if name == "model":
         if not tokenizer.chat_template:
-            raise ModelError(
-                "The model's tokenizer has no chat template",
-                where=tokenizer.name_or_path,
-                remedy=f"set train.chat_template: {CHOICES}; or name an instruction-tuned model",
-            )
+            remedy = f"set train.chat_template: {CHOICES}; or name an instruction-tuned model"
+            raise ModelError("The model's tokenizer has no chat template", where=tokenizer.name_or_path, remedy=remedy)
         return tokenizer
     if name == "chatml":
         tokenizer = _with_end_of_turn(tokenizer)
@@ -55,11 +46,8 @@ def with_chat_template(tokenizer: Any, name: str) -> Any:
         _require_tokens(tokenizer, _MARKS[name])
         tokenizer.eos_token = "<|eot_id|>"
     elif tokenizer.eos_token is None:
-        raise ModelError(
-            "Alpaca needs a tokenizer with an end-of-sequence token",
-            where=tokenizer.name_or_path,
-            remedy="use chat_template: model, or another model",
-        )
+        what = "Alpaca needs a tokenizer with an end-of-sequence token"
+        raise ModelError(what, where=tokenizer.name_or_path, remedy="use chat_template: model, or another model")
     tokenizer.chat_template = ("{{ bos_token }}" if _begins_texts(tokenizer) else "") + TEMPLATES[name]
     return tokenizer
 
@@ -84,11 +72,9 @@ def _with_end_of_turn(tokenizer: Any) -> Any:
 
     if END_OF_TURN not in tokenizer.get_vocab():
         if tokenizer.eos_token is None or not tokenizer.is_fast:
-            raise ModelError(
-                "ChatML needs a fast tokenizer with an end-of-sequence token",
-                where=tokenizer.name_or_path,
-                remedy="use chat_template: model or alpaca, or another model",
-            )
+            what = "ChatML needs a fast tokenizer with an end-of-sequence token"
+            remedy = "use chat_template: model or alpaca, or another model"
+            raise ModelError(what, where=tokenizer.name_or_path, remedy=remedy)
         state = tokenizer.backend_tokenizer.to_str().replace(f'"{tokenizer.eos_token}"', f'"{END_OF_TURN}"')
         pad = END_OF_TURN if tokenizer.pad_token == tokenizer.eos_token else tokenizer.pad_token
         bos = END_OF_TURN if tokenizer.bos_token == tokenizer.eos_token else tokenizer.bos_token
@@ -107,11 +93,9 @@ def _require_tokens(tokenizer: Any, marks: tuple[str, ...]) -> None:
     vocabulary = tokenizer.get_vocab()
     lacking = [mark for mark in marks if tokenizer.encode(mark, add_special_tokens=False) != [vocabulary.get(mark)]]
     if lacking:
-        raise ModelError(
-            f"The tokenizer lacks {', '.join(lacking)} of the llama3 chat template",
-            where=tokenizer.name_or_path,
-            remedy="use chat_template: chatml or alpaca, which need no special tokens",
-        )
+        what = f"The tokenizer lacks {', '.join(lacking)} of the llama3 chat template"
+        remedy = "use chat_template: chatml or alpaca, which need no special tokens"
+        raise ModelError(what, where=tokenizer.name_or_path, remedy=remedy)
 
 
 def _begins_texts(tokenizer: Any) -> bool:

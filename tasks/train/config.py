@@ -188,23 +188,18 @@ def why_not_unsloth(config: TrainConfig, device: Device | None = None) -> str | 
     Source: Unsloth 2026.10.9. Its CPU backend turns packing off, and takes adamw_torch_fused for 8-bit optimizers.
     """
     method = config.training_method
-    if not method.supports_unsloth:
-        return f"unsloth trains low-rank adapters only, not method {config.method}"
-    if config.use_dora:
-        return "unsloth's kernels leave out DoRA's magnitudes"
-    if config.init_weights != "default":
-        return f"unsloth does not support init_weights {config.init_weights}"
-    if method.quantises_base and config.quant_type != "nf4":
-        return "unsloth quantises to nf4 only"
-    if method.quantises_base and not config.double_quantisation:
-        return "unsloth always uses double quantisation"
-    if config.processes > 1:
-        return "unsloth trains in one process only"
-    if device == "cpu" and config.packing:
-        return "unsloth does not pack rows on a CPU"
-    if device == "cpu" and config.optimizer == "adamw_8bit" and config.backend == "auto":
-        return "unsloth replaces 8-bit optimizers on a CPU"
-    return None
+    quantises, on_cpu, is_auto = method.quantises_base, device == "cpu", config.backend == "auto"
+    reasons = {
+        f"unsloth trains low-rank adapters only, not method {config.method}": not method.supports_unsloth,
+        "unsloth's kernels leave out DoRA's magnitudes": config.use_dora,
+        f"unsloth does not support init_weights {config.init_weights}": config.init_weights != "default",
+        "unsloth quantises to nf4 only": quantises and config.quant_type != "nf4",
+        "unsloth always uses double quantisation": quantises and not config.double_quantisation,
+        "unsloth trains in one process only": config.processes > 1,
+        "unsloth does not pack rows on a CPU": on_cpu and config.packing,
+        "unsloth replaces 8-bit optimizers on a CPU": on_cpu and config.optimizer == "adamw_8bit" and is_auto,
+    }
+    return next((reason for reason, applies in reasons.items() if applies), None)
 
 
 def _method_refusals(config: TrainConfig) -> Iterator[str]:

@@ -29,7 +29,6 @@ class MemoryDevice:
 
 
 def devices_present() -> tuple[MemoryDevice, ...]:
-    """The GPUs in nvidia-smi's order, then the processor."""
     return (*_gpus(), _processor())
 
 

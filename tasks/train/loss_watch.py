@@ -149,7 +149,6 @@ def _is_flat(first: Sequence[float], latest: Sequence[float]) -> bool:
 
 
 def _fall(begin: Sequence[float], latest: Sequence[float]) -> tuple[float, float]:
-    """The difference of the means and its standard error."""
     error = math.sqrt(_variance(begin) / len(begin) + _variance(latest) / len(latest))
     return fmean(begin) - fmean(latest), error
 
@@ -163,8 +162,5 @@ def _variance(values: Sequence[float]) -> float:
 def _require_finite(step: int, loss: float, grad_norm: float | None) -> None:
     for name, value in (("loss", loss), ("gradient", grad_norm)):
         if value is not None and not math.isfinite(value):
-            raise TrainingError(
-                f"The {name} became {value} at step {step}",
-                where=f"step {step}",
-                remedy="lower train.learning_rate, raise train.warmup_steps, or try compute_dtype: float32",
-            )
+            remedy = "lower train.learning_rate, raise train.warmup_steps, or try compute_dtype: float32"
+            raise TrainingError(f"The {name} became {value} at step {step}", where=f"step {step}", remedy=remedy)

@@ -57,15 +57,9 @@ def row_tokeniser(tokenizer: Any, max_length: int, train_on: TrainOn = "assistan
     """A function from messages and their tools (or None) to a :class:`TokenisedRow`.
 
     A row has a problem if it exceeds ``max_length`` tokens, or if the template refuses it or leaves out its tool calls.
-
-    Args:
-        tokenizer: with a chat template.
-        max_length: in tokens.
-        train_on: ``assistant``: every turn of the assistant with its end of turn; ``last_turn``: only the last one;
-            ``completion``: everything after the prompt of the last turn; ``everything``: every token.
-
-    Raises:
-        TrainingError: when called, if the template cannot be masked.
+    ``train_on`` learns ``assistant``: every turn of the assistant with its end of turn; ``last_turn``: only the last
+    one; ``completion``: everything after the prompt of the last turn; ``everything``: every token. The function raises
+    a TrainingError if the template cannot be masked.
     """
     special = set(tokenizer.all_special_ids)
     special |= {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -144,10 +138,8 @@ def trained_token_share(rows: Iterable[Mapping[str, Sequence[int]]], train_on: T
         tokens += len(row["labels"])
         trained += sum(label != IGNORED for label in row["labels"])
     if trained == 0 or (trained == tokens) != (train_on == "everything"):
-        raise TrainingError(
-            f"The loss mask is wrong: {trained} of {tokens} tokens would be trained",
-            remedy="check that the conversations have user turns and assistant turns, and the chat template",
-        )
+        remedy = "check that the conversations have user turns and assistant turns, and the chat template"
+        raise TrainingError(f"The loss mask is wrong: {trained} of {tokens} tokens would be trained", remedy=remedy)
     return trained / tokens
 
 
@@ -166,13 +158,9 @@ def mark_trained(ids: Sequence[int], labels: Sequence[int], tokenizer: Any) -> s
 def masking_proof(trainer: Any, expected: Any, tokenizer: Any, train_on: TrainOn = "assistant") -> dict[str, Any]:
     """Check what an ``SFTTrainer``'s dataset and collator feed to the model against the tokenised rows.
 
-    Returns:
-        ``trained_token_share`` over all rows, ``rows``, ``rows_checked``, and ``example``: a decoded row of a collated
-        batch with its trained part in ``[[...]]``.
-
-    Raises:
-        TrainingError: the collated labels differ, none or all tokens are trained, or packing lost tokens or the
-            beginnings of rows.
+    Returns the ``trained_token_share`` of all rows, ``rows``, ``rows_checked``, and as ``example`` a decoded row of a
+    batch with its trained part in ``[[...]]``. Raises a TrainingError if the collated labels differ, none or all tokens
+    are trained, or packing lost tokens or the beginnings of rows.
     """
     share = trained_token_share(expected, train_on)
     prepared = trainer.train_dataset
@@ -198,17 +186,14 @@ def masking_proof(trainer: Any, expected: Any, tokenizer: Any, train_on: TrainOn
             beginnings += int((batch["position_ids"] == 0).sum())
         example = example or _first_row(batch, tokenizer)
     if found != wanted:
-        raise TrainingError(
-            f"The trainer would learn {found.total()} tokens instead of the assistant's {wanted.total()}", remedy=REPORT
-        )
+        what = f"The trainer would learn {found.total()} tokens instead of the assistant's {wanted.total()}"
+        raise TrainingError(what, remedy=REPORT)
     if trainer.args.packing:
         # Attention stays within a row because its positions restart, so each row needs its own beginning.
         total = sum(len(row["input_ids"]) for row in expected)
         if (tokens, beginnings) != (total, len(expected)):
-            raise TrainingError(
-                f"Packing made {beginnings} rows of {tokens} tokens from {len(expected)} rows of {total} tokens",
-                remedy="set packing: false, and report this with the recipe",
-            )
+            what = f"Packing made {beginnings} rows of {tokens} tokens from {len(expected)} rows of {total} tokens"
+            raise TrainingError(what, remedy="set packing: false, and report this with the recipe")
     return {"trained_token_share": round(share, 6), "rows": len(expected), "rows_checked": checked, "example": example}
 
 

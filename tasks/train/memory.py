@@ -191,7 +191,6 @@ def _optimizer_bytes(trained: int, config: TrainConfig, device: Device, backend:
 
 
 def _dequantised(shape: ModelShape, config: TrainConfig, compute: int) -> int:
-    """The largest 4-bit weight that a pass dequantises."""
     is_quantised = config.training_method.quantises_base or shape.is_quantised
     return max((layer.weights for layer in shape.linear), default=0) * compute if is_quantised else 0
 

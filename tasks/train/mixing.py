@@ -9,20 +9,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
 
 from tasks.core.errors import TrainingError
 from tasks.core.sources import belongs, is_any_of
 from tasks.train.config import MixConfig
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    import pandas as pd
-
-    Counts = npt.NDArray[np.int64]
-    Amounts = npt.NDArray[np.float64]
-
+Counts = npt.NDArray[np.int64]
+Amounts = npt.NDArray[np.float64]
 REPLAY = "replay"
 SLACK = 1e-9
 """Tolerance for floating-point sums of shares."""
@@ -47,8 +45,6 @@ def subset(
 
     With ``strata`` of the rows (:func:`strata_of`), the fraction holds in each stratum, so all subsets have one mix.
     """
-    import numpy as np
-
     codes = np.zeros(len(example_ids), dtype=np.int64) if strata is None else np.asarray(strata, dtype=np.int64)
     wanted = np.maximum(1, np.floor(fraction * np.bincount(codes) + 0.5 + SLACK)).astype(np.int64)
     return np.flatnonzero(_rank_within(codes, _hashes(example_ids, seed)) < wanted[codes])
@@ -64,13 +60,9 @@ def mix(frame: pd.DataFrame, config: MixConfig, seed: int) -> Mixed:
     remainders; the remainder of a source goes to rows by hash. A fractional ``max_upsampling`` holds for a source's
     average, and rounded up for each row.
 
-    The frame has ``example_id``, ``origin`` (collected or generated) and ``source``.
-
-    Raises:
-        TrainingError: a group with a share has no rows, a weight names an unknown source, or no row is left.
+    The frame has ``example_id``, ``origin`` (collected or generated) and ``source``. Raises a TrainingError if a group
+    with a share has no rows, a weight names an unknown source, or no row is left.
     """
-    import numpy as np
-
     group_of = groups_of(frame, config.replay)
     parts = _parts(frame, group_of, config)
     if not config.shares and not config.source_weights:
@@ -100,14 +92,11 @@ def groups_of(frame: pd.DataFrame, replay: Collection[str]) -> pd.Series:
 
 def strata_of(frame: pd.DataFrame, replay: Collection[str]) -> Counts:
     """A number for each row's group and source, in the order of their names."""
-    import numpy as np
-
     sources = frame["source"].fillna("")
     return sources.groupby([groups_of(frame, replay), sources], sort=True).ngroup().to_numpy().astype(np.int64)
 
 
 def _parts(frame: pd.DataFrame, group_of: pd.Series, config: MixConfig) -> pd.DataFrame:
-    """Rows and weight of each source in each group, numbered as in :func:`strata_of`."""
     sources = frame["source"].fillna("")
     sizes = sources.groupby([group_of.rename("group"), sources.rename("source")], sort=True).size()
     parts = sizes.rename("rows").reset_index()
@@ -125,30 +114,22 @@ def _refuse_unknown(parts: pd.DataFrame, config: MixConfig) -> None:
     listed = ", ".join(f"{rows:,} {group} rows" for group, rows in usable.items())
     for group, share in config.shares.items():
         if share and group not in usable:
-            raise TrainingError(
-                f"The mix asks for {share:.0%} {group} rows, and the training set has none to train on",
-                where="train.mix.shares",
-                remedy=f"it has {listed or 'none whose source weighs more than 0'}: change the shares, or"
-                " collect or generate such rows",
-            )
+            what = f"The mix asks for {share:.0%} {group} rows, and the training set has none to train on"
+            has = f"it has {listed or 'none whose source weighs more than 0'}"
+            remedy = f"{has}: change the shares, or collect or generate such rows"
+            raise TrainingError(what, where="train.mix.shares", remedy=remedy)
     known = sorted(set(parts["source"]) - {""})
     if unknown := sorted(name for name in config.source_weights if not any(belongs(source, name) for source in known)):
-        raise TrainingError(
-            f"The training set has no rows of the source {unknown[0]!r}, which has a weight",
-            where="train.mix.source_weights",
-            remedy=f"its sources are {', '.join(known) or 'unknown'}",
-        )
+        what = f"The training set has no rows of the source {unknown[0]!r}, which has a weight"
+        remedy = f"its sources are {', '.join(known) or 'unknown'}"
+        raise TrainingError(what, where="train.mix.source_weights", remedy=remedy)
     if usable.empty:
-        raise TrainingError(
-            "Every source of the training set weighs 0: no row is left",
-            where="train.mix.source_weights",
-            remedy="give at least one source a weight above 0",
-        )
+        what = "Every source of the training set weighs 0: no row is left"
+        remedy = "give at least one source a weight above 0"
+        raise TrainingError(what, where="train.mix.source_weights", remedy=remedy)
 
 
 def _counts(parts: pd.DataFrame, config: MixConfig) -> tuple[Amounts, Counts]:
-    import numpy as np
-
     weighted = parts.assign(weighted=parts["rows"] * parts["weight"])[parts["weight"] > 0]
     groups = weighted.groupby("group")[["rows", "weighted"]].sum()
     if config.shares:
@@ -174,8 +155,6 @@ def _counts(parts: pd.DataFrame, config: MixConfig) -> tuple[Amounts, Counts]:
 
 def _filled(amount: Amounts, most: Amounts, total: int) -> Amounts:
     """``total`` in proportion to ``amount``, each capped at its ``most``; the others take the rest."""
-    import numpy as np
-
     result = np.zeros_like(amount)
     free = np.ones(len(amount), dtype=bool)
     while free.any():
@@ -190,8 +169,6 @@ def _filled(amount: Amounts, most: Amounts, total: int) -> Amounts:
 
 def _rounded(quota: Amounts, total: int) -> Counts:
     """Integers that sum to ``total``, by largest remainders."""
-    import numpy as np
-
     down = np.floor(quota + SLACK).astype(np.int64)
     order = np.argsort(-(quota - down), kind="stable")
     down[order[: total - int(down.sum())]] += 1
@@ -215,18 +192,12 @@ def _report(rows: pd.DataFrame, parts: pd.DataFrame, by: str) -> dict[str, dict[
 
 
 def _hashes(ids: Sequence[str] | pd.Series, seed: int) -> npt.NDArray[np.uint64]:
-    """SipHash of the ids, keyed by the seed."""
-    import numpy as np
-    import pandas as pd
-
     key = hashlib.sha256(str(seed).encode()).hexdigest()[:16]
     return pd.util.hash_array(np.asarray(ids, dtype=object), hash_key=key, categorize=False)
 
 
 def _rank_within(codes: Counts, hashes: npt.NDArray[np.uint64]) -> Counts:
     """Each row's rank, from 0, by hash among the rows of its code."""
-    import numpy as np
-
     order = np.lexsort((hashes, codes))
     sizes = np.bincount(codes)
     ranks = np.empty(len(codes), dtype=np.int64)

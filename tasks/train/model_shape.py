@@ -49,18 +49,13 @@ class Linear:
 class ModelShape:
     """The numbers that parameters and memory depend on.
 
-    Attributes:
-        family: ``model_type`` of the config.
-        total_parameters: of the full-precision model; tied weights count once.
-        linear: the linear layers except the head, which quantisation applies to.
-        targets: names, or last parts of names, of the layers that get an adapter.
-        biases: parameters of all biases.
-        layers: number of decoder layers.
-        embedding_width, hidden, query, key_value, intermediate, vocabulary: widths of the input embedding, the residual
-            stream, all heads' queries, all heads' keys, the feed-forward layers that a token passes, and the logits.
-        is_gated: whether the feed-forward layer multiplies two projections, as SwiGLU does.
-        is_quantised: whether the weights are stored in 4 bit.
-        stored_bytes: of an unquantised parameter on disk.
+    ``total_parameters`` are those of the full-precision model, tied weights once; ``linear`` the layers except the
+    head, which quantisation applies to; ``targets`` names, or last parts of names, of the layers that get an adapter;
+    ``biases`` the parameters of all biases; ``layers`` the number of decoder layers. The widths are those of the input
+    embedding, the residual stream (``hidden``), all heads' queries, all heads' keys, the feed-forward layers that a
+    token passes, and the logits (``vocabulary``). ``is_gated``: the feed-forward layer multiplies two projections, as
+    SwiGLU does; ``is_quantised``: weights are stored in 4 bit; ``stored_bytes`` are those of an unquantised parameter
+    on disk.
     """
 
     family: str
@@ -94,39 +89,29 @@ class ModelShape:
 
 
 def read_config(model: ModelSource, file: Path | None = None) -> Config:
-    """The content of ``file``, or of the ``config.json`` in the model's folder or the catalogue.
-
-    Raises:
-        ModelError: there is none, or it is not a JSON object with a ``model_type``.
-    """
+    """The content of ``file``, or of the ``config.json`` of the model's folder or the catalogue; or a ModelError."""
     path = file or (Path(model.path) / "config.json" if model.is_local else None)
     if path is None:
         if model.path in catalogue():
             return catalogue()[model.path]
-        raise ModelError(
-            f"The config of {model.path} is not available offline",
-            where="model.path",
-            remedy="pass the repository's config.json: retune plan --model-config FILE; the catalogue has"
-            f" {', '.join(catalogue())}",
-        )
+        how = "pass the repository's config.json: retune plan --model-config FILE"
+        remedy = f"{how}; the catalogue has {', '.join(catalogue())}"
+        raise ModelError(f"The config of {model.path} is not available offline", where="model.path", remedy=remedy)
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ModelError(
-            f"The model's config cannot be read: {error.strerror}", where=str(path), remedy="name a config.json"
-        ) from error
+        what = f"The model's config cannot be read: {error.strerror}"
+        raise ModelError(what, where=str(path), remedy="name a config.json") from error
     except ValueError as error:
         raise ModelError(f"The model's config is not valid JSON: {error}", where=str(path)) from error
     if not isinstance(config, dict) or "model_type" not in config:
-        raise ModelError(
-            "The model's config does not name a model_type", where=str(path), remedy="name a model's config.json"
-        )
+        what = "The model's config does not name a model_type"
+        raise ModelError(what, where=str(path), remedy="name a model's config.json")
     return config
 
 
 @cache
 def catalogue() -> Mapping[str, Config]:
-    """The configs of the catalogue by hub id."""
     configs = {}
     for entry in yaml.safe_load(CATALOGUE.read_text(encoding="utf-8")):
         for model in entry["models"]:
@@ -136,14 +121,9 @@ def catalogue() -> Mapping[str, Config]:
 
 
 def model_shape(config: Config, train: TrainConfig) -> ModelShape:
-    """The shape of a model; ``train`` names the layers that get an adapter.
-
-    Raises:
-        ModelError: transformers does not have the architecture, or the model lacks a named layer.
-    """
-    if config["model_type"] in COMPUTED and config.keys() >= COMPUTED_FROM:
-        return computed_shape(config, train)
-    return built_shape(config, train)
+    """The shape of a model, with the layers that ``train`` names; or a ModelError, if it lacks one or is not known."""
+    is_computed = config["model_type"] in COMPUTED and config.keys() >= COMPUTED_FROM
+    return computed_shape(config, train) if is_computed else built_shape(config, train)
 
 
 def computed_shape(config: Config, train: TrainConfig) -> ModelShape:
@@ -198,11 +178,9 @@ def built_shape(config: Config, train: TrainConfig) -> ModelShape:
     try:
         return _shape_of(config, settings, model, train)
     except AttributeError as error:
-        raise ModelError(
-            f"The planner does not support models of this kind: {error}",
-            where=f"model_type {config['model_type']}",
-            remedy="it plans transformers with attention heads, not state space or recurrent models",
-        ) from error
+        what = f"The planner does not support models of this kind: {error}"
+        remedy = "it plans transformers with attention heads, not state space or recurrent models"
+        raise ModelError(what, where=f"model_type {config['model_type']}", remedy=remedy) from error
 
 
 def _shape_of(config: Config, settings: PreTrainedConfig, model: PreTrainedModel, train: TrainConfig) -> ModelShape:
@@ -235,7 +213,6 @@ def _storage(config: Config) -> dict[str, Any]:
 
 
 def empty_model(config: Config) -> tuple[PreTrainedConfig, PreTrainedModel]:
-    """A config and its model, on the meta device."""
     plain = {key: value for key, value in config.items() if key not in ("quantization_config", "auto_map")}
     try:
         with _without_warnings():
@@ -247,11 +224,9 @@ def empty_model(config: Config) -> tuple[PreTrainedConfig, PreTrainedModel]:
                 model = AutoModelForCausalLM.from_config(settings)
             model.tie_weights()
     except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise ModelError(
-            f"transformers cannot build a causal language model from this config: {error}",
-            where=f"model_type {config['model_type']}",
-            remedy="the planner supports the architectures that transformers has classes for",
-        ) from error
+        what = f"transformers cannot build a causal language model from this config: {error}"
+        remedy = "the planner supports the architectures that transformers has classes for"
+        raise ModelError(what, where=f"model_type {config['model_type']}", remedy=remedy) from error
     return settings, model
 
 

@@ -84,11 +84,7 @@ def plan_training(
     devices: tuple[MemoryDevice, ...],
     config_file: Path | None = None,
 ) -> TrainingPlan:
-    """Plan a recipe's training without weights and network.
-
-    Raises:
-        ModelError: the model's config is not available, or the model lacks a named layer.
-    """
+    """Plan a training without weights and network; or a ModelError, without the config or a named layer."""
     settings = read_config(model, config_file)
     shape = model_shape(settings, config)
     kind = training_device(devices).kind

@@ -60,20 +60,15 @@ def require_quiet_machine() -> None:
     """Raise a MachineError while processes of an earlier stage are alive: they hold memory that training needs."""
     if alive := survivors():
         named = ", ".join(f"{process.pid} ({process.name()})" for process in alive)
-        raise MachineError(
-            f"Processes of an earlier stage are still alive: {named}",
-            where="before training",
-            remedy="end them by their ids and run again; finished stages are kept",
-        )
+        what = f"Processes of an earlier stage are still alive: {named}"
+        remedy = "end them by their ids and run again; finished stages are kept"
+        raise MachineError(what, where="before training", remedy=remedy)
 
 
 def require_room(work: Path, config: TrainConfig, model: ModelSource, parameters: int | None) -> None:
     """Check that the disk of ``work`` can hold the checkpoints (two kept, one being written) and the merged model.
 
-    ``parameters`` counts those of a base whose files are not local.
-
-    Raises:
-        MachineError: with the numbers.
+    ``parameters`` counts those of a base whose files are not local. Raises a MachineError.
     """
     size = (parameters or 0) * STORED_BYTES
     if model.is_local:
@@ -95,21 +90,15 @@ def shape_of(config: TrainConfig, model: ModelSource) -> ModelShape | None:
 
 
 def require_memory(config: TrainConfig, shape: ModelShape) -> None:
-    """Check, before weights are loaded, that the device's free memory can hold the model and a short row.
-
-    Raises:
-        MachineError: with the numbers and, on a GPU, the programs that hold its memory.
-    """
+    """Raise a MachineError, before weights are loaded, unless free memory can hold the model and a short row."""
     device = device_here()
     planned = _planned(config, shape, device, tokens=SHORT_ROW, rows=1)
     least = planned.needed - planned.allocator - _already_used(device)
     if least > device.free:
-        raise MachineError(
-            f"Training needs at least {_mib(least)} of memory, and {_mib(device.free)} of {_mib(device.total)}"
-            " are free",
-            where=device.name,
-            remedy=f"{_gpu_programs(device)}use a smaller model, or method qlora; retune plan shows the parts",
-        )
+        free = f"{_mib(device.free)} of {_mib(device.total)}"
+        what = f"Training needs at least {_mib(least)} of memory, and {free} are free"
+        remedy = f"{_gpu_programs(device)}use a smaller model, or method qlora; retune plan shows the parts"
+        raise MachineError(what, where=device.name, remedy=remedy)
 
 
 def warn_if_batches_may_not_fit(config: TrainConfig, shape: ModelShape, longest: int) -> None:
@@ -117,10 +106,8 @@ def warn_if_batches_may_not_fit(config: TrainConfig, shape: ModelShape, longest:
     device = device_here()
     needed = _planned(config, shape, device, tokens=longest, rows=None).needed - _already_used(device)
     if needed > device.free:
-        emit(
-            note=f"batches of {config.batch_size} may need {_mib(needed)} of memory, and {_mib(device.free)} are free:"
-            " they are divided if that is too little"
-        )
+        memory = f"{_mib(needed)} of memory, and {_mib(device.free)} are free"
+        emit(note=f"batches of {config.batch_size} may need {memory}: they are divided if that is too little")
 
 
 def device_here() -> MemoryDevice:

@@ -41,11 +41,7 @@ _TOWER = re.compile(r"(^|\.)\w*(vision|visual|audio|image|speech)\w*\.")
 
 
 def target_modules(model: Any, config: TrainConfig) -> tuple[str, ...]:
-    """Names, for PEFT, of the layers of a causal language model that get an adapter.
-
-    Raises:
-        ModelError: the model's family has no default, or the model has no linear layer with a given name.
-    """
+    """Names, for PEFT, of the layers of a causal language model that get an adapter; or a ModelError without any."""
     modules = [name for name, _ in linear_modules(model)]
     vocabulary = model.config.get_text_config().vocab_size
     return chosen_layers(config.target_modules, model.config.model_type, vocabulary, linear_layers(model), modules)
@@ -59,16 +55,13 @@ def chosen_layers(
         chosen = set(layers if wanted == "all-linear" else _of_family(family, vocabulary, layers))
         return shortest_names(chosen, (name for name in modules if name not in chosen))
     if missing := [name for name in wanted if not any(_has_name(layer, name) for layer in layers)]:
-        raise ModelError(
-            f"The model has no linear layer named {', '.join(missing)}",
-            where="train.target_modules",
-            remedy=f"its linear layers are {_listed(layers)}; or write all-linear",
-        )
+        what = f"The model has no linear layer named {', '.join(missing)}"
+        remedy = f"its linear layers are {_listed(layers)}; or write all-linear"
+        raise ModelError(what, where="train.target_modules", remedy=remedy)
     return wanted
 
 
 def is_known_family(family: str) -> bool:
-    """Whether a ``model_type`` has default layers."""
     return family in NAMED_LAYOUTS or family in ATTENTION_FAMILIES
 
 
@@ -107,11 +100,9 @@ def _of_family(family: str, vocabulary: int, layers: Sequence[str]) -> list[str]
     if family in ATTENTION_FAMILIES and (chosen := [layer for layer in layers if _ATTENTION.search(layer)]):
         return chosen
     known = f"has none of its usual layers ({' or '.join(', '.join(names) for names in layouts)})" if layouts else ""
-    raise ModelError(
-        f"The model family {family!r} {known or 'has no default target modules'}",
-        where="train.target_modules: family",
-        remedy=f"write all-linear, or names of its linear layers: {_listed(layers)}",
-    )
+    what = f"The model family {family!r} {known or 'has no default target modules'}"
+    remedy = f"write all-linear, or names of its linear layers: {_listed(layers)}"
+    raise ModelError(what, where="train.target_modules: family", remedy=remedy)
 
 
 def linear_modules(model: Any) -> Iterable[tuple[str, Any]]:

@@ -53,9 +53,7 @@ def peak_memory_bytes() -> int:
     """This process's peak memory: reserved on the GPU if there is one, else resident."""
     import torch
 
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_reserved())
-    return peak_resident_bytes()
+    return int(torch.cuda.max_memory_reserved()) if torch.cuda.is_available() else peak_resident_bytes()
 
 
 def peak_resident_bytes() -> int:
@@ -72,10 +70,7 @@ def peak_resident_bytes() -> int:
 
 
 class TokenCounter:
-    """Counts the non-padding tokens of training batches by a hook on the model.
-
-    The sum stays on the device until it is read, so that no step waits for it.
-    """
+    """Counts the non-padding tokens of training batches on their device, so that no step waits for the sum."""
 
     def __init__(self, model: Any) -> None:
         self._sum: Any = 0

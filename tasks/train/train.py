@@ -79,21 +79,15 @@ class TrainJob:
         return self.training_set.folder / f"{self.config.rows}.parquet"
 
     def fill(self, folder: Path, context: StageContext) -> Summary:
-        """Train in a child process (see ``worker.train``).
+        """Train in a child process (see ``worker.train``); raises a RecipeError if the recipe's rows were not kept.
 
-        A later attempt continues from the checkpoints in the context's work folder, which is removed when the result
-        is written. If memory is short, the batch is divided into accumulated steps, and the training continues.
-
-        Raises:
-            RecipeError: the recipe trains on the control, and the validate stage kept none.
+        A later attempt continues from the checkpoints in the context's work folder, which is removed when the result is
+        written. If memory is short, the batch is divided into accumulated steps, and the training continues.
         """
         check_model(self.model)
         if not self.rows.is_file():
-            raise RecipeError(
-                f"The validate stage kept no {self.rows.name}",
-                where="train.rows",
-                remedy="set validate.control: true, or train.rows: training_set",
-            )
+            remedy = "set validate.control: true, or train.rows: training_set"
+            raise RecipeError(f"The validate stage kept no {self.rows.name}", where="train.rows", remedy=remedy)
         work = context.work_folder("train")
         require_quiet_machine()
         (work / "tmp").mkdir(parents=True, exist_ok=True)
@@ -140,9 +134,8 @@ class TrainJob:
                     note = progress_note(event)
                     advance(event["step"], note)
                     left = "" if event.get("seconds_left") is None else f", {event['seconds_left']:.0f} s left"
-                    context.on_progress(
-                        event["step"] / event["total"], f"step {event['step']} of {event['total']}: {note}{left}"
-                    )
+                    reached = f"step {event['step']} of {event['total']}"
+                    context.on_progress(event["step"] / event["total"], f"{reached}: {note}{left}")
 
             try:
                 return run_worker(
@@ -157,11 +150,9 @@ class TrainJob:
                 )
             except ChildError as error:
                 if out_of_memory_kills() > killed_before:
-                    raise MemoryShortage(
-                        "The kernel killed the training because the machine was out of memory",
-                        where=error.where,
-                        remedy="lower train.batch_size or train.max_length, or end other programs",
-                    ) from error
+                    what = "The kernel killed the training because the machine was out of memory"
+                    remedy = "lower train.batch_size or train.max_length, or end other programs"
+                    raise MemoryShortage(what, where=error.where, remedy=remedy) from error
                 raise
 
 

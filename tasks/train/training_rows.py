@@ -72,10 +72,8 @@ def prepare_rows(
 ) -> PreparedRows:
     """Draw a fraction of a training set (a Parquet file), mix and tokenise it.
 
-    Rows that cannot be trained on go to ``quarantine.parquet`` in the folder ``out``.
-
-    Raises:
-        TrainingError: no row is left, or the mix needs rows that do not exist.
+    Rows that cannot be trained on go to ``quarantine.parquet`` in the folder ``out``. Raises a TrainingError if no row
+    is left, or the mix needs rows that do not exist.
     """
     import numpy as np
     import pandas as pd
@@ -129,9 +127,7 @@ class _Tokeniser:
         if done.problem == TOO_LONG and self._config.over_length == "split":
             return self._split(messages, offered, done.detail)
         self._over.dropped += done.problem == TOO_LONG
-        if done.problem:
-            return Tokenised(problem=done.problem, detail=done.detail)
-        return Tokenised([done])
+        return Tokenised(problem=done.problem, detail=done.detail) if done.problem else Tokenised([done])
 
     def _truncated(self, row: TokenisedRow) -> Tokenised:
         length = self._config.max_length
@@ -199,7 +195,6 @@ def _write_quarantine(refused: pd.DataFrame, problems: Sequence[Tokenised], path
 
 
 def _with_tokens(shares: dict[str, Any], frame: pd.DataFrame, positions: Any, tokens: dict[int, int]) -> dict[str, Any]:
-    """The report of the mix with the tokens of each group and source."""
     report = {}
     for by, names in (("groups", shares["group_of"]), ("sources", frame["source"].fillna("").tolist())):
         counted = Counter[str]()
@@ -215,10 +210,8 @@ def _sample(frame: pd.DataFrame, position: int, tokenizer: Any) -> dict[str, Any
     offered = json.loads(tools) if tools else None
 
     def render(turns: Sequence[Message], generate: bool) -> str:
-        text: str = tokenizer.apply_chat_template(
-            list(turns), tools=offered, tokenize=False, add_generation_prompt=generate
-        )
-        return text
+        options = {"tools": offered, "tokenize": False, "add_generation_prompt": generate}
+        return str(tokenizer.apply_chat_template(list(turns), **options))
 
     prompt, whole = render(messages[:-1], generate=True), render(messages, generate=False)
     return {
@@ -232,18 +225,12 @@ def _sample(frame: pd.DataFrame, position: int, tokenizer: Any) -> dict[str, Any
 
 
 def _nothing_left(rows: Sequence[Tokenised], max_length: int, where: str) -> TrainingError:
-    """Names the most frequent problem, with an example of a template's own error."""
     (problem, count), *_ = Counter(row.problem for row in rows).most_common(1) or [("no rows", 0)]
     shown = next((f": {row.detail}" for row in rows if row.problem == "template_refuses" == problem), "")
     remedies = {
-        TOO_LONG: f"raise train.max_length (now {max_length} tokens)",
-        NOTHING_TRAINED: f"raise train.max_length (now {max_length} tokens)",
+        **dict.fromkeys((TOO_LONG, NOTHING_TRAINED), f"raise train.max_length (now {max_length} tokens)"),
         CHANGED_TURN: "set train.train_on: last_turn, or a chat template that does not change earlier turns",
     }
-    return TrainingError(
-        f"None of the {len(rows)} training rows can be used, most often for {problem} ({count} rows{shown})",
-        where=where,
-        remedy=remedies.get(
-            problem, "set train.chat_template: chatml, or change the conversations to what the template supports"
-        ),
-    )
+    what = f"None of the {len(rows)} training rows can be used, most often for {problem} ({count} rows{shown})"
+    usual = "set train.chat_template: chatml, or change the conversations to what the template supports"
+    return TrainingError(what, where=where, remedy=remedies.get(problem, usual))

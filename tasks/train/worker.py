@@ -1,7 +1,6 @@
 """The training process: ``python -m tasks.train.worker job.json``.
 
-A process of its own gives all memory back when it ends, and a folder of its own collects what the libraries write to
-the current one (compiled kernels, caches).
+When it ends it gives all memory back, and what libraries write to the current folder goes to one of its own.
 """
 
 from __future__ import annotations
@@ -70,14 +69,10 @@ class StopRequest:
 def train(job: dict[str, Any], stop: StopRequest) -> dict[str, Any] | None:
     """Train an adapter, or with method full a whole model; of several processes, process 0 writes the result.
 
-    Args:
-        job: ``config``, ``model``, ``seed``, ``training_set`` (a Parquet file), ``fraction`` of it, ``initial`` (the
-            adapter to continue, or None), ``out`` (for ``adapter/`` or ``model/``, loss curve, masking proof, mix,
-            token ids and quarantine), ``work`` (checkpoints and caches), ``mlflow`` (uri, experiment, name).
-        stop: checked after each step.
-
-    Returns:
-        Row counts and the details of the stage's summary; None in other processes than process 0.
+    The job has ``config``, ``model``, ``seed``, ``training_set`` (a Parquet file), ``fraction`` of it, ``initial`` (the
+    adapter to continue, or None), ``out`` (for ``adapter/`` or ``model/``, loss curve, masking proof, mix, token ids
+    and quarantine), ``work`` (checkpoints and caches), ``mlflow`` (uri, experiment, name). Returns row counts and the
+    details of the stage's summary; None in other processes than process 0.
     """
     config, source = TrainConfig.model_validate(job["config"]), ModelSource.model_validate(job["model"])
     out, work, seed = Path(job["out"]), Path(job["work"]), int(job["seed"])
@@ -188,11 +183,8 @@ def run(
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if stop.requested and trainer.state.global_step < trainer.state.max_steps:
             status = "KILLED"
-            raise ChildError(
-                f"The training was asked to stop, and stopped after step {trainer.state.global_step}",
-                where=str(work),
-                remedy="run again: it continues from there",
-            )
+            what = f"The training was asked to stop, and stopped after step {trainer.state.global_step}"
+            raise ChildError(what, where=str(work), remedy="run again: it continues from there")
         trains_all = config.training_method.trains_all_weights
         cost = recorder.finish(trainer.state.global_step, parameters, device_name(), trains_all, token_share)
         status = "FINISHED"
@@ -244,11 +236,8 @@ def save(trainer: Any, tokenizer: Any, config: TrainConfig, out: Path, work: Pat
     model, trains_all = trainer.model, config.training_method.trains_all_weights
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and not torch.isfinite(parameter).all():
-            raise TrainingError(
-                "The trained model has weights that are not finite",
-                where=name,
-                remedy="lower train.learning_rate, or try compute_dtype: float32",
-            )
+            remedy = "lower train.learning_rate, or try compute_dtype: float32"
+            raise TrainingError("The trained model has weights that are not finite", where=name, remedy=remedy)
     folder = out / (MODEL if trains_all else ADAPTER)
     shutil.rmtree(folder, ignore_errors=True)
     if trains_all:
@@ -278,10 +267,8 @@ def typed_memory_errors() -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise MemoryShortage(
-            f"Out of memory while training: {reason}",
-            remedy="lower train.batch_size or train.max_length, or use_gradient_checkpointing: true",
-        ) from error
+        remedy = "lower train.batch_size or train.max_length, or use_gradient_checkpointing: true"
+        raise MemoryShortage(f"Out of memory while training: {reason}", remedy=remedy) from error
 
 
 if __name__ == "__main__":

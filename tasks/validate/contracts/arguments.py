@@ -15,10 +15,7 @@ CODES = {"regex": "regex", "mostly": "bad-range", "min": "bad-range", "max": "ba
 
 
 def faults_of_arguments(expectation: str, arguments: Mapping[str, Any]) -> Iterator[Fault]:
-    """Everything that is wrong with a rule's arguments; if nothing is, why the rule decides nothing.
-
-    After a fault the search continues without the argument that caused it.
-    """
+    """Everything that is wrong with a rule's arguments; if nothing is, why the rule decides nothing."""
     left = dict(arguments)
     while problem := what_is_wrong(expectation, left):
         argument = next((name for name in left if problem.startswith(name) or f"argument {name!r}" in problem), None)
@@ -29,8 +26,7 @@ def faults_of_arguments(expectation: str, arguments: Mapping[str, Any]) -> Itera
         if argument is None:
             return
         del left[argument]
-    vacuous = why_vacuous(expectation, arguments) if len(left) == len(arguments) else None
-    if vacuous:
+    if len(left) == len(arguments) and (vacuous := why_vacuous(expectation, arguments)):
         yield replace(vacuous, what=f"{expectation}: {vacuous.what}")
 
 

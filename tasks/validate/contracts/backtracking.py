@@ -1,7 +1,6 @@
 """Find regular expressions with catastrophic backtracking on short texts, such as ``^(\\w+\\s?)+$``.
 
-Python's ``re`` tries every way to divide a text among nested repetitions, and cannot be interrupted. So patterns are
-tried in a process of their own, on texts that expose such patterns.
+Python's ``re`` cannot be interrupted, so patterns are tried in a process of their own, on texts that expose them.
 """
 
 from __future__ import annotations

@@ -48,7 +48,6 @@ def _wants_numbers(rule: Rule) -> tuple[str | None, str] | None:
 
 
 def _set_faults(rule: Rule, kind: str) -> Iterator[Fault]:
-    """A set that has no value of the column's type."""
     values = rule.arguments.get("value_set") or []
     fitting = str if kind == "text" else int | float
     if values and not any(isinstance(value, fitting) for value in values):

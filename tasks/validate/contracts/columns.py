@@ -9,11 +9,7 @@ from tasks.core.tables import ARRAY, CONVERSATION, DOCUMENT, INTEGER, LINEAGE, T
 
 _STORED = {**DOCUMENT, **LINEAGE, **CONVERSATION}
 """Every other column, a recipe's fields among them, is stored as text."""
-ALSO_DESCRIBED_AS = {
-    TEXT: (ARRAY, "object", "map"),
-    ARRAY: (TEXT, "object"),
-    INTEGER: ("number",),
-}
+ALSO_DESCRIBED_AS = {TEXT: (ARRAY, "object", "map"), ARRAY: (TEXT, "object"), INTEGER: ("number",)}
 """The logical types that fit a stored type, in addition to its own."""
 
 
@@ -21,30 +17,21 @@ def contract_columns(fields: Sequence[str]) -> Columns:
     """The columns of rows: the recipe's fields, the lineage, and the conversation.
 
     ``messages`` is the conversation as JSON text; ``user_text`` and ``assistant_text`` are what each of the two wrote.
-
-    Raises:
-        ContractError: a field has the name of a column that every row has anyway.
+    A field that has the name of a column that every row has anyway raises a ContractError.
     """
     return _columns(fields, (*LINEAGE, *CONVERSATION))
 
 
 def document_columns(fields: Sequence[str]) -> Columns:
-    """The columns of documents: where each comes from, the recipe's fields, and the conversation, if it is one.
-
-    Raises:
-        ContractError: a field has the name of a column that every document has anyway.
-    """
+    """The columns of documents, likewise: their origin, the recipe's fields, and the conversation, if it is one."""
     return _columns(fields, (*DOCUMENT, *CONVERSATION))
 
 
 def _columns(fields: Sequence[str], given: Iterable[str]) -> Columns:
     taken = sorted({*fields} & {*given})
     if taken:
-        raise ContractError(
-            f"The field {taken[0]!r} has the name of a column that every row has",
-            where="the recipe's column mapping",
-            remedy="map the column to another name",
-        )
+        what = f"The field {taken[0]!r} has the name of a column that every row has"
+        raise ContractError(what, where="the recipe's column mapping", remedy="map the column to another name")
     return {name: _STORED.get(name, TEXT) for name in dict.fromkeys((*fields, *given))}
 
 

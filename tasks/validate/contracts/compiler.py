@@ -52,13 +52,9 @@ class Compiled(NamedTuple):
 def compile_table(
     file: ContractFile, columns: Columns | Sequence[str], table: str | None, context: ContractContext
 ) -> tuple[Compiled | None, list[Finding]]:
-    """Compile one table of a contract, and find everything that is wrong with it.
+    """Compile one table of a contract (None: the first), and find everything that is wrong with it.
 
-    Args:
-        file: the contract.
-        columns: the table's columns, with the logical types that they are stored as, where those are known.
-        table: its name in the contract; None: the first.
-        context: what rules take from the recipe.
+    ``columns`` are the table's, with the logical types that they are stored as, where those are known.
     """
     tables = file.document.schema_ or []
     names = [item.name or "" for item in tables]
@@ -79,12 +75,7 @@ def compile_table(
 
 @dataclass(frozen=True)
 class _Compiler:
-    """Collects the rules of a table and the findings.
-
-    Attributes:
-        stored: the columns, with the types that they are stored as, where those are known.
-        described: the types that the contract gives them.
-    """
+    """Collects rules and findings; ``stored`` has the types of columns where known, ``described`` the contract's."""
 
     file: ContractFile
     stored: Mapping[str, str | None]
@@ -114,7 +105,6 @@ class _Compiler:
             self._add_quality_rule(rule, (*at, "quality", number), None, None)
 
     def check_rules_together(self) -> None:
-        """Report patterns that never finish, and rules that clash."""
         slow = endless(pattern for placed in self.rules for _, pattern in _patterns(placed.rule))
         for rule, at in self.rules:
             for name, pattern in _patterns(rule):
@@ -188,12 +178,7 @@ class _Compiler:
             self._add("expect_column_values_to_be_between", {**column, **arguments}, (*at, chosen[0]))
 
     def _add_quality_rule(self, rule: DataQuality, at: Place, column: str | None, written_under: str | None) -> None:
-        """Add one quality rule.
-
-        Args:
-            column: the property that it belongs to; None for a rule of the table, or if the column is faulty.
-            written_under: the same, also if the column is faulty.
-        """
+        """``column`` is the property that it belongs to, if sound; ``written_under`` the same, sound or not."""
         kind = rule.type or "library"
         if kind == "text":
             return
@@ -222,15 +207,10 @@ class _Compiler:
             if column is None:
                 return  # the fault of its column is already reported
             arguments = {"column": column, **arguments}
-        self._add(wanted["type"], arguments, where, severity or "critical", rule.name)
+        self._add(wanted["type"], arguments, where, severity or "critical", rule.name or "")
 
     def _add(
-        self,
-        expectation: str,
-        arguments: Mapping[str, Any],
-        at: Place,
-        severity: str = "critical",
-        name: str | None = None,
+        self, expectation: str, arguments: Mapping[str, Any], at: Place, severity: str = "critical", name: str = ""
     ) -> None:
         found = find_expectation(expectation)
         if found is None:
@@ -259,7 +239,6 @@ class _Compiler:
         return len(self.findings) == before
 
     def _given_by_recipe(self, expectation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments that the contract omits and the recipe gives."""
         known = {argument: getattr(self.context, name) for argument, name in from_recipe(expectation).items()}
         return {
             argument: list(value) if isinstance(value, tuple) else value
@@ -281,7 +260,6 @@ def _patterns(rule: Rule) -> Iterator[tuple[str, str]]:
 
 
 def _with_unique_names(rules: Iterator[Rule]) -> Iterator[Rule]:
-    """The same rules, with a number behind a name that is already taken."""
     seen: dict[str, int] = {}
     for rule in rules:
         seen[rule.name] = seen.get(rule.name, 0) + 1

@@ -1,9 +1,7 @@
 """Read a data contract from its file, check it, and compile it to rules, without running them.
 
-Compiled are ``required``, ``unique``, ``primaryKey``, ``enum`` and the lengths, pattern and bounds in
-``logicalTypeOptions`` of a property, and every quality rule of ``type: custom, engine: greatExpectations``.
-``type: text`` is prose. ``logicalType`` is checked against how the column is stored. The inner properties of
-``messages`` are not compiled.
+Compiled are ``required``, ``unique``, ``primaryKey``, ``enum`` and ``logicalTypeOptions`` of properties, and quality
+rules of ``type: custom, engine: greatExpectations``; not ``type: text`` and the inner properties of ``messages``.
 """
 
 from __future__ import annotations
@@ -24,15 +22,7 @@ NO_CONTEXT = ContractContext()
 
 @dataclass(frozen=True)
 class Contract:
-    """A contract that was read and checked, or some of its rules.
-
-    Attributes:
-        path: its file.
-        name: its name in the file.
-        version: its version in the file: ``MAJOR.MINOR.PATCH``.
-        rules: in the order of the file.
-        types: the ODCS logical type of each column that the file gives one.
-    """
+    """A contract that was read and checked, or some of its rules; ``types`` are its columns' ODCS logical types."""
 
     path: Path
     name: str
@@ -52,20 +42,13 @@ class Contract:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The columns that its rules need to run."""
         return tuple(dict.fromkeys(column for rule in self.rules for column in rule.reads))
 
 
 def read_contract(
     path: Path, columns: Columns | Sequence[str], *, table: str | None = None, context: ContractContext = NO_CONTEXT
 ) -> Contract:
-    """Read a contract for a table with these columns.
-
-    Args:
-        path: the file.
-        columns: the table's columns, with the logical types that they are stored as, where those are known.
-        table: which of the contract's tables; None: the first.
-        context: what rules take from the recipe.
+    """Read a contract for a table with these columns, and the types that they are stored as, where those are known.
 
     Raises:
         ContractError: the file is missing or not ODCS, or a rule names an unknown column or expectation, has arguments
@@ -82,10 +65,7 @@ def read_contract(
 def examine_contract(
     path: Path, columns: Columns | Sequence[str], *, table: str | None = None, context: ContractContext = NO_CONTEXT
 ) -> tuple[Contract | None, list[Finding]]:
-    """Read a contract and find everything that is wrong with it; None if a finding is an error.
-
-    Args: as :func:`read_contract`.
-    """
+    """As :func:`read_contract`, with everything that is wrong; the contract is None if a finding is an error."""
     file, findings = read_file(path)
     if file is None:
         return None, findings

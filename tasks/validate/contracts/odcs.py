@@ -37,13 +37,7 @@ _TextLoader.yaml_implicit_resolvers = {
 
 @dataclass(frozen=True)
 class ContractFile:
-    """A contract file.
-
-    Attributes:
-        path: the file.
-        document: its content as the standard's own models.
-        tree: its YAML nodes, for line numbers.
-    """
+    """A contract file: its content as the standard's own models, and its YAML nodes, for line numbers."""
 
     path: Path
     document: OpenDataContractStandard
@@ -58,16 +52,11 @@ class ContractFile:
         return f"{self.path}:{self.place(at)[0]}"
 
     def finding(self, code: str, what: str, at: Place, remedy: str, *, is_error: bool = True) -> Finding:
-        """A finding at a place in this file."""
         return Finding(code, what, str(self.path), *self.place(at), remedy, "error" if is_error else "warning")
 
 
 def read_file(path: Path) -> tuple[ContractFile | None, list[Finding]]:
-    """Read a contract and check it against the standard's JSON schema.
-
-    Returns:
-        the contract, or None if the file is not a contract; and what is wrong with the file by the standard.
-    """
+    """A contract (None if the file is not one), and what is wrong with it by the standard's JSON schema."""
     from open_data_contract_standard.model import OpenDataContractStandard
     from pydantic import ValidationError as Invalid
 
@@ -95,12 +84,10 @@ def implementation_of(rule: DataQuality) -> dict[str, Any] | None:
 
 
 def is_great_expectations(engine: str | None) -> bool:
-    """Whether an engine's name means Great Expectations, however it is spelled."""
     return re.sub(r"[_\- ]", "", engine or "").lower() == "greatexpectations"
 
 
 def _schema_faults(path: Path, tree: yaml.Node, data: dict[str, Any]) -> list[Finding]:
-    """What the standard's JSON schema finds, the first at each place, in the order of lines."""
     found: dict[tuple[int, int], Finding] = {}
     for error in validator_for(_schema())(_schema()).iter_errors(data):
         for fault in _as_findings(path, tree, best_match([error]) or error):
@@ -133,8 +120,6 @@ def _as_findings(path: Path, tree: yaml.Node, error: ValidationError) -> Iterato
 
 @cache
 def _known_keys() -> tuple[str, ...]:
-    """Every key that the standard has at any place."""
-
     def keys(part: Any) -> Iterator[str]:
         if isinstance(part, dict):
             named = part.get("properties")
@@ -170,7 +155,6 @@ def _corrected(schema: Any) -> Any:
 
 
 def _read_yaml(path: Path) -> tuple[yaml.Node, dict[str, Any] | Finding]:
-    """The nodes and the data of a file, or why it cannot be read."""
     place = 1, 1
     try:
         loader = _TextLoader(path.read_text(encoding="utf-8-sig"))

@@ -12,17 +12,12 @@ LIST_ARGUMENTS = ("column_list", "column_set")
 
 @dataclass(frozen=True)
 class Rule:
-    """One expectation of a contract.
+    """One expectation of a contract; ``name`` is its author's, or ``column.expectation``, and ``where`` file and line.
 
-    Attributes:
-        name: shown to people: the name its author gave it, or ``column.expectation``.
-        expectation: its snake-case name.
-        arguments: its keyword arguments, including those from the recipe.
-        severity: critical (rows are quarantined, tables stop the run), warning or info (reported only).
-        where: file and line.
-        level: whether it names the rows that break it, or judges the table as a whole.
-        also_reads: columns that it needs in addition to those in its arguments: those of a ``row_condition``, or all
-            where it counts or lists the table's columns.
+    Rows that break a critical rule are quarantined, and a table that does stops the run; warning and info are reported.
+    A rule of level row names the rows that break it. ``also_reads`` are columns that it needs in addition to those in
+    its
+    arguments: those of a ``row_condition``, or all where it counts or lists the table's columns.
     """
 
     name: str
@@ -35,14 +30,12 @@ class Rule:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that its arguments name."""
         single = [self.arguments[key] for key in COLUMN_ARGUMENTS if key in self.arguments]
         listed = [name for key in LIST_ARGUMENTS for name in self.arguments.get(key) or []]
         return tuple(str(name) for name in [*single, *listed])
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The columns that it needs to run."""
         return tuple(dict.fromkeys((*self.columns, *self.also_reads)))
 
     @property
@@ -53,12 +46,9 @@ class Rule:
 
 @dataclass(frozen=True)
 class ContractContext:
-    """What rules for language data take from the recipe where the contract omits it.
+    """What rules take from the recipe where the contract omits it.
 
-    Attributes:
-        model: folder or hub id of the trained model, whose tokenizer counts tokens.
-        control_tokens: tokens that data must not spell.
-        labels: the closed set of answers, where the task has one.
+    The model (a folder or hub id) has the tokenizer that counts tokens; data must not spell ``control_tokens``.
     """
 
     model: str | None = None
@@ -68,15 +58,7 @@ class ContractContext:
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong with a rule.
-
-    Attributes:
-        code: the code of the finding.
-        what: one sentence.
-        remedy: what to do about it.
-        argument: the argument at fault; None where it is the rule as a whole.
-        is_error: whether it is an error, not a warning.
-    """
+    """Something wrong with a rule; ``argument`` is the one at fault, None where it is the rule as a whole."""
 
     code: str
     what: str

@@ -106,7 +106,6 @@ def _quantiles_fault(arguments: Mapping[str, Any]) -> Fault | None:
 def _unbounded_fault(
     expectation: str, arguments: Mapping[str, Any], least: float | None, most: float | None
 ) -> Fault | None:
-    """A fault of bounds that exclude nothing."""
     has_bounds = expectation.endswith("_to_be_between") or expectation in AT_MOST_ONE
     if not has_bounds or "quantile" in expectation or arguments.get("value_set"):
         return None
@@ -173,7 +172,6 @@ def _clash(earlier: Rule, rule: Rule) -> Fault | None:
 
 
 def _implies(one: Rule, other: Rule) -> bool:
-    """Whether every value that satisfies one rule satisfies the other, on the same columns."""
     if one.expectation != other.expectation or one.tolerance_is_set:
         return False
     if one.expectation == IN_SET:

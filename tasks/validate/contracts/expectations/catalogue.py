@@ -1,7 +1,6 @@
 """Which expectations exist, Great Expectations' own and ours, and which arguments each takes.
 
-Great Expectations ships its catalogue as JSON. Reading that instead of importing the package (seconds) keeps the check
-of a recipe quick. The few of its expectations without a schema get one here.
+Its catalogue is read from the JSON that it ships: importing the package takes seconds.
 """
 
 from __future__ import annotations
@@ -40,10 +39,7 @@ WITHOUT_SCHEMA: dict[str, dict[str, Any]] = {
 
 @cache
 def catalogue() -> dict[str, dict[str, Any]]:
-    """Every expectation by its snake-case name; the value is empty where Great Expectations ships no schema.
-
-    Ours replace Great Expectations' own of the same name.
-    """
+    """Every expectation by its snake-case name; the value is empty where Great Expectations ships no schema."""
     index = json.loads((_schema_folder() / "index.json").read_text(encoding="utf-8"))
     return {**{name: {} for name in (*index["documented_absent"], *OWN)}, **index["expectations"]}
 
@@ -117,7 +113,6 @@ def _class_problem(expectation: str, arguments: Mapping[str, Any]) -> str | None
 
 
 def _model_problem(expectation: str, arguments: Mapping[str, Any]) -> str | None:
-    """The first problem that the model of our own expectation finds: ``min_value: Input should be ...``."""
     if (own := OWN.get(expectation)) is None:
         return None
     model = own.arguments
@@ -151,7 +146,6 @@ def _schema_of(expectation: str) -> dict[str, Any]:
 
 
 def _like(file_name: str, properties: Mapping[str, Any], required: list[str]) -> dict[str, Any]:
-    """The schema of a rule on a column, with further arguments."""
     schema = _argument_schema(file_name)
     common = {name: options for name, options in schema["properties"].items() if name not in BOUNDS}
     return {**schema, "properties": {**common, **properties}, "required": ["column", *required]}
@@ -166,7 +160,6 @@ def _argument_schema(file_name: str) -> dict[str, Any]:
 
 
 def _own_arguments(schema: Mapping[str, Any]) -> list[str]:
-    """The arguments that are not common to all expectations."""
     common = _argument_schema("ExpectTableRowCountToEqual.json")["properties"].keys() - {"value", "row_condition"}
     return [name for name in schema["properties"] if name not in common and name != "metadata"]
 

@@ -12,30 +12,28 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from tasks.validate.contracts.expectations import (
-    conversations,
-    json_values,
-    labels,
-    languages,
-    phrases,
-    repetition,
-    tokens,
-)
+from tasks.validate.contracts.expectations.conversations import CHECKS as CONVERSATIONS
+from tasks.validate.contracts.expectations.json_values import CHECKS as JSON_VALUES
+from tasks.validate.contracts.expectations.labels import CHECKS as LABELS
+from tasks.validate.contracts.expectations.languages import CHECKS as LANGUAGES
 from tasks.validate.contracts.expectations.own import Arguments, RowCheck, TableCheck
+from tasks.validate.contracts.expectations.phrases import CHECKS as PHRASES
+from tasks.validate.contracts.expectations.repetition import CHECKS as REPETITION
+from tasks.validate.contracts.expectations.tokens import CHECKS as TOKENS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FAMILIES: tuple[tuple[RowCheck | TableCheck, ...], ...] = (
-    conversations.CHECKS,
-    json_values.CHECKS,
-    labels.CHECKS,
-    languages.CHECKS,
-    phrases.CHECKS,
-    repetition.CHECKS,
-    tokens.CHECKS,
+_ALL: tuple[RowCheck | TableCheck, ...] = (
+    *CONVERSATIONS,
+    *JSON_VALUES,
+    *LABELS,
+    *LANGUAGES,
+    *PHRASES,
+    *REPETITION,
+    *TOKENS,
 )
-OWN: dict[str, RowCheck | TableCheck] = {check.name: check for family in FAMILIES for check in family}
+OWN = {check.name: check for check in _ALL}
 """Retune's own expectations, by name."""
 
 
@@ -145,7 +143,6 @@ def _class(base: Any, check: RowCheck | TableCheck, members: Mapping[str, Any]) 
 
 
 def _read(check: RowCheck | TableCheck, arguments: Mapping[str, Any]) -> Arguments:
-    """The check's own arguments among those of the expectation."""
     given = {name: arguments[name] for name in check.arguments.model_fields if arguments.get(name) is not None}
     return check.arguments.model_validate(given)
 

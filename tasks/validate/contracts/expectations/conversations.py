@@ -80,14 +80,8 @@ def _wrong_order(turns: Sequence[Mapping[str, Any]]) -> str | None:
     return None
 
 
-CHECKS = (
-    RowCheck(
-        "expect_column_values_to_be_valid_messages",
-        NoArguments,
-        is_unfit_conversation,
-        lambda arguments: (
-            "values must be conversations: user and assistant in turns, tools' results after calls, "
-            "no empty turn, the assistant's last"
-        ),
-    ),
+FIT = (
+    "values must be conversations: user and assistant in turns, tools' results after calls, "
+    "no empty turn, the assistant's last"
 )
+CHECKS = (RowCheck("expect_column_values_to_be_valid_messages", NoArguments, is_unfit_conversation, lambda _: FIT),)

@@ -73,20 +73,14 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _references(schema: Any) -> Iterator[str]:
-    """Every ``$ref`` in a schema."""
     if isinstance(schema, dict) and isinstance(schema.get("$ref"), str):
         yield schema["$ref"]
     for item in schema if isinstance(schema, list) else schema.values() if isinstance(schema, dict) else ():
         yield from _references(item)
 
 
-CHECKS = (
-    RowCheck(
-        "expect_column_values_to_match_json_schema",
-        JsonSchema,
-        breaks_json_schema,
-        lambda arguments: (
-            f"values must be JSON of this schema: {json.dumps(arguments.json_schema, ensure_ascii=False)}"
-        ),
-    ),
-)
+def _sentence(arguments: JsonSchema) -> str:
+    return f"values must be JSON of this schema: {json.dumps(arguments.json_schema, ensure_ascii=False)}"
+
+
+CHECKS = (RowCheck("expect_column_values_to_match_json_schema", JsonSchema, breaks_json_schema, _sentence),)

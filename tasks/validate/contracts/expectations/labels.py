@@ -61,7 +61,6 @@ def observe_label_shares(values: pd.Series[Any], arguments: LabelShares) -> Obse
 
 
 def _first(labels: Sequence[str], shares: dict[str, float] | None = None) -> str:
-    """The first labels, with their shares, and how many more there are."""
     named = [f"{label} {shares[label]:.1%}" if shares else label for label in labels[:SHOWN]]
     more = len(labels) - len(named)
     return ", ".join([*named, *([f"and {more} more"] if more else [])])

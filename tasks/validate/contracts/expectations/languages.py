@@ -96,7 +96,6 @@ def detect_languages(texts: Iterable[str | None]) -> list[str]:
 
 @cache
 def known_languages() -> frozenset[str]:
-    """The codes of all languages that the detector knows."""
     return frozenset(_whole_detector().labels)
 
 
@@ -131,14 +130,8 @@ def _whole_detector() -> LanguageIdentifier:
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
-CHECKS = (
-    RowCheck(
-        "expect_column_values_to_be_in_language",
-        Languages,
-        is_in_another_language,
-        lambda arguments: (
-            f"values must be in {' or '.join(arguments.languages)} "
-            f"(texts of at least {arguments.minimum_letters} letters)"
-        ),
-    ),
-)
+def _sentence(given: Languages) -> str:
+    return f"values must be in {' or '.join(given.languages)} (texts of at least {given.minimum_letters} letters)"
+
+
+CHECKS = (RowCheck("expect_column_values_to_be_in_language", Languages, is_in_another_language, _sentence),)

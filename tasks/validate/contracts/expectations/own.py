@@ -1,8 +1,4 @@
-"""The types of Retune's own expectations: plain functions on a column's values, with typed arguments.
-
-Each module of this package has one family of checks; ``classes`` lists them and makes Great Expectations classes of
-them.
-"""
+"""The types of Retune's own expectations: plain functions on a column's values, with typed arguments."""
 
 from __future__ import annotations
 
@@ -33,12 +29,11 @@ class Arguments(BaseModel):
 class RowCheck:
     """A check that names the rows that break it.
 
-    Attributes:
-        name: the expectation's snake-case name.
-        arguments: their types and bounds.
-        failing: (values, arguments) -> one bool per value, True where it breaks the rule. A missing value (None, NaN)
-            never does: another rule requires values. The index of the series does not matter.
-        sentence: (arguments) -> what must hold, to follow the column's name: "values must not be refusals".
+    ``failing`` maps (values, arguments) to one bool per value, True where it breaks the rule. A missing value (None,
+    NaN)
+    never does: another rule requires values. The index of the series does not matter. ``sentence`` maps arguments to
+        what
+    must hold, to follow the column's name: "values must not be refusals".
     """
 
     name: str
@@ -58,12 +53,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class TableCheck:
-    """A check on a column as a whole, which cannot name single rows.
-
-    Attributes:
-        name, arguments, sentence: as in :class:`RowCheck`.
-        observe: (values, arguments) -> what it found.
-    """
+    """A check on a column as a whole; ``observe`` maps (values, arguments) to what it found."""
 
     name: str
     arguments: type[Arguments]

@@ -90,13 +90,8 @@ def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return numbers ^ (numbers >> np.uint64(31))
 
 
-CHECKS = (
-    RowCheck(
-        "expect_column_values_to_not_repeat_themselves",
-        Repetition,
-        repeats_itself,
-        lambda given: (
-            f"values must not repeat more than {given.max_share:.0%} of their text (runs of {given.ngram} words)"
-        ),
-    ),
-)
+def _sentence(given: Repetition) -> str:
+    return f"values must not repeat more than {given.max_share:.0%} of their text (runs of {given.ngram} words)"
+
+
+CHECKS = (RowCheck("expect_column_values_to_not_repeat_themselves", Repetition, repeats_itself, _sentence),)

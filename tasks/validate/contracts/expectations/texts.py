@@ -22,12 +22,10 @@ WIDE_LETTERS = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khm
 
 
 def is_missing(values: pd.Series[Any]) -> Mask:
-    """Where there is no value: None or NaN."""
     return values.isna().to_numpy(dtype=bool)
 
 
 def is_text(values: pd.Series[Any]) -> Mask:
-    """Where the value is a string."""
     return np.fromiter((isinstance(value, str) for value in values), bool, len(values))
 
 

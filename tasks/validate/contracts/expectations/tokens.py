@@ -69,11 +69,7 @@ def count_tokens(values: pd.Series[Any], tokenizer: Tokenizer) -> NDArray[np.int
 
 @lru_cache(maxsize=4)
 def load_tokenizer(model: str) -> Tokenizer:
-    """The fast tokenizer of a model folder or of a hub model, without truncation and padding.
-
-    Raises:
-        ModelError: it has no ``tokenizer.json``, or that file is broken.
-    """
+    """The fast tokenizer of a model folder or hub model, without truncation and padding; or raises a ModelError."""
     from tokenizers import Tokenizer
 
     file = _tokenizer_file(model)
