@@ -15,7 +15,7 @@ from tasks.core.progress import say
 from tasks.evaluate.evaluate import Rival
 from tasks.publish.history import TRAINING_PROFILE, champions_before, learned_from, lineage_of
 from tasks.publish.registry import Published, Registry
-from tasks.train.adapter_fit import differing_settings
+from tasks.train.adapters import differing_settings
 from tasks.train.train import InitialAdapter
 from tasks.validate.check_training_set import Publications, choose_publications
 

@@ -24,8 +24,7 @@ from tasks.validate.contracts.odcs import read_file
 if TYPE_CHECKING:
     from flows.recipe.recipe import Recipe
 
-GIVEN_BY_A_NIGHT = frozenset((*LINEAGE, *DOCUMENT))
-"""Columns that a night writes, which other files need not have."""
+GIVEN_BY_A_NIGHT = frozenset((*LINEAGE, *DOCUMENT))  # columns that a night writes, which other files need not have
 NUMERIC = ("integer", "number")
 MOST_SHOWN = 200
 
@@ -44,7 +43,11 @@ def check_file(path: Path, contract_path: Path, recipe_name: str | None = None) 
     A recipe gives arguments to rules, and maps the file's columns to fields. Raises a RetuneError if the contract or
     the recipe is not valid, or the file cannot be read or has no row.
     """
-    recipe = _recipe(recipe_name)
+    recipe: Recipe | None = None
+    if recipe_name is not None:
+        from flows.recipe.read import read_recipe
+
+        recipe = read_recipe(recipe_name)
     header = header_of(path)
     contract = _contract(contract_path, header, recipe)
     wanted = tuple(dict.fromkeys((*contract.types, *contract.reads)))
@@ -75,14 +78,6 @@ def write_broken(checked: Checked, to: Path) -> None:
             row = {"row": number, "line": record.line, "breaches": checked.breaches[number]}
             row |= {"values": record.values} if record.values is not None else {"raw": record.raw}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-def _recipe(name: str | None) -> Recipe | None:
-    if name is None:
-        return None
-    from flows.recipe.read import read_recipe
-
-    return read_recipe(name)
 
 
 def _contract(path: Path, header: Sequence[str], recipe: Recipe | None) -> Contract:
@@ -117,7 +112,6 @@ def _split(contract: Contract, rows: FileRows) -> tuple[Contract, dict[str, tupl
 
 
 def _series(values: Sequence[Any], logical: str | None) -> pd.Series[Any]:
-    """Numbers as numbers, as integers where no value is missing; other values as they are."""
     if logical not in NUMERIC:
         return pd.Series(values, dtype=object)
     has_all = logical == "integer" and all(value is not None for value in values)

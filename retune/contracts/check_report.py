@@ -98,7 +98,6 @@ class CheckReport:
 
 
 def print_check(report: CheckReport) -> None:
-    """Print a line for each rule, the first rows that break it, and the verdict."""
     from retune.terminal import out, plain, show
 
     how = f"; {report.reading}" if report.reading else ""

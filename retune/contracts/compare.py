@@ -54,8 +54,6 @@ class Change:
 
 @dataclass(frozen=True)
 class Version:
-    """A version of a contract: its file, and the rules of each of its tables."""
-
     file: ContractFile
     rules: tuple[tuple[Rule, ...], ...]
 
@@ -65,7 +63,6 @@ class Version:
 
 
 def compare(old: Version, new: Version) -> tuple[Change, ...]:
-    """All differences, those that break consumers first."""
     changes = [*_table_changes(old, new), *_head_changes(old.file, new.file)]
     before, after = (version.file.document.model_dump(exclude={"version"}) for version in (old, new))
     if not changes and before != after:
@@ -156,11 +153,7 @@ def _rule_changes(old: Rule, new: Rule) -> Iterator[Change]:
 
 
 def _paired(old: Sequence[Rule], new: Sequence[Rule]) -> tuple[list[tuple[Rule, Rule]], list[Rule], list[Rule]]:
-    """The rules that correspond, those that are removed, and those that are new.
-
-    Rules with one expectation on the same columns correspond if their arguments are equal, else if their names are,
-    else in their order.
-    """
+    """The rules that correspond (by arguments, else names, else order), those removed, and those added."""
     pairs: list[tuple[Rule, Rule]] = []
     left, waiting = list(new), list(old)
     likenesses: tuple[Callable[[Rule], Any], ...] = (attrgetter("arguments"), attrgetter("name"), lambda rule: None)

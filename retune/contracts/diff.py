@@ -43,7 +43,6 @@ class ContractDiff:
 
     @property
     def problem(self) -> str | None:
-        """What is wrong with the version, or None."""
         if self.old_version is None:
             return None
         for version in (self.old_version, self.new_version):

@@ -7,10 +7,8 @@ from typing import Any, Literal
 
 Direction = Literal["looser", "tighter", "both", "same"]
 
-ALLOWED = ("value_set", "languages", "value_pairs_set", "type_list")
-"""Arguments that list what is allowed."""
-LOOKED_FOR = ("phrases", "tokens")
-"""Arguments that list what is forbidden: a longer list finds more."""
+ALLOWED = ("value_set", "languages", "value_pairs_set", "type_list")  # arguments that list what is allowed
+LOOKED_FOR = ("phrases", "tokens")  # arguments that list what is forbidden: a longer list finds more
 MUST_HOLD = ("expect_column_distinct_values_to_contain_set", "expect_column_label_shares_to_be_between")
 """Expectations whose ``value_set`` is required rather than allowed."""
 NUMBERS: Mapping[str, int] = {"mostly": 1, "strict_min": 1, "strict_max": 1, "threshold": -1, "minimum_letters": -1}
@@ -47,10 +45,8 @@ def _of_lists(expectation: str, name: str, before: Any, after: Any) -> Direction
         return "both"
     gained = any(item not in before for item in after)
     lost = any(item not in after for item in before)
-    if gained and lost:
-        return "both"
-    if not gained and not lost:
-        return "same"
+    if gained == lost:
+        return "both" if gained else "same"
     if name in ALLOWED:
         narrows = gained if expectation in MUST_HOLD or "not_be_in" in expectation else lost
         return "tighter" if narrows else "looser"

@@ -24,11 +24,9 @@ if TYPE_CHECKING:
     from flows.recipe.recipe import Recipe
 
 MOST_FIELD_BYTES = 64 * 2**20
-TEXT_FORMATS = ("csv", "tsv", "text", "markdown")
-"""Formats that have only text, where an empty field is a missing value."""
+TEXT_FORMATS = ("csv", "tsv", "text", "markdown")  # they have only text: an empty field is a missing value
 COMMON_DELIMITERS = (";", ",", "\t", "|")
-BY_ROWS = ("parquet", "text", "markdown")
-"""Formats without lines, in which a row is found by its number."""
+BY_ROWS = ("parquet", "text", "markdown")  # formats without lines, in which a row is found by its number
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,6 @@ class FileRows:
         return len(self.numbers) + len(self.unreadable)
 
     def add(self, values: Mapping[str, Any], number: int, line: int) -> None:
-        """Append a row; a column that it lacks is missing in it."""
         for name in values:
             if name not in self.columns:
                 self.columns[name] = [None] * len(self.numbers)
@@ -130,7 +127,6 @@ def other_delimiter(header: Sequence[str], format: FileFormat) -> str | None:
 
 
 def as_written(path: Path, numbers: Mapping[int, Any]) -> Iterator[tuple[int, Record]]:
-    """The rows of a file with these numbers, as the file has them."""
     return ((number, record) for number, record in enumerate(_records(path), 1) if number in numbers)
 
 

@@ -17,8 +17,7 @@ from tasks.validate.contracts.rule import COLUMN_ARGUMENTS, LIST_ARGUMENTS, Cont
 
 DRIFT, TRAINING_SET = "drift", "training_set"
 ON_DOCUMENTS = ("documents", "evaluations")
-ANY_RECIPE = ContractContext("the recipe's model", WELL_KNOWN)
-"""A placeholder for what a recipe gives to rules, where no recipe is known."""
+ANY_RECIPE = ContractContext("the recipe's model", WELL_KNOWN)  # where no recipe is known
 
 
 @dataclass(frozen=True)

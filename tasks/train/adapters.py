@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
-from tasks.train.adapter_fit import differing_settings
 from tasks.train.config import TrainConfig
 from tasks.train.devices import rank
 from tasks.train.target_modules import target_modules
@@ -75,6 +74,25 @@ def load_champion(model: Any, adapter: Path, config: TrainConfig) -> None:
         raise ModelError(what, where=str(adapter), remedy=remedy)
 
 
+def differing_settings(
+    found: Mapping[str, Any], train: TrainConfig, trained_by: str | None = None
+) -> Iterator[tuple[str, str]]:
+    """What differs between an adapter's ``adapter_config.json`` and a training, and the setting that would make it fit.
+
+    Layers are not compared: the recipe may name them by a word, and PEFT by a pattern. ``trained_by`` is the method
+        that
+    trained it, if known: QLoRA and LoRA write the same adapter.
+    """
+    method = train.training_method
+    if found.get("peft_type") != method.peft_type or (trained_by or train.method) != train.method:
+        name = trained_by or str(found.get("peft_type")).lower()
+        yield f"it was trained by the method {name}, and the recipe's is {train.method}", f"train.method: {name}"
+        return
+    for ours, theirs in method.peft_settings.items():
+        if (value := found.get(theirs)) != (wanted := getattr(train, ours)):
+            yield f"its {ours} is {_yaml(value)}, not {_yaml(wanted)}", f"train.{ours}: {_yaml(value)}"
+
+
 def save_adapter(model: Any, config: TrainConfig, folder: Path, work: Path, weights: Any = None) -> None:
     """Write a trained adapter for the original base, in safetensors.
 
@@ -138,3 +156,7 @@ def _weight_reader(source: ModelSource) -> Callable[[str], Any]:
 def _no_weights(source: ModelSource, why: str) -> ModelError:
     remedy = "name the 16-bit original of the model, or use init_weights default"
     return ModelError(f"LoftQ needs the base's full weights: {why}", where=source.path, remedy=remedy)
+
+
+def _yaml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tasks.core.base_model import (
-    Quantisation,
-    give_falcon_plain_layers,
-    load_base,
-    load_tokenizer,
-    quantised_layers,
-    require_allowed_code,
-)
+import torch
+
+from tasks.core import base_model
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
 from tasks.core.merging.trained import require_own_head
@@ -22,9 +17,6 @@ from tasks.train.adapters import add_adapter, init_adapter, load_champion
 from tasks.train.config import Device, TrainConfig, first_backend
 from tasks.train.resource_checks import is_out_of_memory
 from tasks.train.target_modules import target_modules
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
@@ -39,14 +31,10 @@ class Trainable:
 
 
 def current_device() -> Device:
-    import torch
-
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def compute_dtype(config: TrainConfig) -> torch.dtype:
-    import torch
-
     if config.compute_dtype == "auto":
         fits = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if fits else torch.float32
@@ -64,7 +52,7 @@ def load_trainable(
         ModelError: the model cannot be loaded, needs code that the recipe does not allow, could not be served with
             virtual tokens, has no quantised layer, or lacks a named layer; or the initial adapter does not fit.
     """
-    config_of_model, method = require_allowed_code(model), config.training_method
+    config_of_model, method = base_model.require_allowed_code(model), config.training_method
     if method.adds_virtual_tokens:  # for a hub model, this is the first check of the family
         require_own_head(config_of_model.get("model_type"), model.path)
     backend = first_backend(config, current_device())
@@ -76,7 +64,7 @@ def load_trainable(
             raise
         emit(note=f"{error.what.splitlines()[0]}; loading it with plain transformers")
         trainable = _load_with_transformers(config, model, seed, work)
-    if method.quantises_base and not quantised_layers(trainable.model):
+    if method.quantises_base and not base_model.quantised_layers(trainable.model):
         remedy = "bitsandbytes needs a hidden size of at least 64; use method lora for smaller models"
         raise ModelError("No layer of the model was quantised to 4 bit", where=model.path, remedy=remedy)
     if initial is not None:
@@ -85,14 +73,13 @@ def load_trainable(
 
 
 def _load_with_unsloth(config: TrainConfig, source: ModelSource, seed: int, work: Path) -> Trainable:
-    import torch
     from unsloth import FastLanguageModel
 
     dtype = compute_dtype(config)
     checkpointing = config.use_gradient_checkpointing
     if checkpointing == "unsloth" and not torch.cuda.is_available():
         checkpointing = False  # it offloads activations to main memory, where they are already
-    give_falcon_plain_layers()
+    base_model.give_falcon_plain_layers()
     try:
         base, tokenizer = FastLanguageModel.from_pretrained(
             source.path,
@@ -125,19 +112,20 @@ def _load_with_unsloth(config: TrainConfig, source: ModelSource, seed: int, work
 
 
 def _load_with_transformers(config: TrainConfig, source: ModelSource, seed: int, work: Path) -> Trainable:
-    import torch
     from peft import prepare_model_for_kbit_training
     from transformers import set_seed
 
     dtype, method = compute_dtype(config), config.training_method
     quantisation = None
     if method.quantises_base:
-        quantisation = Quantisation(quant_type=config.quant_type, double_quantisation=config.double_quantisation)
+        quantisation = base_model.Quantisation(
+            quant_type=config.quant_type, double_quantisation=config.double_quantisation
+        )
     wanted = config.use_gradient_checkpointing
     checkpointing = torch.cuda.is_available() if wanted == "unsloth" else wanted
     # A full fine-tuning keeps its weights in float32 and computes in dtype: bfloat16 cannot hold its small updates.
     stored_dtype = torch.float32 if method.trains_all_weights else dtype
-    base = load_base(source, stored_dtype, quantisation, to_be_sharded=config.sharding == "fsdp")
+    base = base_model.load_base(source, stored_dtype, quantisation, to_be_sharded=config.sharding == "fsdp")
     base.config.use_cache = False
     if config.sharding == "fsdp":
         _prepare_for_shards(base, checkpointing)
@@ -150,7 +138,7 @@ def _load_with_transformers(config: TrainConfig, source: ModelSource, seed: int,
     set_seed(seed)
     model = base if method.trains_all_weights else add_adapter(base, config)
     init_adapter(model, config, source, work)
-    return Trainable(model, load_tokenizer(source), dtype, checkpointing, "transformers")
+    return Trainable(model, base_model.load_tokenizer(source), dtype, checkpointing, "transformers")
 
 
 def _prepare_for_shards(base: Any, checkpointing: bool) -> None:

@@ -53,10 +53,7 @@ def with_chat_template(tokenizer: Any, name: str) -> Any:
 
 
 def check_chat_template(model: ModelSource, name: str) -> None:
-    """Raise a ModelError, before anything starts, if a local model's tokenizer does not support a named template.
-
-    A model with its own code, which would run here, is checked by the training.
-    """
+    """Raise a ModelError if a local model's tokenizer, whose code is not the model's, does not support a template."""
     if name != "model" and model.is_local and not model.trust_remote_code:
         with_chat_template(load_tokenizer(model), name)
 

@@ -48,10 +48,7 @@ def local_rank() -> int:
 
 
 def limit_of_the_container(cgroup: Path) -> tuple[int, int]:
-    """The container's memory limit and how much of it is free, in bytes; cached files count as free.
-
-    Source: the kernel's Documentation/admin-guide/cgroup-v2.rst, memory interface files.
-    """
+    """Limit and free bytes of the container's memory (the kernel's cgroup-v2.rst); cached files count as free."""
     unlimited = 2**63
     try:
         limit = int((cgroup / "memory.max").read_text(encoding="ascii"))

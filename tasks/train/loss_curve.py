@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    from matplotlib.axes import Axes
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-    Values = npt.NDArray[np.float64]
-
-WIDTH, HEIGHT = 11.0, 5.6
-"""Inches."""
+Values = npt.NDArray[np.float64]
+WIDTH, HEIGHT = 11.0, 5.6  # inches
 TREND_SHARE, SHORTEST_TREND, LONGEST_TREND = 0.03, 2.0, 40.0
 """Standard deviation of the trend's window: a share of the steps, with a minimum and a maximum."""
 RAW, TREND, RATE, RESUMED = "#BBBBBB", "#0072B2", "#E69F00", "#D55E00"
@@ -25,10 +26,6 @@ HIGHEST_QUANTILE, HEADROOM = 0.99, 1.5
 
 def draw_loss_curve(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw a PNG of a trainer's log: its entries with ``loss``; those with ``resumed`` mark where a run resumed."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     logged = [entry for entry in history if "loss" in entry]
     resumed = sorted({int(entry["resumed"]) for entry in history if "resumed" in entry})
     if not logged:
@@ -47,8 +44,6 @@ def draw_loss_curve(history: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def trend(values: Values) -> Values:
     """A centred moving average with Gaussian weights, truncated at the ends."""
-    import numpy as np
-
     deviation = min(max(SHORTEST_TREND, TREND_SHARE * len(values)), LONGEST_TREND)
     reach = int(min(3 * deviation, len(values) - 1))
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2)
@@ -58,8 +53,6 @@ def trend(values: Values) -> Values:
 
 
 def _draw_loss(axes: Axes, logged: Sequence[Mapping[str, Any]]) -> None:
-    import numpy as np
-
     steps = np.array([entry["step"] for entry in logged], dtype=np.float64)
     losses = np.array([entry["loss"] for entry in logged], dtype=np.float64)
     smooth = trend(losses)
@@ -81,8 +74,6 @@ def _draw_loss(axes: Axes, logged: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _draw_rate(axes: Axes, logged: Sequence[Mapping[str, Any]]) -> None:
-    from matplotlib.ticker import MaxNLocator
-
     known = [entry for entry in logged if entry.get("learning_rate") is not None]
     axes.plot([entry["step"] for entry in known], [entry["learning_rate"] for entry in known], color=RATE, linewidth=2)
     axes.set_ylim(bottom=0)

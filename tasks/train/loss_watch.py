@@ -10,17 +10,12 @@ from typing import Any
 
 from tasks.core.errors import TrainingError
 
-RECENT = 10
-"""Losses per median, and the logged steps in a row that must show a fault."""
-BEGINNING = 3
-"""Losses at the start, before a much too high learning rate shows."""
-DIVERGED = 2.0
-"""A run diverges when a later median exceeds the best one by this factor."""
+RECENT = 10  # losses per median, and the logged steps in a row that must show a fault
+BEGINNING = 3  # losses at the start, before a much too high learning rate shows
+DIVERGED = 2.0  # a run diverges when a later median exceeds the best one by this factor
 NO_GRADIENT = 1e-7
-LEARNT = 0.05
-"""Nats: a loss below this cannot fall much further."""
-PATIENCE = 100
-"""Steps after warm-up before a loss can count as flat."""
+LEARNT = 0.05  # nats: a loss below this cannot fall much further
+PATIENCE = 100  # steps after warm-up before a loss can count as flat
 SHORTEST_WINDOW, WINDOW_SHARE = 50, 0.25
 SMALLEST_FALL, NOTICEABLE_FALL = 0.005, 0.03
 """Shares of the first mean: a smaller fall counts as none; a larger one would be visible."""
@@ -59,10 +54,7 @@ class LossWatch:
                 self._note(int(entry["step"]), float(entry["loss"]), entry.get("grad_norm"))
 
     def check(self, step: int, loss: float, grad_norm: float | None) -> None:
-        """Raise a TrainingError if the run should stop after a step with this loss (nats per token).
-
-        The gradient's Euclidean norm before clipping is None if it was not logged.
-        """
+        """Raise a TrainingError if the run should stop after this loss (nats per token); a norm of None is unknown."""
         _require_finite(step, loss, grad_norm)
         self._note(step, loss, grad_norm)
         self._require_gradient(step, loss)

@@ -48,8 +48,6 @@ class _TemplateRefusal(Exception):
 
 
 class RowTokeniser(Protocol):
-    """Tokenises conversations in the chat template's form, with the tools that they may call."""
-
     def __call__(self, messages: Sequence[Mapping[str, Any]], tools: Any = None) -> TokenisedRow: ...
 
 
@@ -65,13 +63,11 @@ def row_tokeniser(tokenizer: Any, max_length: int, train_on: TrainOn = "assistan
     special |= {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
 
     def render(messages: Sequence[Mapping[str, Any]], tools: Any, generate: bool) -> str:
+        options = {"tools": tools, "tokenize": False, "add_generation_prompt": generate}
         try:
-            text: str = tokenizer.apply_chat_template(
-                list(messages), tools=tools, tokenize=False, add_generation_prompt=generate
-            )
+            return str(tokenizer.apply_chat_template(list(messages), **options))
         except Exception as error:  # of jinja2, or raised by the template
             raise _TemplateRefusal(str(error) or type(error).__name__) from error
-        return text
 
     def renders_calls(messages: Sequence[Mapping[str, Any]], tools: Any, text: str) -> bool:
         for index, message in enumerate(messages):
@@ -84,8 +80,7 @@ def row_tokeniser(tokenizer: Any, max_length: int, train_on: TrainOn = "assistan
         return True
 
     def encode(text: str) -> list[int]:
-        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def tokenise(messages: Sequence[Mapping[str, Any]], tools: Any = None) -> TokenisedRow:
         try:
@@ -198,7 +193,6 @@ def masking_proof(trainer: Any, expected: Any, tokenizer: Any, train_on: TrainOn
 
 
 def _first_row(batch: Mapping[str, Any], tokenizer: Any) -> str:
-    """The first conversation of a collated batch, marked, without padding and rows packed after it."""
     ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
     end = len(ids)
     if "attention_mask" in batch:

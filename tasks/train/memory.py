@@ -35,12 +35,9 @@ LOGIT_COPIES = 5
 """Logits, log-softmax, its exponential, and the gradients of the loss and the logits."""
 MIB = 2**20
 RUNTIME = {"transformers": 715 * MIB, "unsloth": 730 * MIB}
-LARGEST_HEAP_BLOCK = 32 * MIB
-"""glibc maps larger ones directly (M_MMAP_THRESHOLD_MAX in mallopt(3))."""
-SERVER_RUNTIME = 1800 * MIB
-"""vLLM's three processes on a CPU."""
-GPU_RUNTIME = 1000 * MIB
-"""CUDA's context, cuBLAS' workspaces and unusable cache: an assumption, not measured."""
+LARGEST_HEAP_BLOCK = 32 * MIB  # glibc maps larger ones directly (M_MMAP_THRESHOLD_MAX in mallopt(3))
+SERVER_RUNTIME = 1800 * MIB  # vLLM's three processes on a CPU
+GPU_RUNTIME = 1000 * MIB  # CUDA's context, cuBLAS' workspaces and unusable cache: an assumption, not measured
 
 
 @dataclass(frozen=True)
@@ -153,9 +150,8 @@ def _loading_bytes(shape: ModelShape, weights: int) -> int:
 
 def compute_bytes(config: TrainConfig, device: Device) -> int:
     """Bytes of a number in the computation; ``auto`` is bfloat16 on a GPU, else float32."""
-    if config.compute_dtype == "auto":
-        return 2 if device == "cuda" else FLOAT32
-    return 2 if config.compute_dtype == "bfloat16" else FLOAT32
+    is_half = device == "cuda" if config.compute_dtype == "auto" else config.compute_dtype == "bfloat16"
+    return 2 if is_half else FLOAT32
 
 
 def _training_weights(shape: ModelShape, config: TrainConfig, compute: int, backend: str) -> tuple[int, int]:

@@ -22,8 +22,7 @@ from tasks.train.config import MixConfig
 Counts = npt.NDArray[np.int64]
 Amounts = npt.NDArray[np.float64]
 REPLAY = "replay"
-SLACK = 1e-9
-"""Tolerance for floating-point sums of shares."""
+SLACK = 1e-9  # tolerance for floating-point sums of shares
 
 
 @dataclass(frozen=True)
@@ -197,7 +196,6 @@ def _hashes(ids: Sequence[str] | pd.Series, seed: int) -> npt.NDArray[np.uint64]
 
 
 def _rank_within(codes: Counts, hashes: npt.NDArray[np.uint64]) -> Counts:
-    """Each row's rank, from 0, by hash among the rows of its code."""
     order = np.lexsort((hashes, codes))
     sizes = np.bincount(codes)
     ranks = np.empty(len(codes), dtype=np.int64)

@@ -19,6 +19,7 @@ import yaml
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
 from tasks.train.config import TrainConfig
+from tasks.train.target_modules import chosen_layers, linear_modules, target_modules
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -128,8 +129,6 @@ def model_shape(config: Config, train: TrainConfig) -> ModelShape:
 
 def computed_shape(config: Config, train: TrainConfig) -> ModelShape:
     """The shape of a Llama or Qwen2 model from its config: importing transformers would take seconds."""
-    from tasks.train.target_modules import chosen_layers
-
     hidden, feed_forward, vocabulary = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
     heads, count = config["num_attention_heads"], config["num_hidden_layers"]
     width = config.get("head_dim") or hidden // heads
@@ -173,7 +172,6 @@ def computed_shape(config: Config, train: TrainConfig) -> ModelShape:
 
 
 def built_shape(config: Config, train: TrainConfig) -> ModelShape:
-    """The shape of a model that transformers builds without weights."""
     settings, model = empty_model(config)
     try:
         return _shape_of(config, settings, model, train)
@@ -184,8 +182,6 @@ def built_shape(config: Config, train: TrainConfig) -> ModelShape:
 
 
 def _shape_of(config: Config, settings: PreTrainedConfig, model: PreTrainedModel, train: TrainConfig) -> ModelShape:
-    from tasks.train.target_modules import target_modules
-
     text = settings.get_text_config()
     heads = text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // heads
@@ -242,10 +238,7 @@ def _without_warnings() -> Iterator[None]:
 
 
 def _linear_layers(model: PreTrainedModel) -> list[Linear]:
-    """The linear layers except the head; transformers' Conv1D (GPT-2) has a transposed weight."""
     from transformers.pytorch_utils import Conv1D
-
-    from tasks.train.target_modules import linear_modules
 
     found = []
     for name, module in linear_modules(model):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 
@@ -18,16 +17,13 @@ from tasks.core.processes import emit, survivors
 from tasks.train.checkpoints import KEPT
 from tasks.train.config import TrainConfig
 from tasks.train.devices import MIB, MemoryDevice, devices_present, local_rank, training_device
-
-if TYPE_CHECKING:
-    from tasks.train.memory import MemoryEstimate
-    from tasks.train.model_shape import ModelShape
+from tasks.train.memory import MemoryEstimate, training_memory
+from tasks.train.model_shape import ModelShape, empty_model, model_shape, read_config
+from tasks.train.target_modules import is_known_family, target_modules
 
 ROOM = 300 * MIB
-STORED_BYTES = 2
-"""Of a parameter in a 16-bit model's files."""
-SHORT_ROW = 64
-"""Tokens."""
+STORED_BYTES = 2  # of a parameter in a 16-bit model's files
+SHORT_ROW = 64  # tokens
 MEMORY_WORDS = (
     "out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed",
     "could not create a memory object",
@@ -40,9 +36,6 @@ def check_target_modules(model: ModelSource, train: TrainConfig) -> None:
 
     The training checks it instead if the config is not local, needs the model's own code, or cannot be built.
     """
-    from tasks.train.model_shape import empty_model, read_config
-    from tasks.train.target_modules import is_known_family, target_modules
-
     wanted = train.target_modules
     if not train.training_method.is_low_rank or wanted == "all-linear" or model.trust_remote_code:
         return
@@ -80,8 +73,6 @@ def require_room(work: Path, config: TrainConfig, model: ModelSource, parameters
 
 def shape_of(config: TrainConfig, model: ModelSource) -> ModelShape | None:
     """The model's shape from its config; None, with a note, if the config is not enough."""
-    from tasks.train.model_shape import model_shape
-
     try:
         return model_shape(_config_of(model), config)
     except ModelError as error:
@@ -111,7 +102,6 @@ def warn_if_batches_may_not_fit(config: TrainConfig, shape: ModelShape, longest:
 
 
 def device_here() -> MemoryDevice:
-    """The device that this process trains on, as it sees it."""
     import torch
 
     if not torch.cuda.is_available():
@@ -121,15 +111,11 @@ def device_here() -> MemoryDevice:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether one of the libraries' many errors means that memory ran out."""
     return isinstance(error, MemoryError) or any(words in str(error).lower() for words in MEMORY_WORDS)
 
 
 def out_of_memory_kills() -> int:
-    """How many processes the kernel killed for lack of memory since it started; 0 if unknown.
-
-    Source: ``oom_kill`` in /proc/vmstat, Linux 4.13 and later.
-    """
+    """How many processes the kernel killed for lack of memory (/proc/vmstat, Linux 4.13 and later); 0 if unknown."""
     try:
         counters = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -140,8 +126,6 @@ def out_of_memory_kills() -> int:
 def _planned(
     config: TrainConfig, shape: ModelShape, device: MemoryDevice, tokens: int, rows: int | None
 ) -> MemoryEstimate:
-    from tasks.train.memory import training_memory
-
     return training_memory(shape, config.model_copy(update={"max_length": tokens}), device.kind, rows)
 
 
@@ -151,8 +135,6 @@ def _already_used(device: MemoryDevice) -> int:
 
 def _config_of(model: ModelSource) -> dict[str, object]:
     from transformers import AutoConfig
-
-    from tasks.train.model_shape import read_config
 
     if model.is_local:
         return dict(read_config(model))

@@ -106,7 +106,6 @@ def _of_family(family: str, vocabulary: int, layers: Sequence[str]) -> list[str]
 
 
 def linear_modules(model: Any) -> Iterable[tuple[str, Any]]:
-    """Names and modules of a model's linear layers, GPT-2's Conv1D included."""
     import torch
     from transformers.pytorch_utils import Conv1D
 

@@ -92,8 +92,7 @@ class TokenCounter:
             self._sum = self._sum + ids.numel()
 
 
-Point = tuple[float, int, int]
-"""Seconds, steps and tokens so far."""
+Point = tuple[float, int, int]  # seconds, steps and tokens so far
 
 
 class Pace:

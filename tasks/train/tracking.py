@@ -19,6 +19,7 @@ from tasks.train.throughput import Pace, mfu, peak_memory_bytes
 
 CURVE = ("loss", "learning_rate", "grad_norm")
 FLUSH_SECONDS = 10.0
+Logs = Mapping[str, Any] | None
 
 
 class MlflowRun:
@@ -116,12 +117,7 @@ class Recorder(TrainerCallback):
             control.should_training_stop = True
 
     def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: Mapping[str, Any] | None = None,
-        **_: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Logs = None, **_: Any
     ) -> None:
         if not logs or "loss" not in logs:
             return
@@ -170,7 +166,6 @@ def _any_process(wanted: bool) -> bool:
 
 
 def write_loss_curve(path: Path, history: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Write ``step, loss, learning_rate`` of every logged step; return the losses."""
     rows = [entry for entry in history if "loss" in entry]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)

@@ -97,8 +97,7 @@ class TrainJob:
                 result = self._run(config, folder, work, context)
                 break
             except MemoryShortage as shortage:
-                smaller = with_smaller_batches(config)
-                if smaller is None:
+                if (smaller := with_smaller_batches(config)) is None:
                     raise
                 say(f"  {shortage.what}")
                 say(f"  trying again with batches of {smaller.batch_size}, {smaller.accumulation_steps} to a step")

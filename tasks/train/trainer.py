@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch.nn.functional import pad
+
 from tasks.train.backends import Trainable, current_device
 from tasks.train.checkpoints import KEPT
 from tasks.train.config import TrainConfig
@@ -18,7 +21,6 @@ ON_GPU = "adamw_8bit"
 
 def new_trainer(config: TrainConfig, loaded: Trainable, tokenizer: Any, rows: Any, work: Path, seed: int) -> Any:
     """A trainer for rows (a ``datasets.Dataset``) with ``input_ids`` and ``labels``; checkpoints go to ``work``."""
-    import torch
     from trl import SFTConfig, SFTTrainer
 
     on_cpu = current_device() == "cpu"
@@ -79,9 +81,6 @@ class PackedSequences:
         self.padding = 0
 
     def __call__(self, sequences: Sequence[Any]) -> dict[str, Any]:
-        import torch
-        from torch.nn.functional import pad
-
         parts = [self._collate([sequence]) for sequence in sequences]
         lengths = [part["input_ids"].shape[1] for part in parts]
         missing = [max(lengths) - length for length in lengths]

@@ -8,7 +8,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset, disable_progress_bars
 
 from tasks.core import tables
 from tasks.core.errors import TrainingError
@@ -16,9 +20,7 @@ from tasks.core.messages import Message, for_template, plain
 from tasks.core.processes import emit
 from tasks.train.config import TrainConfig
 from tasks.train.masking import CHANGED_TURN, TokenisedRow, row_tokeniser
-
-if TYPE_CHECKING:
-    import pandas as pd
+from tasks.train.mixing import mix, strata_of, subset
 
 COLUMNS = ("example_id", "messages", "tools", "prompt", "document_id", "origin", "source")
 TOO_LONG, NOTHING_TRAINED = "too_long", "nothing_trained"
@@ -75,12 +77,6 @@ def prepare_rows(
     Rows that cannot be trained on go to ``quarantine.parquet`` in the folder ``out``. Raises a TrainingError if no row
     is left, or the mix needs rows that do not exist.
     """
-    import numpy as np
-    import pandas as pd
-    from datasets import Dataset, disable_progress_bars
-
-    from tasks.train.mixing import mix, strata_of, subset
-
     disable_progress_bars()
     frame = pd.read_parquet(training_set, columns=list(COLUMNS))
     strata = strata_of(frame, config.mix.replay)
@@ -140,7 +136,6 @@ class _Tokeniser:
         return Tokenised([cut])
 
     def _split(self, messages: Sequence[Message], tools: Any, size: str) -> Tokenised:
-        """Pieces of as many whole exchanges as fit after the system turns."""
         head, exchanges = exchanges_of(messages)
         pieces: list[TokenisedRow] = []
         current: list[Message] = []
@@ -178,8 +173,6 @@ def exchanges_of(messages: Sequence[Message]) -> tuple[list[Message], list[list[
 
 
 def _write_quarantine(refused: pd.DataFrame, problems: Sequence[Tokenised], path: Path) -> None:
-    import pandas as pd
-
     rows = [
         {
             "row_id": row["example_id"],

@@ -22,18 +22,12 @@ from tasks.core.errors import ChildError, MemoryShortage, TrainingError
 from tasks.core.files import write_json
 from tasks.core.merging.trained import ADAPTER, MODEL
 from tasks.core.processes import emit, worker_main
+from tasks.train import resource_checks
 from tasks.train.chat_templates import with_chat_template
 from tasks.train.checkpoints import newest_intact, step_of
 from tasks.train.config import TrainConfig, first_backend
 from tasks.train.devices import rank
 from tasks.train.masking import masking_proof
-from tasks.train.resource_checks import (
-    is_out_of_memory,
-    require_memory,
-    require_room,
-    shape_of,
-    warn_if_batches_may_not_fit,
-)
 
 TRAINER_STATE = "trainer_state.json"
 
@@ -58,7 +52,6 @@ class StopRequest:
 
     @contextmanager
     def at_next_step(self) -> Iterator[None]:
-        """Inside, the trainer checks ``requested`` after each step."""
         self.waits = True
         try:
             yield
@@ -93,10 +86,10 @@ def train(job: dict[str, Any], stop: StopRequest) -> dict[str, Any] | None:
     torch.set_num_threads(os.cpu_count() or 1)
     set_seed(seed)
     initial = job.get("initial")
-    shape = shape_of(config, source)
-    require_room(work, config, source, shape.total_parameters if shape else None)
+    shape = resource_checks.shape_of(config, source)
+    resource_checks.require_room(work, config, source, shape.total_parameters if shape else None)
     if shape is not None:
-        require_memory(config, shape)
+        resource_checks.require_memory(config, shape)
     with typed_memory_errors():
         emit(note="loading the model")
         loaded = load_trainable(config, source, seed, work, initial["path"] if initial else None)
@@ -104,7 +97,7 @@ def train(job: dict[str, Any], stop: StopRequest) -> dict[str, Any] | None:
         fraction = float(job.get("fraction", 1.0))
         prepared = prepare_rows(Path(job["training_set"]), config, tokenizer, seed, fraction, out)
         if shape is not None:
-            warn_if_batches_may_not_fit(config, shape, prepared.longest)
+            resource_checks.warn_if_batches_may_not_fit(config, shape, prepared.longest)
         trainer = new_trainer(config, loaded, tokenizer, prepared.rows, work, seed)
         proof = masking_proof(trainer, prepared.rows, tokenizer, config.train_on)
         write_json(out / "masking.json", proof)
@@ -141,10 +134,7 @@ def train(job: dict[str, Any], stop: StopRequest) -> dict[str, Any] | None:
 def run(
     trainer: Any, job: dict[str, Any], config: TrainConfig, work: Path, out: Path, stop: StopRequest, token_share: float
 ) -> dict[str, Any]:
-    """Train to the end, from the newest intact checkpoint if there is one.
-
-    Raises a ChildError on a request to stop, after which the next run continues, and the loss watch's TrainingError.
-    """
+    """Train to the end, from the newest intact checkpoint, or raise a ChildError after a request to stop."""
     from accelerate import PartialState
     from transformers import set_seed
 
@@ -220,7 +210,6 @@ def has_ended(checkpoint: Path) -> bool:
 
 
 def restore_checkpoint(trainer: Any, checkpoint: Path) -> None:
-    """Give the trainer the weights and the log of a checkpoint without training."""
     from transformers import TrainerState
 
     trainer._load_from_checkpoint(str(checkpoint))
@@ -260,11 +249,10 @@ def count_parameters(model: Any) -> tuple[int, int]:
 
 @contextmanager
 def typed_memory_errors() -> Iterator[None]:
-    """Turn the libraries' many out-of-memory errors into MemoryShortage."""
     try:
         yield
     except (RuntimeError, MemoryError, OSError) as error:
-        if not is_out_of_memory(error):
+        if not resource_checks.is_out_of_memory(error):
             raise
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         remedy = "lower train.batch_size or train.max_length, or use_gradient_checkpointing: true"

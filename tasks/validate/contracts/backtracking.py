@@ -32,7 +32,6 @@ for pattern in patterns:
 
 
 def endless(patterns: Iterable[str]) -> frozenset[str]:
-    """The regular expressions that take too long on a short text."""
     return _endless(tuple(dict.fromkeys(patterns)))
 
 

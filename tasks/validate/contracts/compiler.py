@@ -10,17 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tasks.core.findings import Finding
 from tasks.core.suggestions import did_you_mean
 from tasks.core.tables import Columns
-from tasks.validate.contracts.arguments import faults_of_arguments
 from tasks.validate.contracts.backtracking import endless
-from tasks.validate.contracts.column_types import misfits
-from tasks.validate.contracts.columns import can_hold
-from tasks.validate.contracts.expectations.catalogue import (
-    close_names,
-    find_expectation,
-    from_recipe,
-    is_row_level,
-    runs_on_pandas,
-)
+from tasks.validate.contracts.columns import can_hold, misfits
+from tasks.validate.contracts.expectations import catalogue
 from tasks.validate.contracts.odcs import ContractFile, Place, implementation_of, is_great_expectations
 from tasks.validate.contracts.rule import ContractContext, Rule
 from tasks.validate.contracts.vacuous_rules import Placed, clashes
@@ -38,8 +30,7 @@ BOUNDS = {
 """Options of numbers: the argument that each becomes, and the argument that makes it exclusive."""
 CUSTOM_REMEDY = "write it as {type: custom, engine: greatExpectations, implementation: {type: expect_..., kwargs: ...}}"
 SEVERITY_REMEDY = "write it beside type: critical (or error), warning, or info"
-ABOUT_ALL_COLUMNS = "expect_table_column"
-"""How the names of expectations begin that count or list the table's columns."""
+ABOUT_ALL_COLUMNS = "expect_table_column"  # begins the names of those that count or list the columns
 
 
 class Compiled(NamedTuple):
@@ -212,18 +203,20 @@ class _Compiler:
     def _add(
         self, expectation: str, arguments: Mapping[str, Any], at: Place, severity: str = "critical", name: str = ""
     ) -> None:
-        found = find_expectation(expectation)
+        found = catalogue.find_expectation(expectation)
         if found is None:
-            near = close_names(expectation)
+            near = catalogue.close_names(expectation)
             remedy = f"did you mean {' or '.join(near)}?" if near else "see https://greatexpectations.io/expectations"
             self._report("unknown-expectation", f"There is no expectation {expectation!r}", (*at, "type"), remedy)
             return
-        if not runs_on_pandas(found):
+        if not catalogue.runs_on_pandas(found):
             what = f"{found} needs an SQL database"
             self._report("engine", what, (*at, "type"), "choose one that works on pandas")
             return
         filled = {**arguments, **self._given_by_recipe(found, arguments)}
-        rule = Rule(found, found, filled, severity, self.file.where(at), "row" if is_row_level(found) else "table")
+        rule = Rule(
+            found, found, filled, severity, self.file.where(at), "row" if catalogue.is_row_level(found) else "table"
+        )
         if self._check_rule(rule, at):
             named = name or ".".join([*rule.columns[:1], found])
             self.rules.append(Placed(replace(rule, name=named, also_reads=self._also_reads(rule)), at))
@@ -231,7 +224,7 @@ class _Compiler:
     def _check_rule(self, rule: Rule, at: Place) -> bool:
         before = len(self.findings)
         types = {name: self.stored.get(name) or self.described.get(name) for name in rule.columns}
-        for fault in (*faults_of_arguments(rule.expectation, rule.arguments), *misfits(rule, types)):
+        for fault in (*catalogue.faults_of_arguments(rule.expectation, rule.arguments), *misfits(rule, types)):
             self._report(fault.code, fault.what, (*at, "kwargs", *filter(None, [fault.argument])), fault.remedy)
         for column in rule.columns:
             naming = [key for key, value in rule.arguments.items() if value == column][:1]
@@ -239,7 +232,7 @@ class _Compiler:
         return len(self.findings) == before
 
     def _given_by_recipe(self, expectation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        known = {argument: getattr(self.context, name) for argument, name in from_recipe(expectation).items()}
+        known = {argument: getattr(self.context, name) for argument, name in catalogue.from_recipe(expectation).items()}
         return {
             argument: list(value) if isinstance(value, tuple) else value
             for argument, value in known.items()

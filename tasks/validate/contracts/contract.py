@@ -32,12 +32,10 @@ class Contract:
 
     @property
     def on_rows(self) -> Contract:
-        """The same with only the rules that name the rows that break them."""
         return replace(self, rules=tuple(rule for rule in self.rules if rule.level == "row"))
 
     @property
     def on_table(self) -> Contract:
-        """The same with only the rules that judge the table as a whole."""
         return replace(self, rules=tuple(rule for rule in self.rules if rule.level == "table"))
 
     @property
@@ -73,6 +71,5 @@ def examine_contract(
     findings += found
     if compiled is None or first_error(findings):
         return None, findings
-    document = file.document
-    name = document.name or document.id or path.stem
-    return Contract(path, name, document.version or "", compiled.rules, compiled.types), findings
+    name = file.document.name or file.document.id or path.stem
+    return Contract(path, name, file.document.version or "", compiled.rules, compiled.types), findings

@@ -48,7 +48,6 @@ class ContractFile:
         return find_node(self.tree, at)[0]
 
     def where(self, at: Place) -> str:
-        """The same as ``file:line``."""
         return f"{self.path}:{self.place(at)[0]}"
 
     def finding(self, code: str, what: str, at: Place, remedy: str, *, is_error: bool = True) -> Finding:
@@ -141,10 +140,7 @@ def _yaml_faults(path: Path, tree: yaml.Node) -> Iterator[Finding]:
 
 
 def _corrected(schema: Any) -> Any:
-    """The standard's JSON schema, with its conditions on ``logicalType`` requiring that key (as of 3.2.0).
-
-    Otherwise a property without a type is reported to lack ``map``.
-    """
+    """The standard's JSON schema; in 3.2.0, a property without a logicalType is else reported to lack ``map``."""
     if isinstance(schema, list):
         return [_corrected(item) for item in schema]
     if not isinstance(schema, dict):

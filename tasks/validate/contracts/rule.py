@@ -46,10 +46,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class ContractContext:
-    """What rules take from the recipe where the contract omits it.
-
-    The model (a folder or hub id) has the tokenizer that counts tokens; data must not spell ``control_tokens``.
-    """
+    """What rules take from the recipe where the contract omits it; the tokenizer of ``model`` counts tokens."""
 
     model: str | None = None
     control_tokens: tuple[str, ...] = ()

@@ -36,8 +36,6 @@ DEPENDS_ON_CONTEXT = re.compile(r"(?<!\\)(?:\\\\)*(?:[\^$]|\\[bBAZ1-9]|\(\?[=!<P
 
 
 class Placed(NamedTuple):
-    """A rule and its place in the contract file."""
-
     rule: Rule
     at: tuple[str | int, ...]
 
@@ -63,10 +61,7 @@ def clashes(rules: Sequence[Placed]) -> Iterator[tuple[Placed, Fault]]:
 
 
 def matches_anything(pattern: str) -> bool:
-    """Whether a search for the pattern succeeds in every text, because it matches the empty string anywhere.
-
-    Answers no where this is hard to know: for patterns with look-around, or anchored at both ends.
-    """
+    """Whether a search surely succeeds in every text, because the pattern matches the empty string anywhere."""
     bare = re.sub(r"^(?:\\A|\^)", "", pattern)
     if bare == pattern:
         bare = re.sub(r"(?<!\\)(?:\\Z|\$)$", "", pattern)
@@ -183,7 +178,6 @@ def _implies(one: Rule, other: Rule) -> bool:
 
 
 def _contradict(one: Rule, other: Rule) -> bool:
-    """Whether no value, or no table, satisfies both."""
     if one.tolerance_is_set or other.tolerance_is_set:
         return False
     if one.expectation == NOT_NULL:

@@ -10,7 +10,8 @@ import importlib.util
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from pydantic import ValidationError
 
 from tasks.validate.contracts.expectations.classes import OWN, expectation_class
 from tasks.validate.contracts.expectations.own import RowCheck
+from tasks.validate.contracts.rule import Fault
+from tasks.validate.contracts.vacuous_rules import why_vacuous
 
 SCHEMAS = Path("expectations", "core", "schemas")
 A_ROW_RULE = "ExpectColumnValuesToNotBeNull.json"
@@ -35,6 +38,8 @@ WITHOUT_SCHEMA: dict[str, dict[str, Any]] = {
     "expect_column_values_to_be_json_parseable": {},
 }
 """Great Expectations' own without a schema: their arguments, without those of every rule on rows."""
+CODES = {"regex": "regex", "mostly": "bad-range", "min": "bad-range", "max": "bad-range"}
+"""Codes of faults, by the beginning of the argument's name; the others are ``arguments``."""
 
 
 @cache
@@ -51,7 +56,6 @@ def find_expectation(written: str) -> str | None:
 
 
 def close_names(written: str) -> list[str]:
-    """Existing names that resemble one that does not exist, the nearest first."""
     names = {_plain(name): name for name in catalogue()}
     return [names[near] for near in difflib.get_close_matches(_plain(written), names, n=3, cutoff=0.6)]
 
@@ -74,13 +78,27 @@ def is_row_level(expectation: str) -> bool:
 
 
 def from_recipe(expectation: str) -> Mapping[str, str]:
-    """Arguments that the recipe gives where a contract omits them: argument -> field of ``ContractContext``."""
     own = OWN.get(expectation)
     return own.arguments.from_recipe if own else {}
 
 
+def faults_of_arguments(expectation: str, arguments: Mapping[str, Any]) -> Iterator[Fault]:
+    """Everything that is wrong with a rule's arguments; if nothing is, why the rule decides nothing."""
+    left = dict(arguments)
+    while problem := what_is_wrong(expectation, left):
+        argument = next((name for name in left if problem.startswith(name) or f"argument {name!r}" in problem), None)
+        if argument is None and len(left) < len(arguments):
+            return  # the problem may be about an argument that was left out
+        code = next((code for start, code in CODES.items() if problem.startswith(start)), "arguments")
+        yield Fault(code, f"{expectation}: {problem}", _remedy(problem, expectation), argument)
+        if argument is None:
+            return
+        del left[argument]
+    if len(left) == len(arguments) and (vacuous := why_vacuous(expectation, arguments)):
+        yield replace(vacuous, what=f"{expectation}: {vacuous.what}")
+
+
 def what_is_wrong(expectation: str, arguments: Mapping[str, Any]) -> str | None:
-    """Why these arguments do not fit the expectation, or None."""
     for name, value in arguments.items():
         if isinstance(value, float) and not math.isfinite(value):
             return f"{name}: {value} is not a finite number"
@@ -96,6 +114,13 @@ def what_is_wrong(expectation: str, arguments: Mapping[str, Any]) -> str | None:
     if error:
         return f"{'.'.join(str(part) for part in error.absolute_path)}: {error.message}"
     return _model_problem(expectation, arguments) or _class_problem(expectation, arguments)
+
+
+def _remedy(problem: str, expectation: str) -> str:
+    if "finite" in problem:
+        return "write a number, or leave it out for no bound"
+    missing = next((name for name in from_recipe(expectation) if f"{name!r} is missing" in problem), None)
+    return f"write {missing} in kwargs; in a night, a recipe gives it" if missing else "correct kwargs"
 
 
 def _class_problem(expectation: str, arguments: Mapping[str, Any]) -> str | None:

@@ -46,7 +46,6 @@ def load_great_expectations() -> Any:
 
 
 def expectation_class(expectation: str) -> Any:
-    """The class of an expectation in the catalogue."""
     if expectation in OWN:
         return _own_classes()[expectation]
     classes = load_great_expectations().expectations

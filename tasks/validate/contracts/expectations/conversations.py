@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.core.messages import why_invalid
-from tasks.validate.contracts.expectations.own import Arguments, Mask, RowCheck
-from tasks.validate.contracts.expectations.texts import is_missing
+from tasks.validate.contracts.expectations.own import Arguments, Mask, RowCheck, is_missing
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,7 +1,6 @@
 """The check on JSON: whether a text is JSON that a schema accepts.
 
-It replaces Great Expectations' own of the same name, which raises at the first text that is not valid JSON and parses
-the schema again for every row.
+Great Expectations' own of the same name raises at the first text that is not valid JSON, and parses the schema per row.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
-from tasks.validate.contracts.expectations.own import Arguments, Mask, RowCheck
-from tasks.validate.contracts.expectations.texts import is_missing
+from tasks.validate.contracts.expectations.own import Arguments, Mask, RowCheck, is_missing
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,8 +12,7 @@ from tasks.validate.contracts.expectations.own import Arguments, Observation, Sh
 if TYPE_CHECKING:
     import pandas as pd
 
-SHOWN = 5
-"""Labels of each kind that a result names; its details have all."""
+SHOWN = 5  # labels of each kind that a result names; its details have all
 
 
 class LabelShares(Arguments):

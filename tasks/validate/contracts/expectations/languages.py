@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, field_validator
 
-from tasks.validate.contracts.expectations.own import Arguments, Mask, RowCheck
-from tasks.validate.contracts.expectations.texts import WIDE_LETTERS, text_batches
+from tasks.validate.contracts.expectations.own import WIDE_LETTERS, Arguments, Mask, RowCheck, text_batches
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,7 +116,6 @@ def _letters(texts: pa.Array) -> pa.Array:
 
 @lru_cache(maxsize=8)
 def _detector(languages: frozenset[str]) -> LanguageIdentifier:
-    """A detector for the common languages and these; all share one model."""
     detector = copy(_whole_detector())
     detector.set_languages({*COMMON, *languages})
     return detector

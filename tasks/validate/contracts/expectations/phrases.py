@@ -18,15 +18,13 @@ import pyarrow.compute as pc
 import yaml
 from pydantic import Field
 
-from tasks.validate.contracts.expectations.own import Arguments, Mask, RowCheck
-from tasks.validate.contracts.expectations.texts import search
+from tasks.validate.contracts.expectations.own import Arguments, Mask, RowCheck, search
 
 if TYPE_CHECKING:
     import pandas as pd
 
 BOOKS = Path(__file__).with_name("phrases.yaml")
-HEAD = 300
-"""Characters in which a refusal begins: later it is a remark in an answer."""
+HEAD = 300  # characters in which a refusal begins: later it is a remark in an answer
 
 
 class Phrases(Arguments):
@@ -61,7 +59,6 @@ def mentions_prompt(values: pd.Series[Any], arguments: Phrases) -> Mask:
 
 
 def refusals(texts: Iterable[str | None]) -> Mask:
-    """Which texts begin with a known refusal."""
     import pandas as pd
 
     return is_refusal(pd.Series(list(texts), dtype=object), Phrases())
@@ -69,7 +66,6 @@ def refusals(texts: Iterable[str | None]) -> Mask:
 
 @cache
 def known_phrases() -> dict[str, tuple[str, ...]]:
-    """The regular expressions of each kind in ``phrases.yaml``, in all languages."""
     books = yaml.safe_load(BOOKS.read_text(encoding="utf-8"))
     parts = {name: part.strip() for name, part in books.pop("parts").items()}
     return {

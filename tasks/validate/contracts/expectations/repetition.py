@@ -10,8 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
 
-from tasks.validate.contracts.expectations.own import Arguments, Mask, RowCheck, Share
-from tasks.validate.contracts.expectations.texts import WIDE_LETTERS, text_batches
+from tasks.validate.contracts.expectations.own import WIDE_LETTERS, Arguments, Mask, RowCheck, Share, text_batches
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +55,6 @@ def _shares(texts: pa.Array, ngram: int) -> NDArray[np.float64]:
 
 
 def _words(texts: pa.Array) -> tuple[pa.Array, NDArray[np.int64]]:
-    """All words of all texts in order, and the number of each one's text."""
     lower = pc.utf8_lower(texts)
     spaced = pc.replace_substring_regex(lower, rf"({WIDE_LETTERS})", r" \1 ")
     lists = pc.ascii_split_whitespace(pc.replace_substring_regex(spaced, BETWEEN_WORDS, " "))
@@ -66,7 +64,6 @@ def _words(texts: pa.Array) -> tuple[pa.Array, NDArray[np.int64]]:
 
 
 def _is_repeated(words: NDArray[np.uint64], rows: NDArray[np.int64], ngram: int) -> Mask:
-    """Which words are in a run of words that occurred earlier in the same text."""
     import pandas as pd
 
     starts = len(words) - ngram + 1

@@ -15,17 +15,22 @@ from pydantic import Field, model_validator
 
 from tasks.core.control_tokens import TOKENIZER, WELL_KNOWN, TokenGuard
 from tasks.core.errors import ModelError
-from tasks.validate.contracts.expectations.own import Arguments, Mask, RowCheck
-from tasks.validate.contracts.expectations.texts import is_missing, is_text, search, text_batches
+from tasks.validate.contracts.expectations.own import (
+    Arguments,
+    Mask,
+    RowCheck,
+    is_missing,
+    is_text,
+    search,
+    text_batches,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
     from tokenizers import Tokenizer
 
-AT_ONCE = 2_000
-"""Texts encoded at a time, because encodings are large."""
-SHOWN = 8
-"""Control tokens that Data Docs list."""
+AT_ONCE = 2_000  # texts encoded at a time, because encodings are large
+SHOWN = 8  # control tokens that Data Docs list
 
 
 class TokenCounts(Arguments):
@@ -58,7 +63,6 @@ def has_wrong_token_count(values: pd.Series[Any], arguments: TokenCounts) -> Mas
 
 
 def count_tokens(values: pd.Series[Any], tokenizer: Tokenizer) -> NDArray[np.int64]:
-    """The number of tokens of each text, 0 where there is none."""
     counts = [np.zeros(0, np.int64)]
     for texts in text_batches(values):
         for start in range(0, len(texts), AT_ONCE):

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from tasks.validate.contracts.expectations import texts
-from tasks.validate.contracts.expectations.texts import text_batches
+from tasks.validate.contracts.expectations import own
+from tasks.validate.contracts.expectations.own import text_batches
 
 
 @pytest.mark.parametrize("rows", [1, 3, 100])
 @pytest.mark.parametrize("characters", [1, 10, 1_000])
 def test_batches_hold_all_values_in_order(monkeypatch: pytest.MonkeyPatch, rows: int, characters: int) -> None:
-    monkeypatch.setattr(texts, "ROWS", rows)
-    monkeypatch.setattr(texts, "CHARACTERS", characters)
+    monkeypatch.setattr(own, "ROWS", rows)
+    monkeypatch.setattr(own, "CHARACTERS", characters)
     values = ["a", "bb" * 30, "", None, 3, float("nan"), "ü🙂", "短" * 12, "z"]
     batches = [batch.to_pylist() for batch in text_batches(pd.Series(values, dtype=object))]
     assert [text for batch in batches for text in batch] == ["a", "bb" * 30, "", "", "", "", "ü🙂", "短" * 12, "z"]
