@@ -38,9 +38,8 @@ def require_allowed_code(model: ModelSource, local_files_only: bool = False) -> 
     Returns:
         the content of its ``config.json``.
 
-    Raises:
-        ModelError: the model or its tokenizer needs its own code, which the recipe does not allow or does not pin; or
-            their configs cannot be read.
+    Raises ModelError: the model or its tokenizer needs its own code, which the recipe does not allow or does not pin;
+    or their configs cannot be read.
     """
     from transformers import PreTrainedConfig
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
@@ -57,11 +56,7 @@ def require_allowed_code(model: ModelSource, local_files_only: bool = False) -> 
 
 
 def load_config(model: ModelSource) -> PreTrainedConfig:
-    """A model's config.
-
-    Raises:
-        ModelError: it cannot be loaded, or needs code that the recipe does not allow.
-    """
+    """A model's config. Raises ModelError: it cannot be loaded, or needs code that the recipe does not allow."""
     from transformers import AutoConfig
 
     require_allowed_code(model)
@@ -82,9 +77,8 @@ def load_base(
         quantisation: None loads the weights as they are.
         to_be_sharded: FSDP will shard it, and needs 4-bit weights stored as ``dtype``.
 
-    Raises:
-        ModelError: the model is quantised although a full one was asked for, it cannot be loaded, or it needs its own
-            code, which the recipe does not allow.
+    Raises ModelError: the model is quantised although a full one was asked for, it cannot be loaded, or it needs its
+    own code, which the recipe does not allow.
     """
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
@@ -125,8 +119,7 @@ def load_base(
 def load_tokenizer(model: ModelSource) -> PreTrainedTokenizerBase:
     """The base model's tokenizer, padding on the right; it always has a padding token.
 
-    Raises:
-        ModelError: it cannot be loaded, or needs its own code, which the recipe does not allow.
+    Raises ModelError: it cannot be loaded, or needs its own code, which the recipe does not allow.
     """
     from transformers import AutoTokenizer
 

@@ -35,8 +35,7 @@ def control_tokens(model: ModelSource) -> tuple[str, ...]:
 
     A hub model's tokenizer files, which are small, are downloaded unless they are cached.
 
-    Raises:
-        ModelError: a file of the tokenizer is not valid JSON.
+    Raises ModelError: a file of the tokenizer is not valid JSON.
     """
     found = set[str]()
     for file in _tokenizer_files(model):

@@ -59,9 +59,7 @@ def write_text(path: Path, text: str) -> None:
 def read_json(path: Path) -> Any:
     """The value in a JSON file.
 
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it is not UTF-8 or not valid JSON.
+    Raises OSError: the file cannot be read; ValueError: it is not UTF-8 or not valid JSON.
     """
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -78,8 +76,7 @@ def require_free_space(folder: Path, needed: int, purpose: str) -> None:
         needed: bytes.
         purpose: what the space is for, for the message.
 
-    Raises:
-        MachineError: less than ``needed`` bytes are free.
+    Raises MachineError: less than ``needed`` bytes are free.
     """
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free

@@ -15,11 +15,7 @@ LOCK = "run.lock"
 
 @contextlib.contextmanager
 def run_lock(home: Home) -> Iterator[None]:
-    """Hold the lock of a RETUNE_HOME while the block runs.
-
-    Raises:
-        BusyError: another process holds it.
-    """
+    """Hold the lock of a RETUNE_HOME while the block runs. Raises BusyError: another process holds it."""
     home.root.mkdir(parents=True, exist_ok=True)
     lock = FileLock(home.root / LOCK)
     try:

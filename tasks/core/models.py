@@ -17,9 +17,8 @@ DOCUMENTATION = ("README.md", ".gitattributes")
 def check_model(model: ModelSource) -> None:
     """Check before any stage runs that a local model folder is complete.
 
-    Raises:
-        ModelError: the folder, its config, tokenizer or weights are missing; or the model needs its own code, which
-            the recipe does not allow or does not pin.
+    Raises ModelError: the folder, its config, tokenizer or weights are missing; or the model needs its own code, which
+    the recipe does not allow or does not pin.
     """
     if not model.is_local:
         check_remote_code(model, {})
@@ -46,8 +45,7 @@ def check_model(model: ModelSource) -> None:
 def model_json(file: Path) -> Mapping[str, Any]:
     """The JSON object in a file of a model; empty if the file holds another value.
 
-    Raises:
-        ModelError: the file is not valid JSON.
+    Raises ModelError: the file is not valid JSON.
     """
     try:
         content = read_json(file)

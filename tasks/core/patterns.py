@@ -7,11 +7,7 @@ SECONDS = 1.0
 
 
 def check_pattern(pattern: str) -> None:
-    """Compile a pattern.
-
-    Raises:
-        ValueError: it is not a regular expression.
-    """
+    """Compile a pattern. Raises ValueError: it is not a regular expression."""
     import regex
 
     try:
@@ -21,11 +17,7 @@ def check_pattern(pattern: str) -> None:
 
 
 def matches(pattern: str, text: str, *, any_case: bool = False) -> bool:
-    """Whether a pattern matches anywhere in a text.
-
-    Raises:
-        TimeoutError: the search took more than a second.
-    """
+    """Whether a pattern matches anywhere in a text. Raises TimeoutError: the search took more than a second."""
     import regex
 
     try:

@@ -159,9 +159,8 @@ def run_worker(
         environment: added to this process's environment.
         launcher: arguments between ``python`` and the module, such as those of torchrun.
 
-    Raises:
-        RetuneError: the worker's own typed error, rebuilt here.
-        ChildError: the worker died without a result, or exceeded its time limit.
+    Raises RetuneError: the worker's own typed error, rebuilt here; ChildError: the worker died without a result, or
+    exceeded its time limit.
     """
     folder.mkdir(parents=True, exist_ok=True)
     job_file = folder / "job.json"

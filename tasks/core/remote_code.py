@@ -31,9 +31,8 @@ def check_remote_code(
         config: content of ``config.json``.
         tokenizer: content of ``tokenizer_config.json``.
 
-    Raises:
-        ModelError: transformers lacks the architecture and the recipe does not allow the model's own code; or the
-            code is allowed but not pinned.
+    Raises ModelError: transformers lacks the architecture and the recipe does not allow the model's own code; or the
+    code is allowed but not pinned.
     """
     family = config.get("model_type")
     if model.trust_remote_code:

@@ -41,9 +41,8 @@ def merge(job: dict[str, Any]) -> dict[str, Any]:
         difference of a logit, computed in float32) and ``top1_agreement`` (share of positions with the same most likely
         token).
 
-    Raises:
-        ModelError: base and adapter do not fit together, or the merged model cannot be read back.
-        MachineError: not enough memory.
+    Raises ModelError: base and adapter do not fit together, or the merged model cannot be read back; MachineError: not
+    enough memory.
     """
     import torch
 

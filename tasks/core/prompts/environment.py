@@ -69,9 +69,8 @@ def _as_json(value: Any, indent: int | None = None) -> str:
 def _data(value: Any) -> Any:
     """The value that an expression writes.
 
-    Raises:
-        TypeError: it is or holds something else than data, whose text would be a memory address or a Python name.
-        UndefinedError: there is no value.
+    Raises TypeError: it is or holds something else than data, whose text would be a memory address or a Python name;
+    UndefinedError: there is no value.
     """
     if isinstance(value, Undefined):
         return str(value)

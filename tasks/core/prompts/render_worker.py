@@ -109,8 +109,7 @@ def _render(parts: Sequence[Template], values: Mapping[str, Any]) -> list[str]:
 def _refuse_addresses(contents: Sequence[str], sources: Sequence[str], values: Mapping[str, Any]) -> None:
     """Refuse objects that a filter or ``~`` turned into text: the text differs in every process.
 
-    Raises:
-        ValueError: a text holds a memory address that neither the template nor the row's values hold.
+    Raises ValueError: a text holds a memory address that neither the template nor the row's values hold.
     """
     found = {match[0].casefold() for content in contents for match in ADDRESS.finditer(content)}
     if found:

@@ -70,8 +70,7 @@ class Renderer:
             prompt: the template.
             values: of each row, by variable; other names are ignored.
 
-        Raises:
-            ChildError: the child process cannot start.
+        Raises ChildError: the child process cannot start.
         """
         template = {"parts": [source for _, source in prompt.parts], "partials": dict(prompt.partials)}
         rendered: list[Rendered] = []

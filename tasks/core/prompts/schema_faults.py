@@ -26,8 +26,7 @@ def schema_faults(schema: Schema) -> Iterator[tuple[Keys, str]]:
 
     A reference must lead to a schema in the same text, and not back to itself for the same value.
 
-    Raises:
-        SchemaError: it is not a valid JSON Schema.
+    Raises SchemaError: it is not a valid JSON Schema.
     """
     Draft202012Validator.check_schema(schema)
     places = dict(_places(schema))

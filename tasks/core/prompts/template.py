@@ -62,8 +62,7 @@ class Prompt:
 def read_prompt(path: Path) -> Prompt:
     """Read a prompt file and check all that can be checked before a model starts.
 
-    Raises:
-        PromptError: the first fault, with file, line and column.
+    Raises PromptError: the first fault, with file, line and column.
     """
     prompt, findings = check_prompt(path)
     if error := first_error(findings):
@@ -76,8 +75,7 @@ def read_prompt(path: Path) -> Prompt:
 def check_prompt(path: Path) -> tuple[Prompt | None, list[Finding]]:
     """Read a prompt file: the prompt (None after an error) and its faults, in the order of lines.
 
-    Raises:
-        PromptError: the file does not exist or is not UTF-8.
+    Raises PromptError: the file does not exist or is not UTF-8.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

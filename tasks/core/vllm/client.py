@@ -80,8 +80,7 @@ async def chat(client: openai.AsyncOpenAI, model: str, request: Request, *, is_v
     generation_config decides nothing. Other servers get OpenAI's ``response_format``, with an array as the property
     ``rows`` of an object, and such parameters only if the prompt sets them.
 
-    Raises:
-        Unanswered: there is no answer.
+    Raises Unanswered: there is no answer.
     """
     try:
         with unanswered(client):
@@ -166,8 +165,7 @@ def ask(
 ) -> None:
     """Send requests to Retune's own server; ``on_answer`` is called as each answer arrives.
 
-    Raises:
-        ServerError: the server stopped answering; earlier answers were handed over.
+    Raises ServerError: the server stopped answering; earlier answers were handed over.
     """
 
     async def run() -> None:

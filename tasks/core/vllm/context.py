@@ -27,8 +27,7 @@ def context_length(model: ModelSource, requests: Sequence[Request]) -> int:
     Counts the ``LONGEST`` longest texts for each ``max_tokens`` with the model's tokenizer and chat template. The
     longest text need not have the most tokens: hence several texts, and a margin.
 
-    Raises:
-        ModelError: the model's config or tokenizer cannot be loaded.
+    Raises ModelError: the model's config or tokenizer cannot be loaded.
     """
     tokenizer = load_tokenizer(model)
     by_answer: dict[int, list[Request]] = defaultdict(list)
@@ -64,8 +63,7 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, request: Request) -> int:
 def own_context_length(model: ModelSource) -> int | None:
     """The most tokens that the model's config allows; None if it sets no limit.
 
-    Raises:
-        ModelError: the config cannot be loaded, or needs code that the recipe does not allow.
+    Raises ModelError: the config cannot be loaded, or needs code that the recipe does not allow.
     """
     return getattr(load_config(model).get_text_config(), "max_position_embeddings", None)
 

@@ -33,9 +33,7 @@ def log_likelihoods(
     Returns:
         per prompt, a sum of token log-probabilities per answer; None if the server refused the prompt.
 
-    Raises:
-        ModelError: the chat template changes a turn when it is answered.
-        ServerError: the server stopped answering.
+    Raises ModelError: the chat template changes a turn when it is answered; ServerError: the server stopped answering.
     """
     scores: list[list[float] | None] = [None] * len(prompts)
     done = 0

