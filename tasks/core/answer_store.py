@@ -16,16 +16,10 @@ CHUNK = 500
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer of a model.
+    """An answer of a model; its text is empty without one, and the store fills in ``run_id``.
 
-    Attributes:
-        request_id: digest of everything that determines the request.
-        text: the model's output; empty without an answer.
-        finish_reason: ``stop``, ``length``; ``refused: ...`` if the server rejected the request; ``failed: ...`` if
-            every try ended in an error.
-        prompt_tokens: tokens in.
-        completion_tokens: tokens out.
-        run_id: the run that sent the request; filled in by the store.
+    ``finish_reason``: ``stop``, ``length``; ``refused: ...`` if the server rejected the request; ``failed: ...`` if
+    every try ended in an error. ``request_id``: digest of everything that determines the request.
     """
 
     request_id: str

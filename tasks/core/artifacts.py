@@ -30,12 +30,7 @@ Model = TypeVar("Model", bound="BaseModel")
 class ArtifactRef:
     """A reference to an artifact; stages exchange nothing else.
 
-    Attributes:
-        stage: the stage that wrote it.
-        key: hash (hex) of its determinants.
-        path: its folder, absolute.
-        digest: SHA-256 (hex) over the digests of its files.
-        rows: number of rows for the next stage.
+    ``key``: hash (hex) of its determinants; ``digest``: SHA-256 over the digests of its files; ``path``: absolute.
     """
 
     stage: str
@@ -59,13 +54,10 @@ class ArtifactRef:
 
 @dataclass
 class Summary:
-    """What a stage reports about its work.
+    """What a stage reports about its work: ``rows_in`` is the sum of the four outcomes.
 
-    Attributes:
-        rows_in: always ``accepted`` + ``quarantined`` + ``duplicates`` + ``contaminated``.
-        details: the stage's model in ``tasks.core.details``.
-        partial: a limit cut the work short. This run uses what there is; the next one continues the work, because
-            :meth:`ArtifactStore.find` does not find the artifact.
+    ``details`` is the stage's model in ``tasks.core.details``. ``partial``: a limit cut the work short. This run uses
+    what there is; the next one continues the work: :meth:`ArtifactStore.find` does not find the artifact.
     """
 
     rows_in: int = 0
@@ -93,10 +85,8 @@ class StageKey:
     """The determinants of an artifact (rule 4 of the design), and their hash.
 
     Attributes:
-        stage: the stage's name.
         version: a number that the stage raises when its output changes.
         config: all parts of the recipe that the stage reads, resolved.
-        inputs: artifacts that it reads.
         files: digests of the prompt, contract, source and model files that it reads, by name.
         libraries: distributions whose version shapes the output.
     """
@@ -184,5 +174,4 @@ class ArtifactStore:
 
 
 def _content_digest(files: Mapping[str, str]) -> str:
-    """The digest of an artifact's files without its report."""
     return digest_of({name: value for name, value in files.items() if not name.startswith(f"{REPORT_FOLDER}/")})

@@ -30,13 +30,9 @@ def pinned(model: ModelSource) -> dict[str, Any]:
 
 
 def require_allowed_code(model: ModelSource, local_files_only: bool = False) -> dict[str, Any]:
-    """Check, before a model is loaded, that the recipe allows the Python code that loading it would run.
+    """Check, before a model is loaded, that the recipe allows the Python code that loading would run.
 
-    Args:
-        local_files_only: read downloaded files only, without asking the hub.
-
-    Returns:
-        the content of its ``config.json``.
+    Returns the content of its ``config.json``. ``local_files_only``: do not ask the hub.
 
     Raises ModelError: the model or its tokenizer needs its own code, which the recipe does not allow or does not pin;
     or their configs cannot be read.

@@ -18,13 +18,10 @@ class Details(BaseModel):
 
 
 class CollectDetails(Details):
-    """Of collect.
+    """Of collect. ``splits``, ``conversations``: documents and conversations by split; ``found``: replaced.
 
-    Attributes:
-        left_out: rows that ``collect.where`` filtered out.
-        splits, conversations: documents, and conversations among them, by split.
-        gone_but_held_out: held-out documents that are no longer in the sources.
-        found: what hygiene replaced, by kind.
+    ``left_out``: rows that ``collect.where`` filtered out; ``gone_but_held_out``: held-out documents that are no longer
+    in the sources.
     """
 
     sources: Counts = {}
@@ -58,19 +55,14 @@ class Sample(Details):
 
 
 class EngineStats(Details):
-    """What asking the teacher took.
+    """What asking the teacher took: requests, tokens, and seconds of asking without the server's start.
 
     Attributes:
-        asked, reused: requests that were sent and answered, refused or given up; those that the store had answers to.
+        reused: requests that the store had answers to.
         retried: tries beyond the first of a request.
         refused, failed: requests that the server would not answer; those given up after all their tries.
-        prompt_tokens, completion_tokens: tokens in and out, of this run's requests.
-        seconds: time spent asking, without the start of the server.
-        tokens_per_second, rows_per_second: tokens out and answers, per second of asking.
         prefix_cache_hit_rate: share of the prompts' tokens that vLLM had in its prefix cache; None: not known.
-        latency_seconds: p50, p90, p99 of the answers, from sending to the last token; None: nothing was asked.
-        first_token_seconds: p50, p90, p99 until the first token; only vLLM's own metrics tell.
-        restarts: how often a vLLM that died was started again.
+        latency_seconds, first_token_seconds: p50, p90, p99 until the last and the first token; None: not known.
         by_endpoint: answers by endpoint; ``vLLM`` is the one that the stage started.
         concurrency: the limit of requests in flight at the end, over all endpoints.
     """
@@ -94,14 +86,10 @@ class EngineStats(Details):
 
 
 class GenerateDetails(Details):
-    """Of generate.
+    """Of generate. ``by_prompt``: ``requests`` and ``kept`` rows; ``attempts``: ``answers`` and ``kept``.
 
-    Attributes:
-        by_prompt: ``requests`` and ``kept`` rows.
-        attempts: by number of the attempt, ``answers`` and ``kept`` rows.
-        judges: ``asked``, ``passed``, ``no_verdict`` and ``mean_score``.
-        unasked: requests that a limit left out; ``stopped``: that limit.
-        failed: requests that got no answer.
+    ``judges``: ``asked``, ``passed``, ``no_verdict``, ``mean_score``; ``unasked``: requests that the limit ``stopped``
+    left out.
     """
 
     rules: Counts = {}
@@ -120,13 +108,10 @@ class GenerateDetails(Details):
 
 
 class ValidateDetails(Details):
-    """Of validate.
+    """Of validate. ``by_prompt``, ``by_source``: ``rows_in`` and each outcome.
 
-    Attributes:
-        by_prompt, by_source: ``rows_in`` and each outcome.
-        contamination: rows that repeat an evaluation text, by evaluation set.
-        floors: rows that there are, and rows that are required: in all, and by label.
-        control: rows of the control set.
+    ``contamination``: rows by evaluation set; ``floors``: rows that there are, and rows that are required; ``control``:
+    rows of the control set.
     """
 
     by_prompt: dict[str, Counts] = {}

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 
 class RetuneError(Exception):
-    """Base of every error that Retune raises on purpose.
-
-    Args:
-        what: one sentence on what failed.
-        where: the file, line, key or row.
-        remedy: what the reader should do.
-    """
+    """Base of every error that Retune raises on purpose: what failed, where (file, line, key or row), what to do."""
 
     retryable = False
 

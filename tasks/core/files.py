@@ -69,12 +69,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def require_free_space(folder: Path, needed: int, purpose: str) -> None:
-    """Refuse to start a write that the disk cannot hold.
-
-    Args:
-        folder: where to write; it need not exist yet.
-        needed: bytes.
-        purpose: what the space is for, for the message.
+    """Refuse to start a write that the disk cannot hold; the folder need not exist yet.
 
     Raises MachineError: less than ``needed`` bytes are free.
     """

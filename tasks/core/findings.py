@@ -11,15 +11,11 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class Finding:
-    """A fault of a file.
+    """A fault of a file; line and column count from 1, the column in characters.
 
     Attributes:
         code: the kind of fault, in kebab case; stable, for CI.
-        what: one sentence.
         path: the file with the fault; a partial's path where the fault is in a partial.
-        line: from 1.
-        column: from 1, in characters.
-        remedy: how to fix it.
         severity: an error stops a run before a model starts; a warning does not.
     """
 

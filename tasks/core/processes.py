@@ -52,11 +52,7 @@ def running(
 ) -> Iterator[subprocess.Popen[str]]:
     """Start a command, and end its whole process tree when the block ends, also by an exception.
 
-    Args:
-        command: program and arguments.
-        log: file, or open file descriptor, for its output and standard error.
-        environment: added to this process's environment.
-        cwd: its working folder.
+    ``log``: a file, or an open descriptor, for its output; ``environment`` is added to this process's.
     """
     mark = uuid.uuid4().hex
     # Children import thousands of modules, which takes twice as long without cached bytecode.
@@ -153,9 +149,6 @@ def run_worker(
         module: a module that calls :func:`worker_main`.
         job: its input, JSON-like.
         folder: for the files of job and result.
-        log: file for the worker's output.
-        timeout_s: time limit in seconds.
-        on_event: called with every event.
         environment: added to this process's environment.
         launcher: arguments between ``python`` and the module, such as those of torchrun.
 

@@ -23,8 +23,7 @@ def say(text: str) -> None:
 def progress(what: str, total: int | None) -> Iterator[Advance]:
     """Show the progress of a piece of work; ``total`` is None where it is unknown.
 
-    Yields:
-        a function ``(done, note)``: units done so far, and a short note such as the loss.
+    Yields a function ``(done, note)``: units done so far, and a short note such as the loss.
     """
     if console.is_terminal:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TimeRemainingColumn

@@ -27,10 +27,6 @@ def check_remote_code(
 ) -> None:
     """Check from a model's configs, before any of its code runs, whether it may be loaded.
 
-    Args:
-        config: content of ``config.json``.
-        tokenizer: content of ``tokenizer_config.json``.
-
     Raises ModelError: transformers lacks the architecture and the recipe does not allow the model's own code; or the
     code is allowed but not pinned.
     """

@@ -22,11 +22,8 @@ def ignore_progress(share: float, note: str) -> None:
 class StageContext:
     """What a job may know about its run. The artifact's content must not depend on it.
 
-    Attributes:
-        home: the RETUNE_HOME.
-        run_id: the run, for logs and lineage.
-        key: of the artifact being written; also the name of its work folder.
-        on_progress: takes the share that is done, 0 to 1, and a line of text. It may be called often.
+    ``key``: of the artifact being written, also the name of its work folder. ``on_progress`` takes the share done,
+    0 to 1, and a line of text; it may be called often.
     """
 
     home: Home
@@ -56,13 +53,7 @@ class StageJob(Protocol):
 
 @dataclass(frozen=True)
 class StageResult:
-    """The result of a stage.
-
-    Attributes:
-        ref: the artifact.
-        cached: whether it existed before.
-        seconds: how long it took to find or make it.
-    """
+    """The artifact of a stage, whether it existed before, and the seconds that it took to find or make it."""
 
     ref: ArtifactRef
     cached: bool

@@ -70,8 +70,7 @@ def merge(job: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class WrittenModel:
-    """A written model: its input, the ``expected`` logits, (tokens, vocabulary) for each sequence, and the number of
-    dequantised layers. The trained model has no logits for ``virtual`` ids."""
+    """A written model; ``expected`` holds (tokens, vocabulary) logits per sequence, none for ``virtual`` ids."""
 
     expected: Sequence[torch.Tensor]
     token_ids: Sequence[Sequence[int]]

@@ -30,12 +30,9 @@ COLUMN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class HeadPlaces:
-    """The places of a head's keys in their file.
+    """The places of a head's keys in their file. The root is None if the head is not valid YAML.
 
-    Attributes:
-        root: the YAML tree, or None if the head is not valid YAML.
-        first_line: the file's line at which the tree begins.
-        path: the file.
+    ``first_line``: the file's line at which the tree begins.
     """
 
     root: yaml.Node | None = None
@@ -66,13 +63,7 @@ class HeadPlaces:
 
 
 def read_head(text: str, path: str, first_line: int = 2) -> tuple[FrontMatter | None, HeadPlaces, list[Finding]]:
-    """The head (None if it cannot be used), the places of its keys, and its faults.
-
-    Args:
-        text: the YAML between the two lines ``---``.
-        path: of the file, for the findings.
-        first_line: the file's line at which the text begins.
-    """
+    """The head (None if it cannot be used), the places of its keys, and its faults; see :class:`HeadPlaces`."""
     try:
         places = HeadPlaces(yaml.compose(text, Loader=yaml.SafeLoader), first_line, path)
         if findings := list(_check_tree(text, places)):

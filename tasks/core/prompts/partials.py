@@ -42,10 +42,7 @@ def partials_beside(path: Path) -> Reader:
 class Use(NamedTuple):
     """A name that a template looks up.
 
-    Attributes:
-        template: the template or partial.
-        name: the name.
-        given: False if the prompt's variables cannot fill it: in a macro that is imported without context.
+    ``given``: False if the prompt's variables cannot fill it: in a macro that is imported without context.
     """
 
     template: Template
@@ -70,9 +67,7 @@ class Partials:
     def uses(self, template: Template, within: tuple[str, ...] = ()) -> list[Use]:
         """The names that a template and its partials look up, without those that the template itself assigns.
 
-        Args:
-            template: a part of a prompt, or a partial.
-            within: names of the partials that led here.
+        ``within``: names of the partials that led here.
         """
         found = [Use(template, name, True) for name in sorted(template.free)]
         for node in template.references():

@@ -33,12 +33,7 @@ HANDED_PREFIXES = ("LC_", "PYTHON")
 
 @dataclass(frozen=True)
 class Rendered:
-    """A rendered row.
-
-    Attributes:
-        messages: the conversation to send, ``[{role, content}, ...]``; None after a problem.
-        problem: the reason, with file and line.
-    """
+    """A rendered row: the messages to send, or None and the problem, with file and line."""
 
     messages: list[dict[str, str]] | None
     problem: str = ""
@@ -66,11 +61,7 @@ class Renderer:
     def render(self, prompt: Prompt, values: Sequence[Mapping[str, Any]]) -> list[Rendered]:
         """Render a conversation for each row, in order; a row that fails has a problem in place of messages.
 
-        Args:
-            prompt: the template.
-            values: of each row, by variable; other names are ignored.
-
-        Raises ChildError: the child process cannot start.
+        Values are by variable; other names are ignored. Raises ChildError: the child process cannot start.
         """
         template = {"parts": [source for _, source in prompt.parts], "partials": dict(prompt.partials)}
         rendered: list[Rendered] = []

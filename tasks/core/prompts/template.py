@@ -29,8 +29,6 @@ class Prompt:
     """A template that was read and checked.
 
     Attributes:
-        path: its file.
-        head: its front matter.
         parts: role and Jinja2 source of each turn.
         partials: name and source of all that it includes or imports, directly or not.
         places: places of the head's keys in the file.
@@ -92,10 +90,7 @@ def check_prompt(path: Path) -> tuple[Prompt | None, list[Finding]]:
 def parse_prompt(text: str, path: Path, partials: Reader | None = None) -> tuple[Prompt | None, list[Finding]]:
     """Read the text of a prompt file: the prompt (None after an error) and its faults, in the order of lines.
 
-    Args:
-        text: the file's text, which may differ from its present content.
-        path: the file's name and place.
-        partials: reads what the prompt includes; None: from the folder ``partials`` next to the file.
+    The text may differ from the file's. ``partials``: None reads from the folder ``partials`` next to the file.
     """
     where = str(path)
     split = split_file(unix_lines(text), where)

@@ -51,12 +51,7 @@ class Unanswered(Exception):
 
 
 def connect(base_url: str, api_key: str, connections: int) -> openai.AsyncOpenAI:
-    """A client of a server; the caller does the retries.
-
-    Args:
-        base_url: up to and including ``/v1``.
-        connections: the most that it may hold open.
-    """
+    """A client of a server, whose URL ends with ``/v1``; the caller does the retries."""
     # The type of openai's own limits: it depends on the HTTP library that this version is built on.
     limits = type(openai.DEFAULT_CONNECTION_LIMITS)(max_connections=connections, max_keepalive_connections=connections)
     timeout = openai.Timeout(REQUEST_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)

@@ -25,15 +25,10 @@ def log_likelihoods(
 ) -> list[list[float] | None]:
     """Log-probability of every answer (with its end-of-turn token) after every prompt, in nats.
 
-    Args:
-        prompts: conversations that end with the user's turn.
-        answers: possible turns of the assistant.
-        on_done: called with the number of prompts done so far.
+    Prompts end with the user's turn. Per prompt, the result has a sum of token log-probabilities per answer, or is
+    None if the server refused the prompt. ``on_done`` gets the number of prompts done so far.
 
-    Returns:
-        per prompt, a sum of token log-probabilities per answer; None if the server refused the prompt.
-
-    Raises ModelError: the chat template changes a turn when it is answered; ServerError: the server stopped answering.
+    Raises ModelError: the chat template changes an answered turn; ServerError: the server stopped answering.
     """
     scores: list[list[float] | None] = [None] * len(prompts)
     done = 0

@@ -22,9 +22,6 @@ class Request:
 
     Attributes:
         request_id: digest of everything that determines it.
-        messages: the conversation so far.
-        sampling: sampling parameters.
-        seed: of the server's random numbers for this request.
         json_schema: a schema that the answer must follow, or None.
         tools: tools for the chat template to list (OpenAI's form, JSON text), or None. A call comes back in the
             answer's text, as the model wrote it.

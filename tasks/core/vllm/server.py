@@ -148,9 +148,6 @@ def serving(
 ) -> Iterator[Server]:
     """Serve a model, and LoRA adapters under their names, while the block runs.
 
-    Args:
-        log: vLLM's log; an older file is overwritten.
-
     Raises ServerStartError: vLLM died while starting or was not ready in time; with its last lines; MachineError:
     vLLM's environment is missing; ModelError: an adapter's config cannot be read, or the model needs code that the
     recipe does not allow.
