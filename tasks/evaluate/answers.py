@@ -20,16 +20,9 @@ READINGS = ("base", "base_restricted", "candidate", "champion")
 
 
 def read_holdout(path: Path, max_rows: int | None, replay: Collection[str] = ()) -> tuple[pd.DataFrame, int]:
-    """Rows ``document_id``, ``messages`` and ``tools`` in the order of a hash of their ids, which new rows do not
-    disturb.
+    """Rows ``document_id``, ``messages`` and ``tools`` in the order of a hash of their ids: new rows do not disturb it.
 
-    Documents without a conversation are left out.
-
-    Args:
-        replay: sources whose documents are left out.
-
-    Returns:
-        the rows, and the number of conversations left out for ``replay``.
+    Documents without a conversation are left out, and those of the sources ``replay``, whose number is returned too.
     """
     columns = ["document_id", "messages", "tools", *(["source"] if replay else [])]
     holdout = pd.read_parquet(path, columns=columns)
@@ -60,7 +53,8 @@ def answer_table(holdout: pd.DataFrame, replies: Replies, metric: str) -> pd.Dat
     )
     smaller = [name for name in replies.answers if name not in MODELS]
     for reading in (*READINGS, *smaller):
-        texts = _texts(replies, reading, len(table))
+        answers: list[str | None] = [answer.text for answer in replies.answers.get(reading, [])]
+        texts = (replies.restricted if reading == "base_restricted" else answers) or [None] * len(table)
         scores = [
             None if text is None else score(text, reference)
             for text, reference in zip(texts, table["reference"], strict=True)
@@ -68,18 +62,10 @@ def answer_table(holdout: pd.DataFrame, replies: Replies, metric: str) -> pd.Dat
         table[reading] = pd.array(texts, dtype="string")
         table[f"{reading}_score"] = pd.array(scores, dtype="Float64")
     for model in (*MODELS, *smaller):
-        answers = replies.answers.get(model)
-        reasons = [answer.finish_reason for answer in answers] if answers else [None] * len(table)
+        replied = replies.answers.get(model)
+        reasons = [answer.finish_reason for answer in replied] if replied else [None] * len(table)
         table[f"{model}_finish_reason"] = pd.array(reasons, dtype="string")
     return table
-
-
-def _texts(replies: Replies, reading: str, rows: int) -> list[str | None]:
-    if reading == "base_restricted":
-        return replies.restricted or [None] * rows
-    if reading not in replies.answers:
-        return [None] * rows
-    return [answer.text for answer in replies.answers[reading]]
 
 
 def refused_rows(holdout: pd.DataFrame, replies: Replies) -> pd.DataFrame:

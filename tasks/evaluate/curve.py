@@ -24,26 +24,18 @@ WIDE_RANGE = 4
 
 @dataclass(frozen=True)
 class Smaller:
-    """A model trained on a part of the training set, nested in the candidate's.
-
-    Attributes:
-        fraction: of the training set, below 1.
-        trained: the artifact of the train stage.
-    """
+    """A model trained on a part of the training set (``fraction``: below 1), nested in the candidate's."""
 
     fraction: float
     trained: ArtifactRef
 
     @property
     def name(self) -> str:
-        """The name under which it is served."""
         return f"fraction_{self.fraction:g}"
 
 
 @dataclass(frozen=True)
 class Point:
-    """A model on the curve: share and number of training rows, score and interval."""
-
     fraction: float
     rows: int
     score: float
@@ -52,14 +44,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Gain:
-    """The effect of the last enlargement of the training set.
-
-    Attributes:
-        factor: rows of the last model / rows of the one before.
-        per_doubling: the difference, scaled to a doubling of the rows.
-        over_smaller: the paired difference of the two models.
-        sentence: the result in words, with advice.
-    """
+    """The effect of the last enlargement of the training set, by ``factor``; ``per_doubling`` is scaled to factor 2."""
 
     factor: float
     per_doubling: float
@@ -72,25 +57,18 @@ def learning_curve(
 ) -> dict[str, Any]:
     """The keys ``curve`` and ``curve_gain`` of evaluation.json; none with a single training set.
 
-    Args:
-        answers: with the columns ``candidate_score`` and ``NAME_score`` of each smaller model.
-        smaller: in order of size.
-        candidate: the artifact trained on all rows.
+    ``answers`` has the columns ``candidate_score`` and ``NAME_score`` of each smaller model, ``smaller`` is in order of
+    size, ``candidate`` is the artifact trained on all rows.
     """
     if not smaller:
         return {}
     models = [(one.name, one.fraction, one.trained.rows) for one in smaller] + [("candidate", 1.0, candidate.rows)]
-    scores = {name: [float(score) for score in answers[f"{name}_score"]] for name, _, _ in models}
+    scores = [[float(score) for score in answers[f"{name}_score"]] for name, _, _ in models]
     points = [
-        Point(
-            fraction,
-            rows,
-            sum(scores[name]) / len(scores[name]),
-            mean_interval(config.metric, scores[name], config.confidence),
-        )
-        for name, fraction, rows in models
+        Point(fraction, rows, sum(found) / len(found), mean_interval(config.metric, found, config.confidence))
+        for (_, fraction, rows), found in zip(models, scores, strict=True)
     ]
-    over = paired_difference(config.metric, scores["candidate"], scores[smaller[-1].name], config.confidence)
+    over = paired_difference(config.metric, scores[-1], scores[-2], config.confidence)
     gain = last_gain(points[-2], points[-1], over, config)
     return {"curve": [asdict(point) for point in points], "curve_gain": asdict(gain)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Literal
 
 from tasks.evaluate.config import Gate
@@ -11,8 +12,6 @@ from tasks.evaluate.statistics import Difference
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of the candidate, and why, in one sentence."""
-
     decision: Literal["publish", "reject"]
     reason: str
 
@@ -20,32 +19,20 @@ class Verdict:
 def decide(n: int, over_base: Difference, over_champion: Difference | None, gate: Gate) -> Verdict:
     """Publish only a candidate that is better than the base, and than the champion if there is one.
 
-    Better means that the whole interval of the paired difference lies above the margin: a tie is no reason to change
-    what users are served.
-
-    Args:
-        n: rows answered by every model.
-        over_base: candidate less base.
-        over_champion: candidate less champion, or None where nothing is published yet.
-        gate: the recipe's margins.
+    Better means that the whole interval of the paired difference (candidate less rival, on ``n`` rows answered by every
+    model) lies above the margin: a tie is no reason to change what users are served.
     """
     if n < gate.minimum_rows:
         return Verdict("reject", f"Only {n} rows were answered by every model; the gate asks for {gate.minimum_rows}.")
     rivals = [("the base", over_base, gate.margin_over_base)]
     if over_champion is not None:
         rivals.append(("the champion", over_champion, gate.margin_over_champion))
-    findings = [_finding(name, difference, margin) for name, difference, margin in rivals]
-    failed = [
-        finding
-        for finding, (_, difference, margin) in zip(findings, rivals, strict=True)
-        if not difference.ci_low > margin
-    ]
-    if failed:
+    if failed := [_comparison(*rival) for rival in rivals if not rival[1].ci_low > rival[2]]:
         return Verdict("reject", f"On {n} rows the candidate is not better by enough: {'; '.join(failed)}.")
-    return Verdict("publish", f"On {n} rows the candidate is better: {'; '.join(findings)}.")
+    return Verdict("publish", f"On {n} rows the candidate is better: {'; '.join(starmap(_comparison, rivals))}.")
 
 
-def _finding(name: str, difference: Difference, margin: float) -> str:
+def _comparison(name: str, difference: Difference, margin: float) -> str:
     side = "above" if difference.ci_low > margin else "not above"
     return (
         f"{100 * difference.difference:+.1f} points over {name} (interval {100 * difference.ci_low:+.1f} to "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,6 @@ from tasks.evaluate.statistics import mean_interval, paired_difference
 VERSION = 1
 COMPARED_CONVERSATIONS = 4
 """On which a whole model is compared with what was trained."""
-SECONDS_A_MINUTE = 60
 NOT_IN_KEY: dict[str, Any] = {
     "timeout_minutes": True,
     "concurrency": True,
@@ -43,14 +41,10 @@ NOT_IN_KEY: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Rival:
-    """The champion to beat.
+    """The champion to beat: a version of the registered model ``name``.
 
-    Attributes:
-        name: of the registered model.
-        version: of the registered model.
-        folder: of its adapter (PEFT), or of the whole model that was published.
-        digest: of the files of its adapter, or of the model that was trained.
-        is_whole: whether the folder is of a model: the adapter cannot be served beside the base.
+    ``folder`` is of its adapter (PEFT), or of the whole model that was published if ``is_whole``: the adapter cannot be
+    served beside the base. ``digest`` is of the files of the adapter, or of the model that was trained.
     """
 
     name: str
@@ -65,17 +59,10 @@ class EvaluateJob:
     """Everything the stage reads.
 
     Attributes:
-        config: the recipe's section.
-        model: the base.
-        task: what the model learns to do.
-        collected: the artifact with the holdout.
-        trained: the artifact with the candidate's adapter or model.
-        champion: what is served now, or None.
+        collected, trained: the artifacts with the holdout, and with the candidate's adapter or model.
         smaller: models that learned from parts of the training set, for the learning curve; in the order of their size.
-        replay: sources whose documents are trained on against forgetting, and are not what the task is about: their
-            held-out documents are not asked.
-        merging: how a candidate that cannot be served beside the base becomes a whole model: just as it would be
-            published.
+        replay: sources trained on against forgetting, not for the task: their held-out documents are not asked.
+        merging: how a candidate that cannot be served beside the base becomes a whole model, as when it is published.
     """
 
     config: EvaluateConfig
@@ -89,7 +76,6 @@ class EvaluateJob:
     merging: MergeSettings | None = None
 
     def key(self) -> StageKey:
-        """What determines the verdict."""
         return StageKey(
             stage="evaluate",
             version=VERSION,
@@ -150,12 +136,7 @@ class EvaluateJob:
             draw_curve(evaluation, folder / REPORT_FOLDER / CURVE_PICTURE)
         report = evaluation_report(evaluation, answers, probes, self.task.labels)
         write_text(folder / REPORT_FOLDER / "evaluation.md", report)
-        return Summary(
-            rows_in=len(holdout),
-            accepted=len(answers),
-            quarantined=len(refused),
-            details=EvaluateDetails(**evaluation, probes=probes),
-        )
+        return Summary(len(holdout), len(answers), len(refused), details=EvaluateDetails(**evaluation, probes=probes))
 
     @property
     def _is_merged(self) -> bool:
@@ -187,7 +168,7 @@ class EvaluateJob:
             out=work / "model",
             work=work / "process",
             log=context.log(f"merge-{name}"),
-            timeout_s=self.config.timeout_minutes * SECONDS_A_MINUTE,
+            timeout_s=self.config.timeout_minutes * 60,
         )
         return Contestant(name, work / "model", is_whole=True)
 
@@ -200,27 +181,19 @@ def compare(answers: pd.DataFrame, config: EvaluateConfig, champion: Rival | Non
         for reading in READINGS
         if answers[f"{reading}_score"].notna().all()
     }
-    rates: Mapping[str, float | None] = {
-        reading: sum(scores[reading]) / len(answers) if reading in scores else None for reading in READINGS
-    }
+    intervals = {reading: list(mean_interval(metric, found, confidence)) for reading, found in scores.items()}
     over_base = paired_difference(metric, scores["candidate"], scores["base"], confidence)
-    over_champion = paired_difference(metric, scores["candidate"], scores["champion"], confidence) if champion else None
-    verdict = decide(len(answers), over_base, over_champion, config.gate)
-    against = (
-        {**asdict(over_champion), "name": champion.name, "version": champion.version}
-        if champion and over_champion
-        else None
-    )
+    over_champion = against = None
+    if champion:
+        over_champion = paired_difference(metric, scores["candidate"], scores["champion"], confidence)
+        against = {**asdict(over_champion), "name": champion.name, "version": champion.version}
     return {
         "metric": metric,
         "n": len(answers),
-        **rates,
-        "intervals": {
-            reading: list(mean_interval(metric, scores[reading], confidence)) if reading in scores else None
-            for reading in READINGS
-        },
+        **{reading: sum(scores[reading]) / len(answers) if reading in scores else None for reading in READINGS},
+        "intervals": {reading: intervals.get(reading) for reading in READINGS},
         **asdict(over_base),
         "against_champion": against,
-        **asdict(verdict),
+        **asdict(decide(len(answers), over_base, over_champion, config.gate)),
         "confidence": confidence,
     }

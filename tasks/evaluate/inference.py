@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,11 +34,8 @@ class Question:
 class Contestant:
     """A model that answers in addition to the base.
 
-    Attributes:
-        name: the name under which it is served.
-        folder: a LoRA adapter (PEFT), or a whole model in Hugging Face layout.
-        is_whole: whether it is a whole model: served alone, after the base and its adapters have ended.
-        is_probed: whether it answers the probes too.
+    ``folder`` has a LoRA adapter (PEFT) or, if ``is_whole``, a model in Hugging Face layout, which is served alone,
+    after the base and its adapters have ended. ``is_probed``: it answers the probes too.
     """
 
     name: str
@@ -51,11 +48,8 @@ class Contestant:
 class Replies:
     """The answers; every list is in the order of the rows or of the probes.
 
-    Attributes:
-        answers: by model (``base`` and the contestants' names), one per row.
-        probes: by probed model, one per probe.
-        restricted: the base's most likely label per row, None if the server refused the row; None as a whole if not
-            asked.
+    ``answers`` and ``probes`` are by model (``base`` and the contestants' names). ``restricted`` is the base's most
+    likely label per row, None if the server refused the row; None as a whole if not asked.
     """
 
     answers: Mapping[str, list[Answer]]
@@ -73,10 +67,7 @@ def collect_replies(
 ) -> Replies:
     """Start vLLM with the adapters on the base, then once for each whole model, and ask everything.
 
-    Args:
-        contestants: the models in addition to the base.
-        questions: one per row.
-        log: vLLM's log file; a whole model has its own next to it, with its name.
+    ``log`` is vLLM's log file; a whole model has its own next to it, with its name.
 
     Raises:
         ServerStartError, ServerError: vLLM did not start, or stopped answering.
@@ -91,9 +82,7 @@ def collect_replies(
         with serving(model, config.server, log=log, adapters=adapters) as server:
             for name in (BASE_NAME, *adapters):
                 asker.ask(server, name, name)
-            restricted = (
-                most_likely_labels(server, questions, task.labels, config.concurrency, asker.step) if restrict else None
-            )
+            restricted = asker.most_likely(server, task.labels) if restrict else None
         for one in whole:
             source = model.model_copy(update={"path": str(one.folder), "revision": None})
             settings = _own_words(config.server)
@@ -103,8 +92,6 @@ def collect_replies(
 
 
 class _Asker:
-    """Asks one model after another, and keeps the answers."""
-
     def __init__(
         self, config: EvaluateConfig, questions: Sequence[Question], probed: Collection[str], advance: Advance
     ) -> None:
@@ -114,7 +101,6 @@ class _Asker:
         self._done = 0
 
     def step(self, note: str) -> None:
-        """One more request is answered."""
         self._done += 1
         self._advance(self._done, note)
 
@@ -125,13 +111,23 @@ class _Asker:
             probes = [Question([{"role": "user", "content": probe}]) for probe in self._config.probes]
             self.probes[name] = self._answers(server, served_name, name, probes, self._config.probe_max_tokens)
 
+    def most_likely(self, server: Server, labels: Sequence[str]) -> list[str | None]:
+        """The base's most likely label for every question."""
+        scores = log_likelihoods(
+            server,
+            BASE_NAME,
+            [question.messages for question in self._questions],
+            labels,
+            concurrency=self._config.concurrency,
+            on_done=lambda _: self.step("base, labels only"),
+        )
+        return [labels[max(range(len(labels)), key=row.__getitem__)] if row else None for row in scores]
+
     def _answers(
         self, server: Server, served_name: str, name: str, asked: Sequence[Question], max_tokens: int
     ) -> list[Answer]:
         sampling = Sampling(temperature=0, max_tokens=max_tokens)
-        requests = [
-            Request(str(i), question.messages, sampling, SEED, tools=question.tools) for i, question in enumerate(asked)
-        ]
+        requests = [Request(str(at), one.messages, sampling, SEED, tools=one.tools) for at, one in enumerate(asked)]
         found: dict[str, Answer] = {}
 
         def keep(answer: Answer) -> None:
@@ -153,22 +149,3 @@ def _own_words(settings: ServerSettings) -> ServerSettings:
         elif not joined:
             next(arguments, None)
     return settings.model_copy(update={"extra_args": tuple(kept)})
-
-
-def most_likely_labels(
-    server: Server,
-    questions: Sequence[Question],
-    labels: Sequence[str],
-    concurrency: int,
-    step: Callable[[str], None],
-) -> list[str | None]:
-    """The base's most likely label for every question."""
-    scores = log_likelihoods(
-        server,
-        BASE_NAME,
-        [question.messages for question in questions],
-        labels,
-        concurrency=concurrency,
-        on_done=lambda _: step("base, labels only"),
-    )
-    return [labels[max(range(len(labels)), key=row.__getitem__)] if row else None for row in scores]

@@ -24,14 +24,7 @@ SEED = 3407
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean score of one model minus that of another on the same rows.
-
-    Attributes:
-        difference: as a fraction, from -1 to 1.
-        ci_low: lower bound of its interval.
-        ci_high: upper bound.
-        p_value: two-sided, of the hypothesis of no difference.
-    """
+    """Mean score of one model less another's on the same rows, a fraction; ``p_value``: two-sided, of no difference."""
 
     difference: float
     ci_low: float

@@ -21,11 +21,7 @@ class Pace:
     Throughput is measured over twice as many answers as may be in flight, once the requests sent before a change have
     been answered. The limit doubles as long as each step gains a tenth of what it added; then it stays, and sometimes
     tries a quarter more. A step without gain is reverted. An overload (429, a timeout) halves the limit at once, but
-    only once for all requests that were in flight together.
-
-    Attributes:
-        limit: current maximum of requests in flight.
-        in_flight: requests in flight; the sender counts them.
+    only once for all requests that were in flight together. The sender counts the requests in flight.
     """
 
     def __init__(self, most: int, now: Callable[[], float] = time.monotonic) -> None:

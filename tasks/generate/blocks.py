@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from tasks.core.prompts import Prompt
 from tasks.core.prompts.rendering import Renderer
 from tasks.generate.config import GenerateConfig
-from tasks.generate.documents import Document, TrainingDocuments, applies
+from tasks.generate.documents import TrainingDocuments, applies
 from tasks.generate.request_plan import PlannedRow, Teacher, plan_rows
-from tasks.generate.sampling import ExamplePool
+from tasks.generate.sampling import Document, ExamplePool
 from tasks.generate.summary import Tally
 from tasks.generate.written_rows import Row, rejected
 
@@ -25,8 +25,6 @@ FEWEST_REQUESTS = 32
 
 @dataclass(frozen=True)
 class Blocks:
-    """Plans the requests of all documents and prompts."""
-
     documents: TrainingDocuments
     prompts: Sequence[Prompt]
     teacher: Teacher
@@ -55,21 +53,13 @@ class Blocks:
         wanted = self.config.limits.rows
         while start < len(self.documents) and (wanted is None or tally.kept < wanted):
             block, start = self._take(start, block_requests(self.config, tally.kept, tally.asked))
-            yield [
-                plan
-                for prompt in self.prompts
-                for plan in plan_rows(
-                    [document for document in block if applies(prompt, document)],
-                    [prompt],
-                    self.teacher,
-                    self.seed,
-                    self.renderer,
-                    pool,
-                )
-            ]
+            planned: list[PlannedRow] = []
+            for prompt in self.prompts:
+                fitting = [document for document in block if applies(prompt, document)]
+                planned += plan_rows(fitting, [prompt], self.teacher, self.seed, self.renderer, pool)
+            yield planned
 
     def _take(self, start: int, requests: int) -> tuple[list[Document], int]:
-        """The next documents for about this many requests, and the position of the rest."""
         step = math.ceil(requests / sum(prompt.head.rows_per_document for prompt in self.prompts))
         taken: list[Document] = []
         planned = 0

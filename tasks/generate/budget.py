@@ -16,18 +16,14 @@ RESERVE = 0.25
 
 
 def local_time() -> datetime.datetime:
-    """The current time in this machine's time zone."""
     return datetime.datetime.now().astimezone()
 
 
 class Budget:
     """Counts tokens, rows and time against the limits of a recipe.
 
-    Args:
-        limits: the recipe's limits.
-        started: when the run entered the stage; None: now.
-        tokens: spent by the run before.
-        ends: when the stage is ended from outside, reserves included. None: never.
+    ``started`` is when the run entered the stage (None: now), ``tokens`` are what it spent before, ``ends`` is when and
+    why the stage is ended from outside, reserves included (None: never).
     """
 
     def __init__(
@@ -70,7 +66,7 @@ def budget_of(config: GenerateConfig, store: AnswerStore, context: StageContext)
     """The budget of a run; a retry of the stage continues with what is left.
 
     With a time limit it ends shortly before ``timeout_minutes``, which would end the stage without its rows; each try
-    gets that time anew.
+    gets that time again.
     """
     limits = config.limits
     tokens = store.tokens_of(context.run_id) if limits.tokens is not None else 0
@@ -85,8 +81,7 @@ def budget_of(config: GenerateConfig, store: AnswerStore, context: StageContext)
 def next_time_of_day(clock: str, now: datetime.datetime) -> datetime.datetime:
     """The next moment after ``now`` at which this machine's clock shows ``HH:MM``.
 
-    When the clock is put back, a time that occurs twice counts both times; when it is put forward, a skipped time is as
-    long after the change as it would have been.
+    A time that occurs twice counts both times; one that is skipped is as long after the change as it would have been.
     """
     at = datetime.time.fromisoformat(clock)
     today = now.astimezone().date()
@@ -100,7 +95,6 @@ def next_time_of_day(clock: str, now: datetime.datetime) -> datetime.datetime:
 
 
 def _first_start(file: Path, now: datetime.datetime) -> datetime.datetime:
-    """When this run first entered the stage: stored by its first try, read by later ones."""
     try:
         return datetime.datetime.fromisoformat(file.read_text(encoding="utf-8").strip())
     except FileNotFoundError:

@@ -59,15 +59,11 @@ class GenerateConfig(Section):
     timeout_minutes: float = Field(60, gt=0)
 
     @model_validator(mode="after")
-    def _one_teacher(self) -> GenerateConfig:
+    def _is_consistent(self) -> GenerateConfig:
         if self.endpoints and self.teacher is not None:
             raise ValueError("name either a teacher to start or endpoints, not both")
         if self.endpoints and self.adapter is not None:
             raise ValueError("an adapter needs a teacher that Retune serves; endpoints have their own")
-        return self
-
-    @model_validator(mode="after")
-    def _limit_within_the_time(self) -> GenerateConfig:
         if self.limits.minutes is not None and self.limits.minutes >= self.timeout_minutes:
             raise ValueError(
                 f"limits.minutes {self.limits.minutes:g} must be below timeout_minutes {self.timeout_minutes:g},"

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import tenacity
 
@@ -26,24 +26,17 @@ SPARE_SECONDS = 30.0
 SLOWER = 3.0
 
 
-@dataclass(frozen=True)
-class Try:
-    """A request in flight: when it was sent, and its time limit."""
-
+class Try(NamedTuple):
     request: Request
     sent_at: float
     timeout: asyncio.Timeout
 
 
 class Round:
-    """Sends requests to a pool of endpoints.
+    """Sends requests to a pool of endpoints; ``keep`` gets every answer, also a refused or failed one, as it arrives.
 
-    Args:
-        keep: called with every answer as it arrives, refused and failed ones included.
-
-    Attributes:
-        in_flight: requests in flight by id; after an error, possible causes of the server's death.
-        stopped: the limit that ended the round early, or None.
+    ``in_flight`` has the requests in flight by id, after an error the possible causes of the server's death.
+    ``stopped`` is the limit that ended the round early, or None.
     """
 
     def __init__(self, pool: Pool, budget: Budget, meter: Meter, keep: Callable[[Answer], None]) -> None:
@@ -58,7 +51,7 @@ class Round:
 
         Raises:
             ServerError: no endpoint is left; answers so far were kept.
-            GenerationError: and whatever else ``keep`` raises.
+            GenerationError: from ``keep``.
         """
         try:
             with self._meter.asking():
@@ -121,9 +114,8 @@ class Round:
                 self.in_flight[request.request_id] = Try(request, sent_at, timeout)
                 answer = await chat(endpoint.client, endpoint.model, request, is_vllm=endpoint.is_vllm)
         except (Unanswered, TimeoutError) as failure:
-            error = failure
-            if not isinstance(error, Unanswered):
-                error = Unanswered(f"no answer within {time.monotonic() - sent_at:.0f} s", "timeout")
+            late = f"no answer within {time.monotonic() - sent_at:.0f} s"
+            error = failure if isinstance(failure, Unanswered) else Unanswered(late, "timeout")
             await self._pool.complain(endpoint, error, sent_at)
             if endpoint.out is None:
                 del self.in_flight[request.request_id]

@@ -14,12 +14,7 @@ SHOWN_CHARACTERS = 300
 
 
 class Failures:
-    """Counts first answers of rows and the rules they break, over the whole stage, reused answers included.
-
-    Attributes:
-        answers: answers counted.
-        broken: answers that broke a rule.
-    """
+    """Counts first answers of rows and the rules they break, over the whole stage, reused answers included."""
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
@@ -41,11 +36,7 @@ class Failures:
             self._raw.append(answer.text)
 
     def check(self) -> None:
-        """Raise if too large a share broke a rule, once there are enough answers.
-
-        Raises:
-            GenerationError: with the most frequent reasons and two raw answers.
-        """
+        """Raise GenerationError if too large a share broke a rule, once there are enough answers."""
         if self.answers < LEAST_ANSWERS or self.broken <= self._limit * self.answers:
             return
         reasons = "\n".join(

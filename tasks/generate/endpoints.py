@@ -15,7 +15,7 @@ import openai
 from tasks.core.errors import RecipeError, ServerError
 from tasks.core.progress import say
 from tasks.core.vllm.client import NO_KEY, Unanswered, connect, unanswered
-from tasks.core.vllm.server import BASE_NAME, Server
+from tasks.core.vllm.server import Server
 from tasks.generate.adaptive_concurrency import Pace
 from tasks.generate.config import GenerateConfig
 
@@ -32,12 +32,8 @@ class Endpoint:
     """One server: connection, load and health.
 
     Attributes:
-        name: for messages: its URL, or ``vLLM`` for the server that the stage started.
-        model: the model's name on the server.
-        pace: its concurrency limit.
         is_vllm: whether it accepts vLLM's own parameters, found from its list of models.
         out: why it gets no requests at present, or None.
-        for_good: whether it stays out.
         paused_until: monotonic time until which it asked for a pause.
     """
 
@@ -52,11 +48,7 @@ class Endpoint:
         self.checking = asyncio.Lock()
 
     async def probe(self) -> None:
-        """Return if it serves: it lists its models or, without such a list, reports no illness.
-
-        Raises:
-            Unanswered: it does not.
-        """
+        """Raise Unanswered unless it serves: it lists its models or, without such a list, reports no illness."""
         try:
             with unanswered(self.client):
                 models = await self.client.with_options(timeout=PROBE_SECONDS).models.list()
@@ -73,11 +65,7 @@ class Endpoint:
                     raise
 
     async def health(self) -> None:
-        """Return if ``/health`` answers.
-
-        Raises:
-            Unanswered: it does not, or reports an illness.
-        """
+        """Raise Unanswered if ``/health`` does not answer, or reports an illness."""
         url = urllib.parse.urljoin(self.url, "/health")
         with unanswered(self.client), contextlib.suppress(json.JSONDecodeError):  # any answer will do
             await self.client.with_options(timeout=PROBE_SECONDS).get(url, cast_to=object)
@@ -129,11 +117,6 @@ def remote_endpoints(config: GenerateConfig) -> list[Endpoint]:
     return found
 
 
-def own_endpoint(server: Server, config: GenerateConfig) -> OwnEndpoint:
-    """The endpoint of a server that the stage started, with the teacher's adapter."""
-    return OwnEndpoint(server, ADAPTER_NAME if config.adapter else BASE_NAME, config.concurrency)
-
-
 class Pool:
     """Hands out slots at endpoints: at most ``concurrency`` in total, to the healthy endpoint with most room.
 
@@ -166,10 +149,7 @@ class Pool:
             yield
 
     async def acquire(self, avoid: Endpoint | None = None) -> Endpoint | None:
-        """Wait for a slot and take it; None once the pool is closed.
-
-        Args:
-            avoid: used only if no other endpoint has room.
+        """Wait for a slot and take it; None once the pool is closed. ``avoid`` is used only if no other has room.
 
         Raises:
             ServerError: no endpoint is left; names each with its reason.
@@ -187,12 +167,10 @@ class Pool:
         return None
 
     def release(self, endpoint: Endpoint) -> None:
-        """Return a slot."""
         endpoint.pace.in_flight -= 1
         self._wake()
 
     def close(self) -> None:
-        """Hand out no more slots."""
         self.closed = True
         self._wake()
 
@@ -222,11 +200,10 @@ class Pool:
             if error.retry_after:
                 endpoint.paused_until = time.monotonic() + error.retry_after
                 asyncio.get_running_loop().call_later(error.retry_after, self._wake)
-            return
-        if error.kind == "barred":
+        elif error.kind == "barred":
             self._take_out(endpoint, str(error), for_good=True)
-            return
-        await self.check(endpoint)
+        else:
+            await self.check(endpoint)
 
     async def check(self, endpoint: Endpoint) -> None:
         """Take an endpoint out if it fails its health check; concurrent failures share one check."""
@@ -253,7 +230,6 @@ class Pool:
         self._wake()
 
     async def _wait_for(self, endpoint: Endpoint) -> None:
-        """Check an endpoint that is out until it serves again."""
         tries = 0
         while endpoint.out is not None and not endpoint.for_good:
             await asyncio.sleep(PROBE_EVERY_SECONDS[min(tries, len(PROBE_EVERY_SECONDS) - 1)])

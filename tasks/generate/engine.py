@@ -7,7 +7,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from types import TracebackType
 
 from tasks.core.answer_store import Answer, AnswerStore
 from tasks.core.config import ModelSource
@@ -34,18 +33,8 @@ SUSPECTS = 8
 class Engine:
     """Answers requests and stores each answer as it arrives; a context manager that ends what it started.
 
-    Args:
-        config: the stage's section; ``endpoints`` replace the server that would be started here.
-        teacher: the served model; the digest of ``config.adapter`` is part of the request ids.
-        store: where answers are found and kept.
-        context: the run's context.
-
-    Attributes:
-        stopped: the limit that was reached ("deadline 04:30", "tokens 100000", "minutes 30", "rows 500"), or None;
-            after that nothing more is sent.
-
-    Raises:
-        RecipeError: an endpoint's URL is not valid, or the variable with its key is not set; nothing was started yet.
+    ``stopped`` is the limit that was reached ("deadline 04:30", "tokens 100000", "minutes 30", "rows 500"), or None;
+    after that nothing more is sent.
     """
 
     def __init__(self, config: GenerateConfig, teacher: ModelSource, store: AnswerStore, context: StageContext) -> None:
@@ -62,25 +51,15 @@ class Engine:
     def __enter__(self) -> Engine:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._own.close()
 
     @contextlib.contextmanager
     def course(self, title: str, total: int, phases: int = 1) -> Iterator[Course]:
         """Report the progress of all calls in the block: ``total`` rows, each written and judged in ``phases``."""
         with progress(title, total) as advance:
-            self._course = Course(
-                title,
-                total,
-                phases,
-                budget=self._budget,
-                meter=self._meter,
-                tell=self._context.on_progress,
-                advance=advance,
-                rejects=lambda: self._failures.broken,
-            )
+            counts = (self._budget, self._meter, self._failures)
+            self._course = Course(title, total, phases, *counts, self._context.on_progress, advance)
             try:
                 yield self._course
             finally:
@@ -91,20 +70,15 @@ class Engine:
 
         A request that the server refuses has the ``finish_reason`` ``refused: ...``, one that was given up ``failed:
         ...``; neither is stored, so that another night asks again. When :attr:`stopped` is set, unanswered requests are
-        missing from the result. Do not give a failed request a second chance: it had its tries, and it may have killed
-        the server.
+        missing from the result. Do not retry a failed request: it had its tries, and it may have killed the server.
 
         Args:
-            requests: may repeat an id, which is sent once.
-            what: for messages: "writing rows".
             verdict: the rule that an answer breaks ("truncated: ...": the part before the colon is counted), or None.
-                Called once for every answer as it arrives, reused, refused and failed ones included; it may call
-                :meth:`rows_written`.
-            attempt: number of the attempt. After the first, broken rules do not count towards ``failure_limit``.
+                Called once for every answer, also a reused, refused or failed one; it may call :meth:`rows_written`.
+            attempt: after the first, broken rules do not count towards ``failure_limit``.
 
         Raises:
-            GenerationError: a larger share than ``failure_limit`` of at least 50 answers of this stage broke a rule,
-                reused answers included.
+            GenerationError: a larger share than ``failure_limit`` of at least 50 answers of this stage broke a rule.
             ServerError: vLLM died too often, or no endpoint is left; with the reasons.
             ServerStartError, MachineError, ModelError: vLLM could not be started.
         """
@@ -138,12 +112,7 @@ class Engine:
         return answers
 
     def rows_written(self, count: int) -> None:
-        """Report the number of finished rows, for ``limits.rows`` and the progress bar.
-
-        With judges, count accepted rows, and write and judge in turns of some thousand requests: a limit that is
-            reached between
-        writing and judging would leave rows without a verdict.
-        """
+        """Report the number of finished rows (with judges: accepted ones), for ``limits.rows`` and the progress bar."""
         self._budget.rows = count
 
     @property
@@ -162,14 +131,16 @@ class Engine:
         """Send to the stage's own server, and to a new one when it dies.
 
         Requests in flight at a death are then sent first, few at a time, and one at a time after a second death: a
-            request that
-        kills servers is found by its third death at the latest, and takes no other with it.
+        request that kills servers is found by its third death at the latest, and takes no other with it.
         """
         while missing and not self.stopped:
             endpoint = self._own.endpoint_for(list(missing.values()))
             deaths = max(self._deaths[request_id] for request_id in missing)
             suspects = [request for request_id, request in missing.items() if deaths <= self._deaths[request_id]]
-            concurrency = among_suspects(self._config.concurrency, deaths)
+            concurrency = self._config.concurrency
+            if deaths:
+                few = max(1, min(concurrency // SUSPECTS, math.isqrt(concurrency)))
+                concurrency = few if deaths < MOST_DEATHS else 1
             asking = Round(Pool([endpoint], concurrency), self._budget, self._meter, keep)
             try:
                 asking.run(suspects)
@@ -177,7 +148,9 @@ class Engine:
                 if endpoint.for_good and not endpoint.is_dead:
                     raise
                 self._deaths.update(asking.in_flight.keys())
-                culprit = self._culprit(list(asking.in_flight))
+                in_flight = list(asking.in_flight)
+                # The culprit was sent alone, and not for the first time.
+                culprit = in_flight[0] if len(in_flight) == 1 and self._deaths[in_flight[0]] >= MOST_DEATHS else None
                 self._own.bury(error, explains=self._deaths[culprit] if culprit else 0)
                 if culprit:
                     self._meter.count_failed()
@@ -185,21 +158,7 @@ class Engine:
                     keep(Answer(culprit, "", reason, 0, 0))
             self.stopped = asking.stopped
 
-    def _culprit(self, in_flight: Sequence[str]) -> str | None:
-        """The request that killed the server: sent alone, and not for the first time."""
-        if len(in_flight) == 1 and self._deaths[in_flight[0]] >= MOST_DEATHS:
-            return in_flight[0]
-        return None
-
     def _judge(self, answer: Answer, rule: str | None, attempt: int) -> None:
-        """Count a row's first answer: a bad row counts once, however often it is tried."""
-        if attempt == 1:
+        if attempt == 1:  # a bad row counts once, however often it is tried
             self._failures.count(answer, rule)
             self._failures.check()
-
-
-def among_suspects(concurrency: int, deaths: int) -> int:
-    """Concurrency for requests that were in flight at this many deaths of the server."""
-    if deaths == 0:
-        return concurrency
-    return max(1, min(concurrency // SUSPECTS, math.isqrt(concurrency))) if deaths < MOST_DEATHS else 1

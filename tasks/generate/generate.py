@@ -77,7 +77,6 @@ class GenerateJob:
 
     @cached_property
     def judges(self) -> list[Prompt]:
-        """Read once, as the prompts."""
         return [read_prompt(Path(path)) for path in self.config.judges]
 
     def key(self) -> StageKey:
@@ -113,8 +112,7 @@ class GenerateJob:
         """Ask what was never asked before, block by block, and write every result.
 
         Raises:
-            GenerationError: too large a share of the answers was unusable, or a limit left fewer rows than
-                ``limits.minimum_rows``. Answers so far are stored: the next run continues from there.
+            GenerationError: too many answers were unusable, or a limit left fewer rows than ``limits.minimum_rows``.
             ServerError: the teacher stopped answering.
         """
         prompts, teacher = self.prompts, self.teacher
@@ -131,9 +129,8 @@ class GenerateJob:
             contextlib.ExitStack() as stack,
         ):
             blocks = Blocks(documents, prompts, teacher, self.seed, renderer, self.config)
-            writer = RowWriter(
-                engine, teacher, self.task, columns, self.config.attempts, TokenGuard(self.control_tokens)
-            )
+            guard = TokenGuard(self.control_tokens)
+            writer = RowWriter(engine, teacher, self.task, columns, self.config.attempts, guard)
             panel = Panel(self.judges, engine, teacher, self.seed, renderer, self.config.failure_limit)
             course = stack.enter_context(engine.course("generating", blocks.total, 1 + len(self.judges)))
             for block in blocks.plan(tally):
@@ -155,29 +152,23 @@ class GenerateJob:
         missed = unasked + tally.no_second_chance + panel.not_asked
         stopped = self._cut_short(engine.stopped if missed else None, tally)
         context.on_progress(1.0, f"{tally.kept} rows of {tally.asked} requests{tally.losses}")
-        given_up = stats.failed
-        if given_up:
-            say(f"  {given_up} requests got no answer in all their tries: the next run asks them again")
+        if stats.failed:
+            say(f"  {stats.failed} requests got no answer in all their tries: the next run asks them again")
         details = {
             "asked": stats.asked,
             "reused": stats.reused,
             "completion_tokens": stats.completion_tokens,
             "stats": stats,
-            "judges": panel.numbers,
+            "judges": {name: counts.as_numbers() for name, counts in panel.tallies.items()},
             "unasked": unasked,
             "not_applicable": blocks.not_applicable,
             "stopped": stopped,
-            "failed": given_up,
+            "failed": stats.failed,
         }
-        return tally.summary(details, partial=stopped is not None or given_up > 0)
+        return tally.summary(details, partial=stopped is not None or stats.failed > 0)
 
     def _cut_short(self, reached: str | None, tally: Tally) -> str | None:
-        """The limit of time or tokens that interrupted the work, or None; reaching ``limits.rows`` is not an
-        interruption.
-
-        Raises:
-            GenerationError: there are too few rows to continue with.
-        """
+        """The limit of time or tokens that interrupted the work, or None; ``limits.rows`` does not interrupt it."""
         limits = self.config.limits
         if reached is None or (limits.rows is not None and tally.kept >= limits.rows):
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import fmean
@@ -25,14 +26,8 @@ from tasks.generate.written_rows import Row, rejected
 class Judgement:
     """A judge's verdict on a row.
 
-    Attributes:
-        judge: its name.
-        digest: digest of its template.
-        passed: whether the row stays.
-        score: on the judge's scale; None for a judge with a pattern, or without a verdict.
-        reasons: in the judge's words.
-        raw: its unchanged answer.
-        problem: why there is no verdict (``rule: detail``), or None.
+    ``score`` is on the judge's scale, None for a judge with a pattern or without a verdict; ``raw`` is its unchanged
+    answer; ``problem`` says why there is no verdict (``rule: detail``), or None.
     """
 
     judge: str
@@ -55,10 +50,9 @@ class Judgement:
 
 
 def read_judgement(judge: Prompt, answer: Answer) -> Judgement:
-    """The verdict in a judge's answer. A judge that was cut off, refused or left its scale gave none: the row fails.
+    """The verdict in a judge's answer; the row fails if there is none: cut off, refused or not on the judge's scale.
 
-    A judge with ``accept`` passes a row if its answer matches the pattern anywhere, case ignored; one with a scale, if
-    the score is at least the threshold.
+    With ``accept`` a row passes if the answer matches it anywhere, case ignored; with a scale, from the threshold up.
     """
     rules = judge.head.judge
     assert rules is not None
@@ -75,13 +69,13 @@ def read_judgement(judge: Prompt, answer: Answer) -> Judgement:
 
 
 def no_judgement(judge: Prompt, problem: str, raw: str = "") -> Judgement:
-    """The result of a judge that could not answer."""
     return Judgement(judge.name, judge.digest, False, None, "", storable(raw), problem)
 
 
 def as_text(judgements: Iterable[Judgement]) -> str:
     """The verdicts on one row as JSON text, in order."""
-    return canonical_json([_plain(judgement) for judgement in judgements])
+    plain = [asdict(judgement) for judgement in judgements]
+    return canonical_json([{name: one for name, one in row.items() if name != "problem" or one} for row in plain])
 
 
 @dataclass
@@ -101,7 +95,6 @@ class Tally:
             self.scores.append(judgement.score)
 
     def as_numbers(self) -> dict[str, Any]:
-        """JSON-like; ``mean_score`` is None without a scale."""
         mean = round(fmean(self.scores), 4) if self.scores else None
         return {"asked": self.asked, "passed": self.passed, "no_verdict": self.no_verdict, "mean_score": mean}
 
@@ -110,13 +103,8 @@ class Tally:
 class Panel:
     """The judges of a recipe, in order; a row stays if all pass it.
 
-    Attributes:
-        judges: their prompts.
-        engine: answers requests.
-        teacher, seed, renderer: as for the plan of the rows.
-        failure_limit: share of rows that a judge may fail before generation stops.
-        tallies: by judge.
-        not_asked: rows left without a verdict by a limit.
+    ``failure_limit`` is the share of rows that a judge may fail before generation stops; ``not_asked`` counts the rows
+    that a limit left without a verdict.
     """
 
     judges: Sequence[Prompt]
@@ -131,11 +119,6 @@ class Panel:
     def __post_init__(self) -> None:
         self.tallies = {judge.name: Tally() for judge in self.judges}
         self._failures = {judge.name: Failures(self.failure_limit) for judge in self.judges}
-
-    @property
-    def numbers(self) -> dict[str, dict[str, Any]]:
-        """Each judge's totals, JSON-like."""
-        return {name: tally.as_numbers() for name, tally in self.tallies.items()}
 
     def judge(self, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
         """The rows that passed, and quarantine rows for the others, each with its verdicts.
@@ -187,11 +170,6 @@ class Panel:
         return read_judgement(judge, answer)
 
 
-def _plain(judgement: Judgement) -> dict[str, Any]:
-    values = asdict(judgement)
-    return values if judgement.problem else {name: value for name, value in values.items() if name != "problem"}
-
-
 def _scored(judge: Prompt, answer: Answer) -> Judgement:
     rules = judge.head.judge
     assert rules is not None and rules.scale is not None and rules.threshold is not None
@@ -199,16 +177,12 @@ def _scored(judge: Prompt, answer: Answer) -> Judgement:
     if written.problem:
         return no_judgement(judge, written.problem, answer.text)
     low, high = rules.scale
-    score = _number(written.fields.get(rules.score, ""))
-    if score is None or not low <= score <= high:
+    try:
+        score = float(written.fields.get(rules.score, ""))
+    except ValueError:
+        score = math.nan
+    if not low <= score <= high:
         said = written.fields.get(rules.score, "nothing")
         return no_judgement(judge, f"score: {said!r} is not a number from {low} to {high}", answer.text)
     reasons = written.fields.get(rules.reasons, "")
     return Judgement(judge.name, judge.digest, score >= rules.threshold, score, reasons, answer.text)
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None

@@ -14,25 +14,18 @@ from tasks.core.stage import StageContext
 from tasks.core.vllm.context import context_length
 from tasks.core.vllm.metrics import ServerMetrics, scrape
 from tasks.core.vllm.request import Request
-from tasks.core.vllm.server import Server, serving
+from tasks.core.vllm.server import BASE_NAME, Server, serving
 from tasks.generate.config import GenerateConfig
-from tasks.generate.endpoints import ADAPTER_NAME, OwnEndpoint, own_endpoint
+from tasks.generate.endpoints import ADAPTER_NAME, OwnEndpoint
 
 MOST_RESTARTS = 2
-"""Restarts after unexplained deaths."""
-MOST_CULPRITS = 5
-"""Requests that may kill servers; more are attributed to the server."""
+MOST_CULPRITS = 5  # requests that may kill servers; more are attributed to the server
 RENEWING_ANSWERS = 256
 """Answers in a row after which a server counts as sound, and both counts restart."""
 
 
 class OwnServer:
-    """Starts vLLM on first use, and keeps it until :meth:`close`.
-
-    Attributes:
-        restarts: restarts after a death.
-        answers: answers since the last restart; counted by the caller.
-    """
+    """Starts vLLM on first use, and keeps it until :meth:`close`; the caller counts ``answers`` since a restart."""
 
     def __init__(self, config: GenerateConfig, teacher: ModelSource, context: StageContext) -> None:
         self._config, self._teacher, self._context = config, teacher, context
@@ -58,15 +51,14 @@ class OwnServer:
         if self._endpoint is None:
             self._context_length = needed
             self._server = self._stack.enter_context(self._serving(needed))
-            self._endpoint = own_endpoint(self._server, self._config)
+            name = ADAPTER_NAME if self._config.adapter else BASE_NAME
+            self._endpoint = OwnEndpoint(self._server, name, self._config.concurrency)
         return self._endpoint
 
     def bury(self, cause: ServerError, explains: int = 0) -> None:
         """End what is left of a dead or silent server, so that the next request starts another.
 
-        Args:
-            cause: what the client saw.
-            explains: number of deaths with a known culprit, this one included; they do not count against the server.
+        ``explains`` deaths have a known culprit, this one included; they do not count against the server.
 
         Raises:
             ServerError: it was restarted too often; with the log's last lines.
@@ -94,7 +86,6 @@ class OwnServer:
         return self._past + scrape(self._server) if self._server is not None else self._past
 
     def close(self) -> None:
-        """End the server, if it runs."""
         self._past = self.metrics()
         self._leave()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -24,25 +24,18 @@ from tasks.core.vllm.request import ROWS
 FENCE = re.compile(r"^```[ \t]*(?:json)?[ \t]*\r?\n(.*)\n[ \t]*```$", re.DOTALL | re.IGNORECASE)
 LIST_MARK = re.compile(r"^(?:[-*\u2022]|\(?\d{1,4}[.)])(?:\s+|$)")
 """Marks of a list item: "-", "*", a bullet, "1.", "1)" or "(1)", followed by white space."""
-MESSAGE_CHARACTERS = 300
-"""Characters kept of a schema error, which quotes the value."""
+MESSAGE_CHARACTERS = 300  # a schema error quotes the value
 CUT_OFF = {
     "length": "ran into max_tokens",
     "content_filter": "was cut off by the server's content filter",
     "abort": "was aborted by the server",
 }
-"""Reasons of an incomplete answer."""
 NO_TEXT = "encoding: the answer contains a lone surrogate, which is not text"
 
 
 @dataclass(frozen=True)
 class Written:
-    """One row of an answer.
-
-    Attributes:
-        fields: text by column; empty if a rule is broken.
-        problem: ``rule: detail``, or None.
-    """
+    """One row of an answer: text by column, or ``rule: detail`` of the broken rule."""
 
     fields: Mapping[str, str] = field(default_factory=dict)
     problem: str | None = None
@@ -77,16 +70,6 @@ def rejection(answer: Answer) -> str | None:
     return None if is_storable(answer.text) else NO_TEXT
 
 
-def read_json(text: str) -> Any:
-    """Parse JSON text, with or without a Markdown fence.
-
-    Raises:
-        ValueError, RecursionError: see :func:`plain_json`.
-    """
-    fenced = FENCE.match(text)
-    return plain_json(fenced[1] if fenced else text)
-
-
 def plain_json(text: str) -> Any:
     """Parse JSON text with finite numbers only.
 
@@ -98,7 +81,6 @@ def plain_json(text: str) -> Any:
 
 
 def is_storable(text: str) -> bool:
-    """Whether a text can be encoded as UTF-8."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -108,7 +90,10 @@ def is_storable(text: str) -> bool:
 
 def _json_rows(text: str, schema: Mapping[str, Any]) -> list[Written]:
     try:
-        value = _unwrapped(read_json(text), schema)
+        fenced = FENCE.match(text)
+        value = plain_json(fenced[1] if fenced else text)
+        if schema.get("type") == "array" and isinstance(value, dict) and value.keys() == {ROWS}:
+            value = value[ROWS]  # for servers whose schemas must be objects
         broken = _broken(value, schema)
         items = value if isinstance(value, list) and schema.get("type") == "array" else [value]
         if None in broken:
@@ -119,33 +104,20 @@ def _json_rows(text: str, schema: Mapping[str, Any]) -> list[Written]:
             Written(problem=broken[number]) if number in broken else _json_row(item)
             for number, item in enumerate(items)
         ]
-    except (
-        ValueError,
-        RecursionError,
-        OverflowError,
-    ) as error:  # nested too deeply, or 10**400, which a schema cannot check
+    except (ValueError, RecursionError, OverflowError) as error:  # the last: 10**400, which a schema cannot check
         return [Written(problem=f"unparseable: not valid JSON ({error})")]
     except (TimeoutError, Unresolvable) as error:
         return [Written(problem=f"schema: the answer cannot be validated: {str(error)[:MESSAGE_CHARACTERS]}")]
-
-
-def _unwrapped(value: Any, schema: Mapping[str, Any]) -> Any:
-    """The array in an object ``{"rows": [...]}``, for servers whose schemas must be objects."""
-    wrapped = schema.get("type") == "array" and isinstance(value, dict) and value.keys() == {ROWS}
-    return value[ROWS] if wrapped else value
 
 
 def _broken(value: Any, schema: Mapping[str, Any]) -> dict[int | None, str]:
     """The first broken rule of the schema by item index; under None that of the whole answer."""
     found: dict[int | None, str] = {}
     for error in AnswerValidator(schema, registry=Registry()).iter_errors(value):
-        at = _first(error.absolute_path) if isinstance(value, list) else None
+        path = error.absolute_path if isinstance(value, list) else []
+        at = path[0] if path and isinstance(path[0], int) else None
         found.setdefault(at, f"schema: {storable(error.message[:MESSAGE_CHARACTERS])}")
     return found
-
-
-def _first(path: Sequence[str | int]) -> int | None:
-    return path[0] if path and isinstance(path[0], int) else None
 
 
 def _json_row(item: Any) -> Written:

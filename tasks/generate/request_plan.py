@@ -19,22 +19,17 @@ from tasks.core.prompts import DocumentField, FewShot, Prompt, Sampler
 from tasks.core.prompts.rendering import Rendered, Renderer
 from tasks.core.vllm.request import Request
 from tasks.generate.parse import plain_json
-from tasks.generate.sampling import ExamplePool, draw_value
+from tasks.generate.sampling import Document, ExamplePool, draw_value
 
 SEED_RANGE = 2**31
 TYPES: dict[str, tuple[type, ...]] = {"number": (int, float), "boolean": (bool,), "list": (list,), "object": (dict,)}
 
-Document = Mapping[str, Any]
-
 
 @dataclass(frozen=True)
 class Teacher:
-    """The model that answers.
+    """The model that answers: its path or hub id, and the digest of its files, or of hub id and commit.
 
-    Attributes:
-        name: its path or hub id, as in the recipe.
-        digest: its revision: digest of its files, or of hub id and commit.
-        engine: name and version of the server software, and the settings that shape its answers.
+    ``engine``: name and version of the server software, and the settings that shape its answers.
     """
 
     name: str
@@ -48,10 +43,8 @@ class PlannedRow:
 
     Attributes:
         row_id: stable across nights and template edits: prompt's name, document and index.
-        prompt: the template.
         values: initial fields: those of its document (for a judge, of the written row), overridden by sampled values.
-        request: None if the template could not be rendered.
-        problem: why not.
+        request: None if the template could not be rendered; ``problem`` says why.
         drawn: drawn values by variable: a sampler's value, or the ids of few-shot documents.
     """
 
@@ -71,16 +64,9 @@ def plan_rows(
     renderer: Renderer,
     pool: ExamplePool | None = None,
 ) -> list[PlannedRow]:
-    """Plan every prompt on every document, ``rows_per_document`` times with different draws and seeds; prompt by
-    prompt.
+    """Plan, prompt by prompt, ``rows_per_document`` rows of every document, with different draws and seeds.
 
-    Args:
-        documents: training documents, each with its ``document_id``.
-        prompts: templates that write rows.
-        teacher: the model that answers.
-        seed: the recipe's seed.
-        renderer: renders the templates.
-        pool: training documents for few-shot draws; None: ``documents`` alone.
+    ``pool`` has the training documents for few-shot draws; None: ``documents`` alone.
 
     Raises:
         GenerationError: two rows would have the same id.
@@ -109,27 +95,14 @@ def plan_rows(
 def plan_judging(
     judge: Prompt, rows: Sequence[Mapping[str, Any]], teacher: Teacher, seed: int, renderer: Renderer
 ) -> list[PlannedRow]:
-    """One request to a judge for each row, in order; ``row_id`` is the judgement's own.
-
-    Args:
-        judge: a prompt with a judge section.
-        rows: written rows, with ``row_id`` and ``raw``, the answer to judge.
-        teacher: the model that answers.
-        seed: the recipe's seed.
-        renderer: renders the template.
-    """
+    """One request to a judge for each written row (``raw``: the answer to judge); ``row_id`` is the judgement's own."""
     pool = ExamplePool([])
     drafts = [_draft(judge, row, f"{judge.name}:{row['row_id']}:{row['raw']}", seed, pool) for row in rows]
     return _render(judge, drafts, teacher, seed, renderer)
 
 
 def retry(row: PlannedRow, attempt: int) -> PlannedRow:
-    """The same row with another seed: the same ``row_id``, another ``request_id``.
-
-    Args:
-        row: as planned.
-        attempt: 1 is the first try, the row itself.
-    """
+    """The same row with another seed: the same ``row_id``, another ``request_id``; ``attempt`` 1 is the row itself."""
     if row.request is None or attempt == 1:
         return row
     digest = digest_of([row.request.request_id, row.request.seed, attempt])
@@ -148,13 +121,7 @@ def in_prefix_order(requests: Iterable[Request]) -> list[Request]:
 
 @dataclass(frozen=True)
 class _Draft:
-    """A row with drawn values, before rendering.
-
-    Attributes:
-        name: determines its id and seed.
-        values, drawn, problem: see :class:`PlannedRow`.
-        given: the template's variables.
-    """
+    """A row before rendering: ``name`` determines its id and seed, ``given`` are the template's variables."""
 
     name: str
     values: Document
@@ -181,21 +148,15 @@ def _draft(prompt: Prompt, document: Document, name: str, seed: int, pool: Examp
             if isinstance(spec, DocumentField):
                 given[variable] = _typed(_field(document, spec.field or variable), spec)
             elif isinstance(spec, FewShot):
-                examples = _examples(spec, values, pool, keys[variable])
+                examples = pool.draw(values, spec.count, keys[variable], spec.same, spec.fields)
+                if not examples:
+                    group = f" with the {spec.same} {values.get(spec.same)!r}" if spec.same else ""
+                    raise _Unfit(f"no other training document{group} can serve as an example")
                 given[variable] = [{field: _text(_field(one, field)) for field in spec.fields} for one in examples]
                 drawn[variable] = [str(one["document_id"]) for one in examples]
     except _Unfit as unfit:
         return _Draft(name, values, {}, drawn, f"variable {variable!r}: {unfit}")
     return _Draft(name, values, given, drawn)
-
-
-def _examples(spec: FewShot, row: Document, pool: ExamplePool, key: str) -> list[Document]:
-    """The few-shot documents of a row; at least one."""
-    found = pool.draw(row, spec.count, key, spec.same, spec.fields)
-    if not found:
-        group = f" with the {spec.same} {row.get(spec.same)!r}" if spec.same else ""
-        raise _Unfit(f"no other training document{group} can serve as an example")
-    return found
 
 
 def _field(document: Document, name: str) -> Any:
@@ -205,7 +166,6 @@ def _field(document: Document, name: str) -> Any:
 
 
 def _text(value: Any) -> str:
-    """A field as text; null is empty."""
     return "" if value is None else str(value)
 
 
@@ -235,7 +195,6 @@ def _render(
 
 
 def _planned(prompt: Prompt, draft: _Draft, rendered: Rendered, teacher: Teacher, seed: int) -> PlannedRow:
-    """A row with its request; the request id covers everything that determines the answer."""
     row_id = digest_of(draft.name)[:16]
     if rendered.messages is None:
         return PlannedRow(row_id, prompt, draft.values, None, rendered.problem, draft.drawn)

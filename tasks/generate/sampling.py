@@ -1,8 +1,7 @@
 """Draw values and examples for a row, seeded by the row alone, so that the plan is reproducible.
 
-Every draw is a hash, without state between rows. It depends on the row's key and on the candidates, and changes as
-little as possible when they change: a value added to a sampler takes its share of the rows and leaves the others
-unchanged; an added document moves only draws near it.
+Every draw is a hash of the row's key and the candidates, and changes as little as possible when they change: a value
+added to a sampler takes its share of the rows and leaves the others unchanged; a document moves only draws near it.
 """
 
 from __future__ import annotations
@@ -21,15 +20,13 @@ from tasks.core.files import canonical_json
 WINDOW = 32
 """Few-shot examples are the best of this many documents (or of four per example, if more)."""
 READ_AT_ONCE = 4096
-"""Documents read at a time to build a ring."""
 
 Document = Mapping[str, Any]
 
 
 def hash_of(key: str, text: str) -> int:
     """64 evenly distributed bits of a key and a text."""
-    # The key's length first, so that no two pairs have equal bytes.
-    joined = f"{len(key)}:{key}{text}".encode("utf-8", "surrogatepass")
+    joined = f"{len(key)}:{key}{text}".encode("utf-8", "surrogatepass")  # no two pairs have equal bytes
     return int.from_bytes(hashlib.blake2b(joined, digest_size=8).digest())
 
 
@@ -38,11 +35,7 @@ def draw_value(weights: Mapping[str, float], key: str) -> str:
 
     Each value gets an exponential arrival time with its weight as the rate, and the first wins ("exponential race",
     Efraimidis and Spirakis, 2006): exact, independent of the order, and adding or removing a value changes no other
-    time.
-
-    Args:
-        weights: value: weight, at least one above 0.
-        key: names the draw.
+    time. At least one weight is above 0.
     """
     return min((value for value in weights if weights[value] > 0), key=lambda value: _time(key, value, weights[value]))
 
@@ -57,11 +50,7 @@ class ExamplePool:
 
     Ranking all documents for every row would cost documents times rows. So a row's hash picks a place on the ring, and
     only a window of documents behind it is ranked, by a hash of row and document. A document's probability is the mean
-    gap of the
-    window before it: even to about one part in six. A ring takes 16 bytes a document in addition to the documents.
-
-    Args:
-        documents: training documents, each with its ``document_id``, in any order.
+    gap of the window before it: even to about one part in six. A ring takes 16 bytes a document.
     """
 
     def __init__(self, documents: Sequence[Document]) -> None:
@@ -73,12 +62,8 @@ class ExamplePool:
     ) -> list[Document]:
         """Up to ``count`` different documents, never the row's own.
 
-        Args:
-            row: with its ``document_id`` and the field ``same``.
-            count: at least 1.
-            key: names the draw.
-            same: draw only documents with the row's value in this field; None: all.
-            fields: draw only documents with one of these fields, to exclude other forms; none: all.
+        Only documents with the row's value in the field ``same`` (None: all) and with one of ``fields``, to exclude
+        other forms (none: all), are drawn.
         """
         if (same, fields) not in self._rings:
             self._rings[same, fields] = _rings(self._documents, same, fields)
@@ -98,8 +83,6 @@ class ExamplePool:
 
 
 class _Ring(NamedTuple):
-    """The sorted hashes of documents' ids, and the documents' indices in that order."""
-
     hashes: npt.NDArray[np.uint64]
     indices: npt.NDArray[np.int64]
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from tasks.core.answer_store import Answer
 from tasks.core.progress import Advance, time_left
 from tasks.core.stage import OnProgress
 from tasks.generate.budget import Budget
+from tasks.generate.early_stop import Failures
 from tasks.generate.stats import Meter
 
 SHOW_SECONDS = 0.2
@@ -19,16 +19,6 @@ class Course:
 
     The share refers to ``total`` rows, processed block by block. Within a block, writing and each judge are phases of
     equal weight. A second attempt takes time and adds nothing to the share.
-
-    Args:
-        title: title of the bar.
-        total: planned rows.
-        phases: writing, and the judges.
-        budget: finished and requested rows.
-        meter: time spent asking.
-        tell: called with the share and a line of text.
-        advance: advances the bar.
-        rejects: returns the number of answers that broke a rule.
     """
 
     def __init__(
@@ -36,27 +26,25 @@ class Course:
         title: str,
         total: int,
         phases: int,
-        *,
         budget: Budget,
         meter: Meter,
+        failures: Failures,
         tell: OnProgress,
         advance: Advance,
-        rejects: Callable[[], int],
     ) -> None:
         self._title, self._total, self._phases = title, max(1, total), phases
-        self._budget, self._meter, self._tell, self._advance, self._rejects = budget, meter, tell, advance, rejects
+        self._budget, self._meter, self._tell, self._advance, self._failures = budget, meter, tell, advance, failures
         self._before, self._shown = meter.seconds, time.monotonic()
         self._what, self._attempt, self._wanted, self._answered = title, 1, 0, 0
         self._tokens, self._given = 0, 0.0
         self.block(0, total)
 
     def block(self, done: int, size: int) -> None:
-        """A block begins after ``done`` rows."""
         self._done, self._size = done, size
         self._whats: list[str] = []
 
     def call(self, what: str, attempt: int, wanted: int, found: int) -> None:
-        """A call begins: answers needed, and how many of them are stored."""
+        """A call begins: ``wanted`` answers are needed, ``found`` of them are stored."""
         before = self._share() if self._whats else self._done / self._total
         if what not in self._whats:
             self._whats.append(what)
@@ -73,7 +61,7 @@ class Course:
         seconds = max(self._meter.seconds - self._before, 1e-9)
         done = int(share * self._total)
         rows = f"{self._budget.rows} rows, " if self._budget.rows else ""
-        note = f"{self._tokens / seconds:.0f} tokens/s, {rows}{self._rejects()} rejects"
+        note = f"{self._tokens / seconds:.0f} tokens/s, {rows}{self._failures.broken} rejects"
         self._advance(done, note if self._what == self._title else f"{self._what}, {note}")
         # Stored answers took no time and do not predict the remaining time.
         gained = int(max(0.0, share - self._given) * self._total)

@@ -41,7 +41,6 @@ class Meter:
 
     @contextlib.contextmanager
     def asking(self) -> Iterator[None]:
-        """Count the time of the block."""
         self.asking_since = time.monotonic()
         try:
             yield
@@ -61,36 +60,25 @@ class Meter:
             self.slowest_token = max(self.slowest_token, latency_s / answer.completion_tokens)
 
     def count_failed(self) -> None:
-        """Count a request that was given up."""
         self.asked += 1
         self.failed += 1
 
     def stats(self) -> EngineStats:
         """The statistics so far. vLLM's latencies are preferred: the client's include waiting for a connection."""
         seconds = max(self.seconds, 1e-9)
+        counts = {name: value for name, value in vars(self).items() if name in EngineStats.model_fields}
         return EngineStats(
-            asked=self.asked,
-            reused=self.reused,
-            retried=self.retried,
-            refused=self.refused,
-            failed=self.failed,
-            prompt_tokens=self.prompt_tokens,
-            completion_tokens=self.completion_tokens,
+            **counts,
             seconds=round(self.seconds, 3),
             tokens_per_second=round(self.completion_tokens / seconds, 2) if self.asked else 0.0,
             rows_per_second=round((self.asked - self.failed) / seconds, 3) if self.asked else 0.0,
             prefix_cache_hit_rate=self.server.prefix_cache_hit_rate,
             latency_seconds=self.server.latency.percentiles(PERCENTILES) or percentiles(self.latencies),
             first_token_seconds=self.server.first_token.percentiles(PERCENTILES),
-            restarts=self.restarts,
-            by_endpoint=dict(self.by_endpoint),
-            concurrency=self.concurrency,
         )
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float] | None:
     """Nearest-rank percentiles by name (``p50``), or None without values."""
-    ordered = sorted(values)
-    if not ordered:
-        return None
-    return {percentile_name(q): round(ordered[min(len(ordered) - 1, int(q * len(ordered)))], 4) for q in PERCENTILES}
+    ordered, n = sorted(values), len(values)
+    return {percentile_name(q): round(ordered[min(n - 1, int(q * n))], 4) for q in PERCENTILES} if ordered else None

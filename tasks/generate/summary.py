@@ -19,11 +19,8 @@ SAMPLES = 8
 class Tally:
     """Counts block by block.
 
-    Attributes:
-        kept: rows written and passed by the judges.
-        lost: rows in the quarantine.
-        asked: planned rows that were requested or could not be rendered; one may give several rows.
-        no_second_chance: rejected rows that a limit kept from a retry.
+    ``asked`` counts planned rows that were requested or could not be rendered; one may give several rows.
+    ``no_second_chance`` counts rejected rows that a limit kept from a retry.
     """
 
     kept: int = 0
@@ -44,7 +41,6 @@ class Tally:
         return f"; {self.lost} were lost: {told}" if self.lost else ""
 
     def count(self, outcome: Outcome, kept: Sequence[Row], lost: Sequence[Row]) -> None:
-        """Count a block."""
         self.kept += len(kept)
         self.lost += len(lost)
         self.asked += outcome.asked.total()
@@ -70,9 +66,8 @@ class Tally:
             },
             "samples": self.samples,
         }
-        return Summary(
-            self.kept + self.lost, self.kept, self.lost, details=GenerateDetails(**mine, **details), partial=partial
-        )
+        found = GenerateDetails(**mine, **details)
+        return Summary(self.kept + self.lost, self.kept, self.lost, details=found, partial=partial)
 
 
 def _samples(rows: Sequence[Row], count: int) -> list[dict[str, str]]:

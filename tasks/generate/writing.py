@@ -24,14 +24,9 @@ Completed = tuple[dict[str, str | None], str | None]
 
 @dataclass
 class Outcome:
-    """The outcome of planned rows.
+    """The outcome of planned rows: those to judge, and those for the quarantine with the rule of their last answer.
 
-    Attributes:
-        rows: ready to be judged.
-        rejected: for the quarantine; each row once, with the rule that its last answer broke.
-        asked: by prompt, rows requested or not renderable; a limit leaves others unasked.
-        asked_by_attempt: answers by attempt, from 1.
-        no_second_chance: rows that a limit kept from a retry.
+    ``asked``: by prompt, rows requested or not renderable; ``no_second_chance``: rows that a limit kept from a retry.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -45,13 +40,8 @@ class Outcome:
 class RowWriter:
     """Writes rows with the teacher.
 
-    Attributes:
-        engine: answers requests.
-        teacher: for the lineage.
-        task: turns a row into a conversation.
-        columns: columns of a row in addition to its lineage.
-        attempts: tries of a row, the first included.
-        guard: finds control tokens, which no answer may contain: judges and training would interpret them.
+    ``columns`` are those of a row in addition to its lineage, ``attempts`` the tries of a row, the first included;
+    ``guard`` finds control tokens, which no answer may contain: judges and training would interpret them.
     """
 
     engine: Engine
@@ -101,8 +91,10 @@ class RowWriter:
                     again.append(retry(plan, attempt + 1))
                 continue
             losses.pop(plan.row_id, None)
+            output = plan.prompt.head.output
+            has_several = output.format == "lines" or (output.json_schema or {}).get("type") == "array"
             for number, (fields, problem) in enumerate(written):
-                row = {**lineage, "row_id": _row_id(plan, number)}
+                row = {**lineage, "row_id": f"{plan.row_id}-{number}" if has_several else plan.row_id}
                 if problem is not None:
                     outcome.rejected.append(rejected(row, problem))
                 else:
@@ -124,10 +116,7 @@ class RowWriter:
         return {request_id: (answer, read[request_id]) for request_id, answer in answers.items()}
 
     def _completed(self, plan: PlannedRow, written: Written) -> Completed:
-        """A row with all columns: the prompt's output from the answer alone, then drawn values, then the document's.
-
-        Without the task's input or output it is rejected.
-        """
+        """A row with all columns: the prompt's output from the answer alone, then drawn values, then the document's."""
         if written.problem is not None:
             return {}, written.problem
         if tokens := {token for text in written.fields.values() for token in self.guard.find(text or "")}:
@@ -159,12 +148,4 @@ class RowWriter:
 
 
 def _problem_of(written: Sequence[Completed]) -> str | None:
-    """The rule that a whole answer broke."""
     return written[0][1] if all(problem for _, problem in written) else None
-
-
-def _row_id(plan: PlannedRow, number: int) -> str:
-    """The id of a row of an answer with several: the request's id with its number."""
-    output = plan.prompt.head.output
-    several = output.format == "lines" or (output.json_schema or {}).get("type") == "array"
-    return f"{plan.row_id}-{number}" if several else plan.row_id

@@ -11,6 +11,8 @@ from tasks.core.details import EvaluateDetails, Merge, TrainDetails
 from tasks.core.methods import METHODS
 from tasks.publish.config import PublishConfig
 
+FACTS = ("method", "backend", "quantised_layers", "trainable_parameters", "steps", "trained_token_share")
+
 
 def model_card(
     config: PublishConfig,
@@ -31,52 +33,31 @@ def model_card(
         "tags": ["retune", name],
     }
     lower, upper = evaluation.interval("candidate")
-    lines = [
-        "---",
-        yaml.safe_dump(metadata, sort_keys=False).strip(),
-        "---",
-        "",
-        f"# {config.name}",
-        "",
-        f"{method.card_title} `{base['model']}` (digest `{base['digest'][:16]}`), trained by Retune's recipe"
-        f" `{recipe}`.",
-        "",
-        "## Evaluation",
-        "",
-        f"{evaluation.metric} on {evaluation.n} held-out documents: base {evaluation.base:.1%}, this model"
-        f" {evaluation.candidate:.1%} (interval {lower:.1%} to {upper:.1%}). {evaluation.reason}",
-        "",
-        "## Training",
-        "",
-        *(
-            f"- {name.replace('_', ' ')}: {getattr(training, name)}"
-            for name in (
-                "method",
-                "backend",
-                "quantised_layers",
-                "trainable_parameters",
-                "steps",
-                "trained_token_share",
-            )
-            if name in training.model_fields_set
-        ),
-        "",
-        "## Data",
-        "",
-        f"{len(lineage['documents'])} source documents; rows by prompt: "
-        + (", ".join(f"{row['prompt']} {row['rows']}" for row in lineage["prompts"]) or "none, collected only")
-        + ". `lineage.json` names every document, prompt digest and artifact.",
-        "",
-        "## Files",
-        "",
-        *(["- `adapter/`: PEFT adapter with its tokenizer and chat template."] if method.peft_type else []),
-        "- `training_profile.json`: profile of the training set, for comparison with the next one.",
-    ]
+    facts = (fact for fact in FACTS if fact in training.model_fields_set)
+    prompts = ", ".join(f"{row['prompt']} {row['rows']}" for row in lineage["prompts"])
+    files = ["- `adapter/`: PEFT adapter with its tokenizer and chat template."] if method.peft_type else []
+    files.append("- `training_profile.json`: profile of the training set, for comparison with the next one.")
     if merge is not None:
-        lines.append(
+        files.append(
             f"- `merged/`: {config.dtype} weights{method.card_merged}; top-1 agreement with the"
             f" was trained {merge.top1_agreement:.3f}, largest logit difference {merge.max_logit_difference:.2g}."
         )
     else:
-        lines.append("- It did not pass the gate, so it was not merged.")
-    return "\n".join(lines) + "\n"
+        files.append("- It did not pass the gate, so it was not merged.")
+    parts = [
+        f"---\n{yaml.safe_dump(metadata, sort_keys=False).strip()}\n---",
+        f"# {config.name}",
+        f"{method.card_title} `{base['model']}` (digest `{base['digest'][:16]}`), trained by Retune's recipe"
+        f" `{recipe}`.",
+        "## Evaluation",
+        f"{evaluation.metric} on {evaluation.n} held-out documents: base {evaluation.base:.1%}, this model"
+        f" {evaluation.candidate:.1%} (interval {lower:.1%} to {upper:.1%}). {evaluation.reason}",
+        "## Training",
+        "\n".join(f"- {fact.replace('_', ' ')}: {getattr(training, fact)}" for fact in facts),
+        "## Data",
+        f"{len(lineage['documents'])} source documents; rows by prompt: {prompts or 'none, collected only'}."
+        " `lineage.json` names every document, prompt digest and artifact.",
+        "## Files",
+        "\n".join(files),
+    ]
+    return "\n\n".join(parts) + "\n"

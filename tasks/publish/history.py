@@ -15,13 +15,9 @@ TRAINING_PROFILE = "training_profile.json"
 def champions_before(registry: Registry, validated: str) -> Iterator[Published]:
     """The champions that a training set is compared with: the current one, the one before it, and so on.
 
-    Leading champions that were trained on this very training set are skipped: a night without news then compares with
-        the same
-    champion as the night before, and one after a rollback with the restored champion.
-
-    Args:
-        registry: the registry of the recipe's model.
-        validated: digest of the validate artifact with tonight's training set.
+    Leading champions that were trained on this very training set (``validated``: the digest of its artifact) are
+    skipped: a night without news then compares with the same champion as the night before, and one after a rollback
+    with the restored champion.
     """
     champion = registry.champion()
     is_itself = True

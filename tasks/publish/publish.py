@@ -33,13 +33,8 @@ EVALUATION = "evaluation.json"
 class PublishJob:
     """Everything the stage reads.
 
-    Attributes:
-        config: the recipe's section.
-        recipe: the recipe's name.
-        model: the base.
-        training: how the adapter was trained: ``method``, ``quant_type``, ``double_quantisation``.
-        collected, generated, validated, trained, evaluated: the night's artifacts.
-        checks: the artifacts of the checks of documents and training set, for the lineage.
+    ``model`` is the base; ``training`` how the adapter was trained: ``method``, ``quant_type``,
+    ``double_quantisation``; ``checks`` are the artifacts of the checks of documents and training set, for the lineage.
     """
 
     config: PublishConfig
@@ -55,11 +50,9 @@ class PublishJob:
 
     @property
     def evaluation(self) -> EvaluateDetails:
-        """The night's evaluation."""
         return EvaluateDetails.model_validate_json((self.evaluated.folder / EVALUATION).read_bytes())
 
     def key(self) -> StageKey:
-        """The key: adapter, evaluation, base and the form of the merged weights."""
         return StageKey(
             "publish",
             VERSION,
@@ -134,10 +127,8 @@ class PublishJob:
 def publish(job: PublishJob, ref: ArtifactRef, registry: Registry) -> tuple[Published, bool]:
     """Register the artifact and, if it passed the gate, make it the champion: the last act of a night.
 
-    An adapter that was champion before, under any version, is not promoted again: it was replaced or rolled back.
-
-    Returns:
-        the version, and whether this call changed the champion.
+    Returns the version, and whether this call changed the champion. An adapter that was champion before, under any
+    version, is not promoted again: it was replaced or rolled back.
     """
     known = registry.promoted(job.trained.digest)
     published = registry.register(

@@ -26,13 +26,8 @@ NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 class Published:
     """A version of a registered model.
 
-    Attributes:
-        name: name of the registered model.
-        version: its number, as text.
-        path: the artifact's folder.
-        trained: digest of the train artifact.
-        adapter: digest of the adapter, or of a fully trained model.
-        previous: the champion before it, or None.
+    ``path`` is the artifact's folder, ``trained`` the digest of the train artifact, ``adapter`` that of the adapter or
+    of a fully trained model, ``previous`` the version that was champion before it, or None.
     """
 
     name: str
@@ -65,11 +60,7 @@ class Registry:
             return None
 
     def version(self, number: str) -> Published:
-        """One version.
-
-        Raises:
-            RegistryError: it does not exist.
-        """
+        """A version by its number; raises RegistryError if it does not exist."""
         return self._published(self._tagged(number))
 
     def promoted(self, trained: str) -> Published | None:
@@ -83,20 +74,18 @@ class Registry:
         """
         champion = self.champion()
         current = champion.version if champion else None
-        found = self._client.search_model_versions(f"name = '{self.name}'")
-        promoted = [one for one in found if PROMOTED_TAG in one.tags or str(one.version) == current]
-        return [self._published(one) for one in sorted(promoted, key=lambda one: int(one.version))]
+        found = self._search()
+        return [self._published(one) for one in found if PROMOTED_TAG in one.tags or str(one.version) == current]
 
     def versions(self) -> list[Published]:
         """All versions, oldest first."""
-        found = self._client.search_model_versions(f"name = '{self.name}'")
-        return [self._published(version) for version in sorted(found, key=lambda version: int(version.version))]
+        return [self._published(version) for version in self._search()]
 
     def register(self, path: Path, *, key: str, trained: str, adapter: str, run: str, method: str = "") -> Published:
         """The version of an artifact, created if needed, with the alias ``candidate``."""
         from mlflow.exceptions import MlflowException
 
-        for version in self._client.search_model_versions(f"name = '{self.name}'"):
+        for version in self._search():
             if version.tags.get(KEY_TAG) == key:
                 self._client.set_registered_model_alias(self.name, CANDIDATE, version.version)
                 return self._published(version)
@@ -124,10 +113,7 @@ class Registry:
         return True
 
     def roll_back(self, to: str | None = None) -> tuple[Published, Published | None]:
-        """Move ``champion`` back to the version before, to a version, or remove it (``none``).
-
-        Returns:
-            the champion before and after.
+        """Move ``champion`` back to the version before, to a version, or remove it (``none``); returns old and new.
 
         Raises:
             RegistryError: there is no champion, or none before it.
@@ -153,6 +139,10 @@ class Registry:
         self._client.set_registered_model_alias(self.name, CHAMPION, restored.version)
         return current, restored
 
+    def _search(self) -> list[Any]:
+        found = self._client.search_model_versions(f"name = '{self.name}'")
+        return sorted(found, key=lambda version: int(version.version))
+
     def _tagged(self, number: str) -> Any:
         from mlflow.exceptions import MlflowException
 
@@ -166,13 +156,7 @@ class Registry:
 
     @staticmethod
     def _published(version: Any) -> Published:
-        tags = version.tags
-        previous = tags.get(PREVIOUS_TAG, NOBODY)
-        return Published(
-            version.name,
-            str(version.version),
-            version.source,
-            tags.get(TRAINED_TAG, ""),
-            tags.get(ADAPTER_TAG, ""),
-            None if previous == NOBODY else previous,
-        )
+        trained, adapter = (version.tags.get(tag, "") for tag in (TRAINED_TAG, ADAPTER_TAG))
+        previous = version.tags.get(PREVIOUS_TAG, NOBODY)
+        previous = None if previous == NOBODY else previous
+        return Published(version.name, str(version.version), version.source, trained, adapter, previous)

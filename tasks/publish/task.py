@@ -15,14 +15,7 @@ from tasks.publish.registry import Published, Registry
 
 @dataclass(frozen=True)
 class PublishResult:
-    """The result of publishing.
-
-    Attributes:
-        stage: artifact, cached or not, seconds.
-        published: its version in the registry.
-        promoted: whether this night changed the champion.
-        known: the version that made this adapter champion before this night, or None.
-    """
+    """``promoted``: this night changed the champion. ``known``: the version that made the adapter champion before."""
 
     stage: StageResult
     published: Published

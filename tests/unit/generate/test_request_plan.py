@@ -18,7 +18,6 @@ from tasks.core.prompts.rendering import Renderer
 from tasks.core.vllm.request import Request
 from tasks.generate.request_plan import (
     SEED_RANGE,
-    Document,
     PlannedRow,
     Teacher,
     in_prefix_order,
@@ -26,7 +25,7 @@ from tasks.generate.request_plan import (
     plan_rows,
     retry,
 )
-from tasks.generate.sampling import ExamplePool
+from tasks.generate.sampling import Document, ExamplePool
 
 TEACHER = Teacher("/models/seedling", "digest", "vllm-1.0")
 DOCUMENT = {"document_id": "msg-1", "topic": "lost card", "queue": "cards"}
