@@ -28,10 +28,7 @@ Model = TypeVar("Model", bound="BaseModel")
 
 @dataclass(frozen=True)
 class ArtifactRef:
-    """A reference to an artifact; stages exchange nothing else.
-
-    ``key``: hash (hex) of its determinants; ``digest``: SHA-256 over the digests of its files; ``path``: absolute.
-    """
+    """A reference to an artifact; stages exchange nothing else. ``key`` and ``digest`` are hexadecimal."""
 
     stage: str
     key: str

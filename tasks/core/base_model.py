@@ -113,10 +113,7 @@ def load_base(
 
 
 def load_tokenizer(model: ModelSource) -> PreTrainedTokenizerBase:
-    """The base model's tokenizer, padding on the right; it always has a padding token.
-
-    Raises ModelError: it cannot be loaded, or needs its own code, which the recipe does not allow.
-    """
+    """The base model's tokenizer, padding on the right, always with a padding token; else a ModelError."""
     from transformers import AutoTokenizer
 
     require_allowed_code(model)

@@ -34,8 +34,7 @@ def control_tokens(model: ModelSource) -> tuple[str, ...]:
     """The special tokens of a model's tokenizer, sorted; the well-known ones, with a notice, where it has none.
 
     A hub model's tokenizer files, which are small, are downloaded unless they are cached.
-
-    Raises ModelError: a file of the tokenizer is not valid JSON.
+    Raises ModelError: one of them is not valid JSON.
     """
     found = set[str]()
     for file in _tokenizer_files(model):

@@ -69,10 +69,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def require_free_space(folder: Path, needed: int, purpose: str) -> None:
-    """Refuse to start a write that the disk cannot hold; the folder need not exist yet.
-
-    Raises MachineError: less than ``needed`` bytes are free.
-    """
+    """Raise a MachineError if less than ``needed`` bytes are free; the folder need not exist yet."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:

@@ -43,10 +43,7 @@ def check_model(model: ModelSource) -> None:
 
 
 def model_json(file: Path) -> Mapping[str, Any]:
-    """The JSON object in a file of a model; empty if the file holds another value.
-
-    Raises ModelError: the file is not valid JSON.
-    """
+    """The JSON object in a file of a model, empty for another value; a ModelError if it is not valid JSON."""
     try:
         content = read_json(file)
     except ValueError as error:

@@ -21,10 +21,7 @@ def say(text: str) -> None:
 
 @contextlib.contextmanager
 def progress(what: str, total: int | None) -> Iterator[Advance]:
-    """Show the progress of a piece of work; ``total`` is None where it is unknown.
-
-    Yields a function ``(done, note)``: units done so far, and a short note such as the loss.
-    """
+    """Show progress by the function ``(done, note)`` that it yields; ``total`` is None where it is unknown."""
     if console.is_terminal:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TimeRemainingColumn
 

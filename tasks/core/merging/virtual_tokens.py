@@ -26,10 +26,7 @@ def token_names(count: int) -> list[str]:
 
 
 def extend_tokenizer(tokenizer: Any, count: int) -> list[int]:
-    """Add the virtual tokens to a tokenizer and its chat template; return their ids.
-
-    Raises ModelError: there is no chat template, or tokens with these names exist.
-    """
+    """Add the virtual tokens to a tokenizer and its chat template, else a ModelError; return their ids."""
     if not tokenizer.chat_template:
         raise ModelError("The tokenizer has no chat template to add the virtual tokens to", where="tokenizer")
     names, taken = token_names(count), set(tokenizer.get_vocab().values())

@@ -30,10 +30,7 @@ COLUMN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class HeadPlaces:
-    """The places of a head's keys in their file. The root is None if the head is not valid YAML.
-
-    ``first_line``: the file's line at which the tree begins.
-    """
+    """The places of a head's keys in their file, from its ``first_line``; no root if it is not valid YAML."""
 
     root: yaml.Node | None = None
     first_line: int = 2

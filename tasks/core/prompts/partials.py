@@ -18,12 +18,7 @@ NOT_IN_NAMES = re.compile("[\\\\\0\ud800-\udfff]")
 REMEDY = f'name a file in {FOLDER}/ in quotes, such as {{% include "{FOLDER}/rules.md" %}}'
 
 Reader = Callable[[str], str]
-"""Returns the text of a partial by its name.
-
-Raises:
-    OSError: the file does not exist.
-    UnicodeDecodeError: it is not UTF-8.
-"""
+"""Returns the text of a partial by its name. Raises OSError: no such file; UnicodeDecodeError: it is not UTF-8."""
 
 
 def partials_beside(path: Path) -> Reader:

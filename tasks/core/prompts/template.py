@@ -58,10 +58,7 @@ class Prompt:
 
 
 def read_prompt(path: Path) -> Prompt:
-    """Read a prompt file and check all that can be checked before a model starts.
-
-    Raises PromptError: the first fault, with file, line and column.
-    """
+    """Read a prompt file and check it before a model starts; a PromptError names the first fault and its place."""
     prompt, findings = check_prompt(path)
     if error := first_error(findings):
         raise PromptError(error.what, where=error.where, remedy=error.remedy)

@@ -158,10 +158,7 @@ def delay(state: tenacity.RetryCallState) -> float:
 def ask(
     server: Server, model: str, requests: Sequence[Request], *, concurrency: int, on_answer: Callable[[Answer], None]
 ) -> None:
-    """Send requests to Retune's own server; ``on_answer`` is called as each answer arrives.
-
-    Raises ServerError: the server stopped answering; earlier answers were handed over.
-    """
+    """Send requests to Retune's own server; ``on_answer`` gets each answer. A ServerError if it stops answering."""
 
     async def run() -> None:
         async with connect(f"{server.url}/v1", server.api_key, concurrency) as client:

