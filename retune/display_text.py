@@ -64,7 +64,6 @@ def word_changes(before: str, after: str) -> tuple[list[Piece], list[Piece]]:
 
 
 def _words_in_common(old: list[str], new: list[str], changes: Sequence[tuple[str, int, int, int, int]]) -> float:
-    """Twice the shared tokens over all tokens without white space: 1 for the same words."""
     shared = sum(_count(old[start:end]) for tag, start, end, _, _ in changes if tag == "equal")
     whole = _count(old) + _count(new)
     return 2 * shared / whole if whole else 1.0

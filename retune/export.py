@@ -37,11 +37,8 @@ class Export:
     """An exported training set.
 
     Attributes:
-        folder, dataset: of the files, and the name in dataset_info.json.
-        rows: conversations.
         skipped_there: how many LLaMA-Factory leaves out, because their turns do not alternate.
         calls_as_text: whether LLaMA-Factory takes the arguments of tool calls for a text, as OpenAI's API has them.
-        run_id: the run that wrote the training set.
     """
 
     folder: Path
@@ -66,9 +63,6 @@ def export_training_set(home: Home, recipe: str, form: ExportForm, folder: Path)
     """Write the last training set that a recipe's nights accepted, atomically.
 
     Args:
-        home: where runs are recorded.
-        recipe: the recipe's name.
-        form: how conversations are written.
         folder: must not exist, or be empty.
 
     Raises:
@@ -94,7 +88,6 @@ def export_training_set(home: Home, recipe: str, form: ExportForm, folder: Path)
 
 
 def _training_set(home: Home, recipe: str) -> tuple[str, Path]:
-    """The last run that accepted a training set, and its table."""
     for record, folder in latest_artifacts(home, recipe, "validate", tables.TRAINING_SET):
         return record.run_id, folder / tables.TRAINING_SET
     raise RecipeError(
@@ -103,7 +96,6 @@ def _training_set(home: Home, recipe: str) -> tuple[str, Path]:
 
 
 def _conversations(table: Path) -> Iterator[tuple[str, list[Message], str | None]]:
-    """Example id, messages and tools of every row."""
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(table)
@@ -114,7 +106,6 @@ def _conversations(table: Path) -> Iterator[tuple[str, list[Message], str | None
 
 
 def _write(table: Path, file: Path, form: ExportForm) -> tuple[int, int]:
-    """Write the rows; returns how many there are, and how many LLaMA-Factory leaves out."""
     rows = skipped = 0
     with file.open("w", encoding="utf-8") as stream:
         for example_id, messages, tools in _conversations(table):
@@ -150,7 +141,6 @@ def _sharegpt(messages: Sequence[Message], example_id: str) -> Row:
 
 
 def _sharegpt_turns(message: Message) -> Iterator[Row]:
-    """A message as turns: an assistant's text and its calls are two turns."""
     calls = message.get("tool_calls", ())
     if message["content"] or not calls:
         yield {"from": SHAREGPT_ROLES[message["role"]], "value": message["content"]}
@@ -197,7 +187,6 @@ def _alternates(messages: Sequence[Message], form: ExportForm) -> bool:
 
 
 def _entry(table: Path, file_name: str, form: ExportForm) -> Mapping[str, Any]:
-    """The data set's description, as LLaMA-Factory's data/README.md defines it."""
     if form == "alpaca":
         names = {"prompt": "instruction", "query": "input", "response": "output", "system": "system"}
         return {"file_name": file_name, "columns": {**names, "history": "history", "tools": "tools"}}

@@ -26,9 +26,7 @@ INTERRUPTED = 130
 
 
 @app.callback()
-def _root(
-    verbose: Annotated[bool, typer.Option(help="Show tracebacks and Prefect's own log.")] = False,
-) -> None:
+def _root(verbose: Annotated[bool, typer.Option(help="Show tracebacks and Prefect's own log.")] = False) -> None:
     """Retrain a language-model adapter every night."""
 
 
@@ -114,9 +112,7 @@ def serve_teacher(recipe: RecipeOption = "embedded") -> None:
 
 
 @app.command()
-def doctor(
-    vllm: Annotated[bool, typer.Option(help="Also start vLLM on the seedling.")] = True,
-) -> None:
+def doctor(vllm: Annotated[bool, typer.Option(help="Also start vLLM on the seedling.")] = True) -> None:
     """Check what a night needs, and report how to fix what is missing."""
     from retune.doctor import examine, print_checks
 

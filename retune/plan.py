@@ -87,7 +87,6 @@ def plan_recipe(
     """Plan a recipe's training on this machine, without weights and without a network.
 
     Args:
-        recipe: what to train.
         home: holds the training sets and speeds of earlier runs.
         config_file: the model's ``config.json``, if neither its folder nor the catalogue has it.
         devices: None: those of this machine.
@@ -125,7 +124,6 @@ def _steps(config: TrainConfig, rows: int | None) -> int | None:
 
 
 def _trainings_of(recipe: Recipe, home: Home) -> list[Manifest]:
-    """The manifests of earlier trainings of the recipe's model, newest first."""
     found = [manifest for folder in (home.artifacts / "train").glob("*") if (manifest := _manifest(folder))]
     if not found:
         return []
@@ -135,7 +133,6 @@ def _trainings_of(recipe: Recipe, home: Home) -> list[Manifest]:
 
 
 def _last_training_set(home: Home, recipe: str) -> Manifest | None:
-    """The manifest of the last training set that a run of the recipe accepted."""
     manifests = (_manifest(folder) for _, folder in latest_artifacts(home, recipe, "validate"))
     return next(filter(None, manifests), None)
 

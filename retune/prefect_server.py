@@ -68,7 +68,6 @@ def prefect_server(home: Home, port: int, *, interface: bool) -> Iterator[Prefec
     """Run a Prefect server with its SQLite database under RETUNE_HOME while the block runs.
 
     Args:
-        home: holds its database and log.
         port: on 127.0.0.1.
         interface: also run the web interface and the services (scheduler and so on).
 

@@ -54,7 +54,6 @@ def committed(path: Path, revision: str, kind: Kind) -> Iterator[Committed]:
     Args:
         path: the file; it may have been removed.
         revision: any name of a commit that Git takes: ``HEAD``, ``main~3``, a tag, a hash.
-        kind: what the file is.
 
     Raises:
         RetuneError: of the kind's type: the file is not in a Git repository, or there is no such revision.
@@ -98,7 +97,6 @@ def revisions_of(folder: Path, most: int) -> list[str]:
 
 
 def _unpacked(top: Path, tree: str, scratch: Path, kind: Kind) -> Path:
-    """Unpack the files of a tree; nothing if the revision has no such folder."""
     try:
         packed = _git(top, "archive", "--format=tar", tree)
     except subprocess.CalledProcessError:

@@ -48,12 +48,9 @@ class StandingTeacher:
     Attributes:
         url: base URL, without ``/v1``.
         api_key: the bearer token.
-        pid: the process of ``retune serve-teacher``.
         model, model_digest: the teacher as the recipe names it, and its revision.
         fingerprint: of its files, see :func:`fingerprint`.
         engine: name and version of the server software, and the settings that shape its answers.
-        served_name: the server's name for the model.
-        log: the server's log.
     """
 
     url: str

@@ -91,11 +91,6 @@ def initial_adapter(registry: Registry, recipe: Recipe, validated: ArtifactRef) 
 
 
 def _fitting(champion: Published, recipe: Recipe) -> InitialAdapter:
-    """The adapter of a version, to continue from.
-
-    Raises:
-        RecipeError: it does not fit the recipe.
-    """
     adapter = Path(champion.path) / ADAPTER
     if differences := list(_differences(champion, adapter, recipe)):
         settings = ", ".join(setting for _, setting in differences if setting)

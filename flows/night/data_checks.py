@@ -59,7 +59,6 @@ def require_holdout(recipe: Recipe, collected: ArtifactRef, documents: ArtifactR
 
 
 def _what_was_lost(artifact: ArtifactRef, rules: Counts) -> str:
-    """Where most rows went, if quarantine took at least half of them: this has to be fixed first."""
     summary = artifact.manifest()["summary"]
     if summary["quarantined"] * 2 < summary["rows_in"] or not summary["quarantined"]:
         return ""

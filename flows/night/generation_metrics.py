@@ -21,7 +21,6 @@ def log_generation(home: Home, run_id: str, recipe: str, stats: Mapping[str, Any
 
     Args:
         run_id: Retune's own, a tag of all MLflow runs of a night.
-        stats: numbers, or mappings of them, such as the percentiles of the latency.
     """
     from mlflow import MlflowClient
     from mlflow.entities import Metric

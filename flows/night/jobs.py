@@ -91,5 +91,4 @@ def publish_job(recipe: Recipe, artifacts: Mapping[str, ArtifactRef]) -> Publish
 
 
 def _training(recipe: Recipe) -> dict[str, Any]:
-    """What the merge needs to know of the training."""
     return recipe.train.model_dump(include={"method", "quant_type", "double_quantisation"})

@@ -108,11 +108,6 @@ class Night:
         self.record.published(result, self.registry.champion())
 
     def _run(self, task: Task[Any, Any], job: TimedJob, name: str) -> Any:
-        """A task's result.
-
-        Raises:
-            StageTimeout: it took longer than the recipe allows.
-        """
         say(name)
         minutes = job.config.timeout_minutes
         limited = task.with_options(task_run_name=name, timeout_seconds=minutes * SECONDS_A_MINUTE)

@@ -87,7 +87,6 @@ def _keys(place: Sequence[int | str]) -> list[int | str]:
 
 
 def _known_keys(keys: Sequence[int | str]) -> list[str]:
-    """The keys that a section of a recipe may have."""
     sections: list[type[Section]] = [Recipe]
     for key in keys:
         if isinstance(key, str):
@@ -101,7 +100,6 @@ def _fields(section: type[Section]) -> dict[str, Any]:
 
 
 def _sections(annotation: Any) -> list[type[Section]]:
-    """The sections that a type allows, through unions and tuples."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
     return [section for inner in get_args(annotation) for section in _sections(inner)]

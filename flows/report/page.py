@@ -131,7 +131,6 @@ def report_markdown(record: RunRecord) -> str:
 
 
 def _evidence(record: RunRecord) -> list[str]:
-    """Where the findings of a stage that stopped the run are."""
     lines = []
     for stage, folder in record.evidence.items():
         pages = [_link(record, f"Data Docs of {name}", page) for name, page in pages_in(Path(folder)).items()]
@@ -153,7 +152,6 @@ def _drift(record: RunRecord) -> list[str]:
 
 
 def _yield(record: RunRecord) -> list[str]:
-    """The waterfall with its picture, and the Data Docs of every contract."""
     lines = []
     picture = record.stages.get("validate", {}).get("picture")
     if picture is None and "validate" in record.evidence:
@@ -171,7 +169,6 @@ def _yield(record: RunRecord) -> list[str]:
 
 
 def _evaluation_files(record: RunRecord, stage: Mapping[str, Any]) -> list[str]:
-    """Links to the evaluation's page and to every answer, and the learning curve."""
     lines = []
     if page := evaluation_in(Path(stage["path"])):
         answers = _link(record, "every answer", f"{stage['path']}/{tables.ANSWERS}")

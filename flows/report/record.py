@@ -184,7 +184,6 @@ def latest_artifacts(home: Home, recipe: str, stage: str, file: str = MANIFEST) 
     Runs whose record is damaged are left out.
 
     Args:
-        recipe: its name.
         file: what the artifact must still have.
     """
     for path in sorted(home.runs.glob(f"*/{RECORD}"), key=_age, reverse=True):

@@ -128,7 +128,6 @@ def evaluate_lines(unasked: int | None) -> list[str]:
 
 
 def _floors(found: ValidateDetails) -> list[str]:
-    """The rows that are left and required: in all, and for the label that is nearest to its floor."""
     floors = dict(found.floors)
     rows, required = floors.pop("minimum_rows", (0, 0))
     parts = [f"{rows} rows, {required} required"] if required > 1 else []

@@ -16,13 +16,9 @@ class Reading:
     """One measure of both templates.
 
     Attributes:
-        name: of the measure.
         before: of the committed template, as text.
-        after: of the edited template.
-        change: from before to after.
         judgement: only if the data can tell a change from chance.
         share: before and after as fractions for a bar, if the measure is a share.
-        meaning: how to read the measure.
     """
 
     name: str

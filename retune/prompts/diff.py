@@ -39,8 +39,6 @@ def diff(name: str, recipe_name: str, home: Home, *, against: str, rows: int, do
     """Ask the teacher with both templates and compare the results.
 
     Args:
-        name: of the template, or its path.
-        against: a Git revision.
         rows: requests by each template, at most.
         documents: ``recipe``, ``example``, or a file.
 
@@ -95,7 +93,6 @@ def _read_committed(revision: Committed) -> Prompt:
 
 
 def _shared_documents(source: str, before: Prompt, edited: Prompt, recipe: Recipe, home: Home, rows: int) -> Material:
-    """Documents that have the fields of both templates."""
     variables = dict(edited.head.variables)
     for name, spec in before.head.variables.items():
         if isinstance(spec, DocumentField):
@@ -107,7 +104,6 @@ def _shared_documents(source: str, before: Prompt, edited: Prompt, recipe: Recip
 
 
 def _ask_both(before: Prompt, edited: Prompt, material: Material, tried: Bench, rows: int) -> list[tuple[Trial, Trial]]:
-    """The trials of both, in pairs of the same document and index."""
     plans = [
         {(plan.document_id, plan.index): plan for plan in plan_tries(
             prompt, material, tried.teacher, tried.recipe.seed, tried.renderer, rows
@@ -122,13 +118,11 @@ def _ask_both(before: Prompt, edited: Prompt, material: Material, tried: Bench, 
 
 
 def _changes(before: Prompt, edited: Prompt) -> tuple[FileChange, ...]:
-    """The template's own text, then the partials of either."""
     names = [edited.path.name, *sorted({name for prompt in (before, edited) for name, _ in prompt.partials})]
     changes = [FileChange(name, changed_lines(_text(before.path, name), _text(edited.path, name))) for name in names]
     return tuple(change for change in changes if change.lines)
 
 
 def _text(template: Path, name: str) -> str:
-    """A file in a template's folder; empty if there is none."""
     file = template.parent / name
     return file.read_text(encoding="utf-8-sig") if file.is_file() else ""

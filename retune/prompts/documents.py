@@ -42,7 +42,6 @@ class Material:
     """What a template is tried on.
 
     Attributes:
-        documents: in order.
         pool: documents that few-shot examples are drawn from.
         origin: where they come from, in words.
     """
@@ -77,7 +76,6 @@ def find_documents(source: str, prompt: Prompt, recipe: Recipe, home: Home, most
 
 
 def _chosen(documents: Iterable[Document], prompt: Prompt, most: int, origin: str) -> list[Document]:
-    """The first documents that a template applies to; an error if there are none."""
     chosen: list[Document] = []
     skipped = 0
     for document in documents:
@@ -125,12 +123,10 @@ def _of_recipe(prompt: Prompt, recipe: Recipe, home: Home, most: int) -> Materia
 
 
 def _written_rows(generated: Path, recipe: Recipe) -> Sequence[Document]:
-    """The rows of a generate artifact, as a judge gets them."""
     return TrainingDocuments(generated / tables.ROWS, ("row_id", "raw", *row_fields(recipe)))
 
 
 def _last_artifact(home: Home, recipe: str, stage: str) -> Path | None:
-    """The artifact of a stage from the latest run of a recipe that still has one."""
     return next((folder for _, folder in latest_artifacts(home, recipe, stage)), None)
 
 

@@ -64,7 +64,6 @@ class _Linter:
 
     @cached_property
     def _opened(self) -> dict[Path, tuple[LintedTemplate | None, list[Finding]]]:
-        """By resolved path, the templates and all that write rows of the same recipes."""
         writers = [path for recipe in self.recipes for path in recipe.writers]
         as_named = {path.resolve(): path for path in [*writers, *self.paths]}
         return {resolved: open_template(path) for resolved, path in as_named.items()}
@@ -109,7 +108,6 @@ class _Linter:
         return [self._opened[path][0] for path in dict.fromkeys(paths)]
 
     def _row_fields(self, recipe: ProjectRecipe) -> list[str] | None:
-        """The columns of a recipe's rows; None if one of its templates cannot be read."""
         columns = list(recipe.fields)
         for template in self._writers(recipe):
             if template is None:

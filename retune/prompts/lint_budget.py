@@ -65,7 +65,6 @@ def _bytes_of(messages: Messages) -> int:
 
 @cache
 def _own_context(model: ModelSource) -> int | None:
-    """The context length in a model's config.json; None if it is not on this machine."""
     path = Path(model.path) / "config.json" if model.is_local else cached_file(model, "config.json")
     try:
         config = json.loads(path.read_text(encoding="utf-8")) if path else {}

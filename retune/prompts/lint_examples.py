@@ -80,7 +80,6 @@ def is_shots(value: Any) -> TypeGuard[list[dict[str, Any]]]:
 
 
 def _wrong_names(path: Path, text: str, given: list[dict[str, Any]], wanted: tuple[str, ...]) -> Iterator[Finding]:
-    """The variables that an example lacks, and the names that are none."""
     places = _places(text)
     for index, item in enumerate(given):
         for name in wanted:
@@ -96,7 +95,6 @@ def _wrong_names(path: Path, text: str, given: list[dict[str, Any]], wanted: tup
 
 
 def _wrong_shots(path: Path, text: str, given: list[dict[str, Any]], shown: Sequence[str]) -> Iterator[Finding]:
-    """The few-shot variables that an example gives something else than a list of objects."""
     places = _places(text)
     for index, item in enumerate(given):
         for name in shown:

@@ -79,7 +79,6 @@ def _too_short(template: LintedTemplate) -> Iterator[Finding]:
 
 
 def _row_keys(template: LintedTemplate) -> tuple[str, ...]:
-    """The keys of a row's schema in the head."""
     output = template.head.output
     items = ("items",) if output.row_schema is not output.json_schema else ()
     return ("output", "json_schema", *items)

@@ -61,11 +61,7 @@ def unknown_fields(
 def contract_findings(
     template: LintedTemplate, recipes: Sequence[ProjectRecipe], project: Project
 ) -> Iterator[Finding]:
-    """What is wrong with the contract that a template says its rows feed.
-
-    Args:
-        recipes: that it writes rows for.
-    """
+    """What is wrong with the contract that a template says its rows feed."""
     name = template.head.contract
     if name is None:
         return
@@ -119,7 +115,6 @@ def contract_columns_of(path: Path) -> dict[str, Place]:
 
 
 def _fields_read(template: LintedTemplate) -> Iterator[tuple[str, Place]]:
-    """The fields that a template's variables read, and where it says so."""
     find = template.places.find_value
     for name, variable in template.head.variables.items():
         if isinstance(variable, DocumentField):

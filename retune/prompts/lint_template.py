@@ -18,7 +18,6 @@ class LintedTemplate:
     """A template whose head could be read.
 
     Attributes:
-        path: its file.
         head, places: its front matter, and the places of its keys.
         sources: its parts and partials, as far as Jinja2 can parse them.
         prompt: None if a run would refuse it.

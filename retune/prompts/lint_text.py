@@ -72,7 +72,6 @@ def control_tokens(source: Source, tokens: Collection[str]) -> Iterator[Finding]
 
 
 def _texts(source: Source) -> list[Token]:
-    """Text outside Jinja and outside raw blocks, whose braces are meant as text."""
     texts: list[Token] = []
     is_raw = False
     for token in source.tokens:

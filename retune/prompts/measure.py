@@ -31,15 +31,12 @@ class Measures:
     """Measures of a template's trials; rates are fractions, None if there is no data.
 
     Attributes:
-        requests: how many were sent.
         kept_requests: requests that gave at least one kept row.
         yield_: kept requests / requests.
         yield_interval: Wilson's, at :data:`CONFIDENCE`.
         rows, kept_rows: rows that the answers gave, and those that are kept.
         judged: rows that judges saw.
         passed: share of the judged rows that every judge passed.
-        reasons: rejected rows by rule, most first.
-        words: in a kept row.
         completion_tokens: of an answer.
         prompt_tokens: of a request, on average.
         tokens: in and out, of all requests, without those of judges.
@@ -78,8 +75,6 @@ class Comparison:
     """Two templates on the same documents, with the same seeds.
 
     Attributes:
-        before: the committed template.
-        after: the edited one.
         yield_change: yield after less yield before, paired by request, with its interval and p-value.
     """
 
@@ -92,7 +87,6 @@ def compare(before: Sequence[Trial], after: Sequence[Trial], near: NearDuplicate
     """Measure both, and the difference in yield between paired requests.
 
     Args:
-        before: at least one trial.
         after: trials of the same documents and indices, in the same order.
         near: when two rows count as duplicates, as in the recipe's validation.
     """

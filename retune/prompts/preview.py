@@ -36,8 +36,6 @@ class Preview:
     """A template tried on a few documents.
 
     Attributes:
-        prompt: its name.
-        path: its file.
         recipe: whose teacher, judges and documents.
         teacher: the model that answered; empty if it was not asked.
         documents: where the documents come from, in words.
@@ -76,8 +74,6 @@ def preview(name: str, recipe_name: str, home: Home, *, rows: int, documents: st
     """Render a template for a few documents and, with ``run``, ask the teacher and the recipe's judges.
 
     Args:
-        name: of the template, or its path.
-        rows: how many at most.
         documents: ``example``, ``recipe``, or a file.
 
     Raises:
@@ -99,7 +95,6 @@ def preview(name: str, recipe_name: str, home: Home, *, rows: int, documents: st
 
 
 def _counted(tries: Sequence[Try], recipe: Recipe) -> list[Trial]:
-    """The requests, with their tokens if the teacher's tokenizer is on this machine."""
     served = served_model(recipe)
     assert recipe.generate is not None
     trials = [unasked(attempt) for attempt in tries]

@@ -45,16 +45,12 @@ class DiffReport:
         prompt, path: the template's name and file.
         revision, subject, date: of the commit: short hash, first line of its message, ISO 8601.
         recipe: whose teacher, judges and documents.
-        teacher: the model that answered.
         documents: where the documents come from, in words.
         document_count: how many different documents.
-        seed: the recipe's.
         made: when, ISO 8601.
         asked: requests that were sent, including the judges'.
         reused: requests with a stored answer.
-        comparison: the measures.
         samples: every request of both, in the plan's order.
-        changes: of the template's own text.
     """
 
     prompt: str

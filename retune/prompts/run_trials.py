@@ -66,7 +66,6 @@ class Bench:
         return [_trial(attempt, answers, known, tuple(rows[attempt.plan.row_id])) for attempt in tries]
 
     def _write(self, prompt: Prompt, planned: Sequence[PlannedRow]) -> Mapping[str, list[TriedRow]]:
-        """The rows of each request, by its row id; a rejected answer is not asked for again."""
         recipe = self.recipe
         assert recipe.generate is not None
         columns = columns_of_rows(document_fields(recipe), [*prompts_of(recipe), prompt])
@@ -198,14 +197,12 @@ def _standing(recipe: Recipe, home: Home) -> StandingTeacher | None:
 
 
 def _asking(config: GenerateConfig, standing: StandingTeacher) -> GenerateConfig:
-    """The same section with the served teacher as its only endpoint."""
     endpoint = Endpoint(url=f"{standing.url}/v1", model=standing.served_name, api_key_env=KEY)
     return config.model_copy(update={"endpoints": (endpoint,), "teacher": None, "adapter": None})
 
 
 @contextlib.contextmanager
 def _key(standing: StandingTeacher | None) -> Iterator[None]:
-    """Put the served teacher's key where an endpoint's key is read."""
     if standing is None:
         yield
         return

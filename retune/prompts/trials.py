@@ -14,9 +14,7 @@ class TriedRow:
     """A row of an answer.
 
     Attributes:
-        fields: filled by the answer.
         rule: ``rule: detail`` that the row broke; None if it is kept.
-        judgements: of the judges that saw it.
     """
 
     fields: Mapping[str, str]
@@ -38,14 +36,12 @@ class Trial:
     """One request and its result.
 
     Attributes:
-        document_id: of the document it was made from.
         index: which of the document's rows, from 0.
         messages: the conversation that is sent; empty if the template could not be rendered.
         rows: at least one after it was asked; a failed request is one row with its rule.
         answer: the teacher's raw text; None if it was not asked.
         finish_reason: ``stop``, ``length`` or ``refused: ...``.
         prompt_tokens: tokens in; None if they were not counted.
-        completion_tokens: tokens out.
         was_stored: whether an earlier run had stored the answer.
     """
 

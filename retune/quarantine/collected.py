@@ -65,9 +65,7 @@ def set_aside_under(files: RunFiles, lost: pa.Table, document_id: str) -> pa.Tab
     Finds rows that could be read; in a row that is cut off in the quarantine, an id before the cut.
 
     Args:
-        files: of the run.
         lost: :func:`retune.quarantine.lost_rows.read_lost_rows` of the run.
-        document_id: the id.
     """
     is_of_collect = pc.and_(pc.equal(lost["stage"], COLLECT), pc.equal(lost["outcome"], QUARANTINED))
     rows = lost.filter(is_of_collect)
@@ -99,7 +97,6 @@ def _has_id(raw: str, columns: Collection[str], document_id: str) -> bool:
 
 
 def _id_columns(files: RunFiles) -> set[str]:
-    """The columns that hold a document's id, of all sources."""
     artifact = files.artifact(COLLECT)
     if artifact is None:
         return set()

@@ -32,7 +32,6 @@ class LostCounts:
     """What a run set aside.
 
     Attributes:
-        run_id: the run.
         rows: by stage, rows by outcome; each row counts once.
         lines: a row that broke several rules counts under each; in the stages' order, most rows first.
         gone: stages whose artifact no longer exists.
@@ -77,6 +76,5 @@ def _one_row_per_rule(lost: pa.Table) -> pa.Table:
 
 
 def _value_counts(table: pa.Table) -> list[tuple[Any, ...]]:
-    """Each distinct row of a table, followed by how often it occurs."""
     found = table.group_by(table.column_names).aggregate([([], "count_all")])
     return list(zip(*(found[name].to_pylist() for name in (*table.column_names, "count_all")), strict=True))

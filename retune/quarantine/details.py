@@ -26,7 +26,6 @@ class Reason:
         rule: a contract's rule, a rule of collect or generate, an evaluation set, a kind of duplicate.
         said: the value that broke the rule, or the rule's message.
         severity: critical if the row was set aside for it.
-        contract, column: of a contract's rule.
     """
 
     rule: str

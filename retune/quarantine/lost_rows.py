@@ -83,7 +83,6 @@ def _rules(table: pa.Table) -> pa.Array:
 
 
 def _critical(breaches: pa.ListArray) -> pa.ListArray:
-    """The names of the critical rules in lists of breaches."""
     parts, owners = pc.list_flatten(breaches), pc.list_parent_indices(breaches)
     is_critical = pc.equal(pc.struct_field(parts, "severity"), "critical")
     names = pc.struct_field(parts, "rule").filter(is_critical).cast(TEXT)
@@ -97,7 +96,6 @@ def _places(table: pa.Table) -> pa.Array:
 
 
 def _sources(table: pa.Table, documents: Path | None) -> pa.Array:
-    """The source of each row's document."""
     if documents is None:
         return pa.repeat(pa.scalar("", TEXT), table.num_rows)
     known = pq.read_table(documents, columns=["document_id", "source"]).combine_chunks()

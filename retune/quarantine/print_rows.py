@@ -156,6 +156,5 @@ def _print_text(console: Console, text: str, most: int, inset: int = 2, style: s
 
 
 def _cut(text: str, most: int) -> str:
-    """The beginning of a text, with how many characters are left out."""
     left_out = len(text) - most
     return text if left_out <= 0 else f"{text[:most]} [... {left_out:,} more characters: --json has them]"

@@ -52,7 +52,6 @@ def prompt_sent(row: Mapping[str, Any], generated: ArtifactRef, documents: Path,
         row: ``row_id``, ``prompt``, ``prompt_digest``, ``request_id``, ``document_id`` and ``attempts``.
         generated: the artifact of the generate stage that the row is from.
         documents: the training documents that the row was generated from.
-        record: the run, for its recipe.
     """
     determined = generated.manifest()["determinants"]
     with contextlib.ExitStack() as stack:
@@ -75,7 +74,6 @@ def prompt_sent(row: Mapping[str, Any], generated: ArtifactRef, documents: Path,
 
 @contextlib.contextmanager
 def _template(name: str, digest: str, record: RunRecord) -> Iterator[tuple[Prompt | None, str]]:
-    """The template with this digest, and where it was found: in its file, or in a commit."""
     paths = _template_paths(name, record)
     for path in paths:
         if (prompt := _read(path)) and prompt.digest == digest:
@@ -93,7 +91,6 @@ def _template(name: str, digest: str, record: RunRecord) -> Iterator[tuple[Promp
 
 
 def _template_paths(name: str, record: RunRecord) -> list[Path]:
-    """Where a template of this name can be: where the recipe has it, or in the project's own folder."""
     named: Sequence[str] = ()
     with contextlib.suppress(RetuneError):
         recipe = read_recipe(record.started_as or record.recipe)

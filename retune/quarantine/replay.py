@@ -53,7 +53,6 @@ class Replay:
     """The outcome of validating a run's documents and rows again.
 
     Attributes:
-        run_id: the run.
         recipe: whose contracts applied: its name or file.
         documents: the quarantine of documents.
         rows: the quarantine of rows; None if the run was stopped before it had any.
@@ -62,7 +61,6 @@ class Replay:
         was_there: whether this result was stored already.
         asks_again: whether the next run asks the teacher again before it validates: the documents have changed, or
             a limit had cut generation short.
-        path: the artifact of the last stage that was replayed.
     """
 
     run_id: str
@@ -161,7 +159,6 @@ def _compare(files: RunFiles, now: RunFiles, stage: str) -> Recovered:
 
 
 def _quarantined(files: RunFiles, stage: str) -> pa.Table:
-    """The rows that a stage quarantined; none if it did not start or its files are gone."""
     folders = {name: folder for name, folder in files.folders.items() if name == stage}
     lost = read_lost_rows(RunFiles(files.record, folders))
     return lost.filter(pc.equal(lost["outcome"], QUARANTINED))
@@ -172,7 +169,6 @@ def _only_in(these: pa.Table, others: pa.Table) -> pa.Table:
 
 
 def _by_rule(rows: pa.Table) -> dict[str, int]:
-    """Rows by the first rule that each broke, most first."""
     rules = pc.list_element(rows["rules"], 0)
     counts = ((found["values"], found["counts"]) for found in pc.value_counts(rules).to_pylist())
     return dict(sorted(counts, key=lambda item: (-item[1], item[0])))

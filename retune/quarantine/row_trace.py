@@ -33,14 +33,11 @@ class Written:
     """How a teacher wrote a row.
 
     Attributes:
-        prompt, prompt_digest: the template.
         request_id: of the request that the row came from.
         teacher, teacher_revision: the model that answered.
         sampling, seed, attempts: of the request; None if unknown.
         run_id: the run that asked; a later run reuses the answer.
         drawn: by variable, the value drawn for the row.
-        judgements: of the judges.
-        sent: the messages.
     """
 
     prompt: str
@@ -62,7 +59,6 @@ class RowTrace:
     """A row with everything that it comes from.
 
     Attributes:
-        run_id: the run.
         row: the row; the outcome of a row that was not set aside is ``kept``, or the purpose of a document:
             ``held out``, ``training document``.
         written: None if no prompt wrote the row.
@@ -90,7 +86,6 @@ def trace_row(files: RunFiles, home: Home, row_id: str) -> RowTrace:
     """Find a row of a run, set aside or kept, or a document that it collected, and trace where it comes from.
 
     Args:
-        files: of the run.
         home: whose answers are searched.
         row_id: a generated row's id, a document's, or ``SOURCE:LINE`` of a row that never became a document.
 
@@ -119,7 +114,6 @@ def _first(files: RunFiles, lost: pa.Table) -> LostRow | None:
 
 
 def _kept(files: RunFiles, row_id: str) -> LostRow | None:
-    """A row of the training set."""
     found = first_row(files.folders.get("validate"), TRAINING_SET, "example_id", row_id)
     if found is None:
         return None
@@ -136,7 +130,6 @@ def _kept(files: RunFiles, row_id: str) -> LostRow | None:
 
 
 def _document(files: RunFiles, row: LostRow) -> Mapping[str, Any] | None:
-    """A row's document as collect wrote it, without empty values and without its conversation."""
     found = stored_document(files, row.document_id)
     if found is None:
         return None

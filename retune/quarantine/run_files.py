@@ -22,7 +22,6 @@ class RunFiles:
     """The files that still exist of a run.
 
     Attributes:
-        record: the run's record.
         folders: by stage, the artifact's folder; for a stage that stopped the run, the folder of its evidence.
         gone: stages whose folder no longer exists.
     """

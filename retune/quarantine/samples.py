@@ -40,11 +40,8 @@ def sample_lost_rows(
     """Draw from the rows that a run set aside; the same seed draws the same rows.
 
     Args:
-        files: of the run.
         stage, rule, prompt: only rows of these; a row that broke several rules belongs to each. ``near`` as well as
             ``near (duplicate)``, as it is shown.
-        rows: how many at most.
-        seed: of the draw.
 
     Raises:
         RecipeError: there is no such row; with the values that there are.
