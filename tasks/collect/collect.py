@@ -55,10 +55,8 @@ class CollectJob:
     """Reads a recipe's sources into ``train.parquet``, ``holdout.parquet`` and ``quarantine.parquet``.
 
     Attributes:
-        config: the recipe's section.
         task: what the model learns.
         control_tokens: tokens of the models' chat templates, which documents must not contain.
-        recipe: the recipe's name; each recipe has its own holdout ledger.
         home: holds snapshots and the ledger.
         replay: sources of general data, whose answers need not be labels of the task.
     """
@@ -185,7 +183,6 @@ class CollectJob:
         gone: list[dict[str, Any]],
         quarantine: TableWriter,
     ) -> _Division:
-        """Write each document into its split; add held-out documents that left their sources to the holdout."""
         schema = document_schema(self.fields)
         division = _Division()
         with ExitStack() as stack:
@@ -220,15 +217,12 @@ class CollectJob:
 
 @dataclass
 class _Division:
-    """Counts of a division, and the rows of the new ledger."""
-
     conversations: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
     held: list[pa.Table] = field(default_factory=list)
 
 
 def _divided(everything: Path, outcome: np.ndarray) -> Iterator[tuple[str, list[int], pa.Table]]:
-    """Yield outcome, positions and rows, one row group at a time."""
     start = 0
     with pq.ParquetFile(everything) as parquet:
         for group in range(parquet.num_row_groups):

@@ -41,12 +41,7 @@ UNFIT = {
 
 
 def resolve(source: DatasetInfoSource) -> FileSource | HubSource:
-    """The files or the hub data set that an entry describes; keys of the recipe take precedence.
-
-    Raises:
-        SourceError: the entry does not exist; its file is outside the folder of dataset_info.json; or it describes data
-            that are not conversations.
-    """
+    """The files or the hub data set that an entry describes; keys of the recipe take precedence."""
     where = f"{source.dataset_info}: {source.dataset}"
     entry = _entry(source)
     form, layout = _shape(entry, where)
@@ -135,7 +130,6 @@ def _shape(entry: Mapping[str, Any], where: str) -> tuple[Form, Layout]:
 
 
 def _plain_text(parts: Mapping[str, str], where: str) -> tuple[Form, Layout]:
-    """A data set without answers: LLaMA-Factory pre-trains on its prompts."""
     if not parts["instruction"] or parts["input"]:
         raise SourceError("The data set has no answers", where=where, remedy="name its response column")
     return "text", Layout(text=parts["instruction"])

@@ -73,11 +73,7 @@ class Document:
 def to_document(
     record: Record, source: SourceSection, config: CollectConfig, task: ChatTask, cleaner: Cleaner
 ) -> Document:
-    """Turn a record into a document.
-
-    Raises:
-        Rejected: with the broken rule.
-    """
+    """Turn a record into a document."""
     if record.values is None:
         raise Rejected(f"unreadable: {record.problem}")
     licence = _licence(record.values, source)

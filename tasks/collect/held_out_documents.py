@@ -107,13 +107,7 @@ class HeldBefore:
 
 
 def ledger_rows(documents: pa.Table, positions: Sequence[int], index: Index, fields: Sequence[str]) -> pa.Table:
-    """Tonight's documents of the holdout as rows of the ledger.
-
-    Args:
-        documents: a part of the table of documents.
-        positions: positions of its rows in the index.
-        fields: the names of its fields.
-    """
+    """Tonight's documents of the holdout as rows of the ledger."""
     texts = documents.select(list(fields)).to_pylist()
     columns = {
         **{name: documents[name] for name in SCHEMA.names if name in documents.column_names},

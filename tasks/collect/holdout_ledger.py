@@ -28,11 +28,7 @@ def is_held_out(document_id: str, fraction: float, salt: str) -> bool:
 
 @dataclass(frozen=True)
 class Ledger:
-    """A recipe's ledger: ``state.json`` and Parquet files of documents, named by their digests.
-
-    Attributes:
-        folder: the recipe's folder below RETUNE_HOME.
-    """
+    """A recipe's ledger: ``state.json`` and Parquet files of documents, named by their digests."""
 
     folder: Path
 
@@ -41,9 +37,6 @@ class Ledger:
 
         Args:
             sources: digest of everything else that determines the collection.
-
-        Raises:
-            SourceError: the ledger's files are missing or damaged.
         """
         state = self._state()
         if state is None:

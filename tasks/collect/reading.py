@@ -35,7 +35,6 @@ class Reading:
         sources: rows by source.
         given: rows by number of the recipe's source, including those filtered out.
         rules: rejected rows by rule.
-        index: what is remembered of each document.
     """
 
     rows: int = 0
@@ -59,9 +58,6 @@ def read_documents(
     """Write every usable document to ``file`` in reading order, and every rejected row to the quarantine.
 
     Answers of the sources in ``replay`` need not be labels of the task.
-
-    Raises:
-        SourceError: a source is missing or unreadable as a whole.
     """
     reading = Reading()
     general = task.model_copy(update={"labels": ()})
@@ -96,7 +92,6 @@ def _records(readers: Sequence[Reader], config: CollectConfig) -> Iterator[tuple
 
 
 def _remember(index: Index, document: Document, source: int, version: int, config: CollectConfig) -> None:
-    """Add a document to the index; without a source-given id its input decides whether it is held out."""
     name = document.row["document_id"]
     hashed = name if document.named else document.input.hex()
     index.ids.append(name)

@@ -45,7 +45,6 @@ def resolve(index: Index, held_ids: Collection[str], held_inputs: Collection[byt
     other different documents with one id, the one with the smallest digest.
 
     Args:
-        index: all documents.
         held_ids: ids held out before.
         held_inputs: digests of inputs held out before.
 

@@ -31,7 +31,6 @@ class Conversation:
     Attributes:
         messages: in canonical form; empty if the row only feeds prompts.
         tools: the callable tools in OpenAI's form, as JSON text, or None.
-        fields: texts by name, as prompts read them.
     """
 
     messages: list[Message]
@@ -54,14 +53,9 @@ def convert(
     """Read a row in its source's form, or in the detected form if the source states none and maps no column.
 
     Args:
-        values: by column.
-        source: its form and layout.
         columns: field: column, with dots into nested values; in addition to a form's own fields. Only the task's
             context may be empty.
         task: its system turn is added to a conversation without one; the answer must be one of its labels.
-
-    Raises:
-        Rejected: with the broken rule.
     """
     try:
         form = source.form or ("columns" if columns else form_of(values))
@@ -85,8 +79,6 @@ def convert(
 
 @dataclass(frozen=True)
 class _Part:
-    """A column of a row: its name in the source, and its value."""
-
     name: str
     value: Any
 
@@ -98,7 +90,6 @@ class _Part:
 
 
 def _part(values: Mapping[str, Any], named: str | None, *own: str) -> _Part:
-    """A part's column: the one named by the layout, else the first of the form's own with a value."""
     if named is not None:
         return _Part(named, at_path(values, named) if named else None)
     found = next((name for name in own if not is_missing(values.get(name))), own[0])
@@ -181,7 +172,6 @@ def _prompt_completion(values: Mapping[str, Any], layout: Layout) -> Conversatio
 
 
 def _spoken(part: _Part, role: str, layout: Layout) -> list[Message]:
-    """A prompt or a completion: text of this role, or turns."""
     if not isinstance(part.value, list):
         return [{"role": role, "content": part.text()}]
     if not part.value:

@@ -20,11 +20,7 @@ MOST_COLUMNS = 12
 
 
 def form_of(values: Mapping[str, Any]) -> Form:
-    """The form of a row, by its columns and the keys of its first turn.
-
-    Raises:
-        Rejected: it is preference data (``chosen``, ``rejected``), or its form is unknown.
-    """
+    """The form of a row, by its columns and the keys of its first turn."""
     refuse_preference(values)
     for column, form in TURNS.items():
         turns = values.get(column)
@@ -43,10 +39,6 @@ def form_of(values: Mapping[str, Any]) -> Form:
 
 
 def refuse_preference(values: Mapping[str, Any]) -> None:
-    """Refuse preference data: two answers, one of them to be avoided.
-
-    Raises:
-        Rejected: both columns are present.
-    """
+    """Refuse preference data: two answers, one of them to be avoided."""
     if not is_missing(values.get("chosen")) and not is_missing(values.get("rejected")):
         raise Rejected("preference: a chosen and a rejected answer; keep one column as the answer")

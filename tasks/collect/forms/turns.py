@@ -46,11 +46,7 @@ def turn_keys(layout: Layout, role: str, content: str) -> TurnKeys:
 
 
 def read_turns(value: Any, where: str, keys: TurnKeys) -> list[Message]:
-    """The messages of a list of turns; calls after an assistant's text join its turn.
-
-    Raises:
-        Rejected: a turn has an unknown role, is empty, or has a tool call that is not valid JSON.
-    """
+    """The messages of a list of turns; calls after an assistant's text join its turn."""
     messages: list[Message] = []
     for number, turn in enumerate(list_of(value, where, "conversation")):
         place = f"{where}[{number}]"
@@ -89,7 +85,6 @@ def _message(turn: Mapping[str, Any], role: str, place: str, keys: TurnKeys) -> 
 
 
 def _joined(parts: list[Any], where: str) -> Any:
-    """The text of OpenAI's content parts; other values are returned unchanged."""
     if not parts or not all(isinstance(part, Mapping) and isinstance(part.get("type"), str) for part in parts):
         return parts
     for number, part in enumerate(parts):
@@ -101,7 +96,6 @@ def _joined(parts: list[Any], where: str) -> Any:
 
 
 def _calls(value: Any, where: str) -> list[Message]:
-    """Tool calls from one call or a list of calls, as values or as JSON text."""
     if isinstance(value, str):
         value = parsed(value, where, "tool_call")
     calls = value if isinstance(value, list) else [value]
@@ -132,11 +126,7 @@ def _arguments(value: Any, where: str) -> str:
 
 
 def read_tools(value: Any, where: str) -> str | None:
-    """The tools of a conversation in OpenAI's form, as JSON text, or None.
-
-    Raises:
-        Rejected: it is not a list of functions with names.
-    """
+    """The tools of a conversation in OpenAI's form, as JSON text, or None."""
     if is_missing(value):
         return None
     found = parsed(value, where, "tools") if isinstance(value, str) else value

@@ -48,11 +48,7 @@ def is_missing(value: Any) -> bool:
 
 
 def text_of(value: Any, where: str) -> str:
-    """A value as stripped text; a list, mapping or number as JSON.
-
-    Raises:
-        Rejected: it is missing, binary, or not storable as UTF-8.
-    """
+    """A value as stripped text; a list, mapping or number as JSON."""
     if is_missing(value):
         raise Rejected(f"missing: {where!r} is empty")
     if isinstance(value, bytes):
@@ -66,11 +62,7 @@ def optional_text(value: Any, where: str) -> str:
 
 
 def list_of(value: Any, where: str, rule: str) -> list[Any]:
-    """A list, which may be given as JSON text.
-
-    Raises:
-        Rejected: by ``rule``, if it is not a list.
-    """
+    """A list, which may be given as JSON text."""
     found = parsed(value, where, rule) if isinstance(value, str) else value
     if not isinstance(found, list):
         raise Rejected(f"{rule}: {where!r} is not a list")
@@ -78,11 +70,7 @@ def list_of(value: Any, where: str, rule: str) -> list[Any]:
 
 
 def parsed(text: str, where: str, rule: str) -> Any:
-    """Parse JSON text.
-
-    Raises:
-        Rejected: by ``rule``, if it is not valid JSON or repeats a key in an object.
-    """
+    """Parse JSON text."""
     try:
         return DECODER.decode(text)
     except ValueError as error:
@@ -90,11 +78,7 @@ def parsed(text: str, where: str, rule: str) -> Any:
 
 
 def json_text(value: Any, where: str, rule: str) -> str:
-    """A value as JSON text with its keys in their own order: a model learns that order.
-
-    Raises:
-        Rejected: by ``rule``, if JSON or UTF-8 cannot hold it.
-    """
+    """A value as JSON text with its keys in their own order: a model learns that order."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:

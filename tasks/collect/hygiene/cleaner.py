@@ -41,11 +41,7 @@ class Cleaner:
         self.kinds: Counter[str] = Counter()
 
     def clean(self, conversation: Conversation) -> Conversation:
-        """A cleaned copy of a document.
-
-        Raises:
-            Rejected: it has what the recipe quarantines; the rule names the kinds, never the text.
-        """
+        """A cleaned copy of a document."""
         cleaned: dict[str, str] = {}
         found: set[tuple[str, str, str]] = set()
 
@@ -71,7 +67,6 @@ class Cleaner:
         return redacted(text, [span for span in spans if self._policy(span) != "allow"])
 
     def _clean(self, text: str, found: set[tuple[str, str, str]], again: bool = False) -> str:
-        """Clean one text; adds (kind, action, matched text) to ``found``."""
         spans = without_overlaps([*find_secrets(text), *find_personal_data(text)])
         for span in spans:
             found.add((span.kind, DONE[self._policy(span)], text[span.start : span.end]))
@@ -154,11 +149,7 @@ def _change_value(value: Any, change: Change) -> Any:
 
 
 def check_licence(licence: str | None, allowed: Collection[str] | None) -> None:
-    """Refuse a document whose licence is not in the list, case ignored; None allows all.
-
-    Raises:
-        Rejected: the licence is missing or not allowed.
-    """
+    """Refuse a document whose licence is not in the list, case ignored; None allows all."""
     if allowed is None:
         return
     if licence is None or not licence.strip():

@@ -40,10 +40,8 @@ class Recogniser:
     """One of presidio's recognisers and where it searches.
 
     Attributes:
-        kind: what it finds.
         hint: matches near all such data; only its surroundings are analysed, so that a huge text is cheap.
         reach: characters analysed before and after a hint; longer than the data can be.
-        engine: presidio's recogniser.
         is_meant: whether the surrounding text confirms a match.
     """
 
@@ -74,7 +72,6 @@ def find_personal_data(text: str) -> list[TextSpan]:
 
 
 def _windows(hint: re.Pattern[str], reach: int, text: str) -> Iterator[tuple[int, int]]:
-    """The surroundings of all hints, merged where they touch."""
     start = end = None
     for match in hint.finditer(text):
         left, right = max(0, match.start() - reach), min(len(text), match.end() + reach)

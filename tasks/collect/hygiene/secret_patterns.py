@@ -33,7 +33,6 @@ class Shape:
     """The format of an issuer's secrets.
 
     Attributes:
-        kind: the issuer, or the type of secret.
         pattern: finds it.
         group: the group of the pattern that is the secret.
         is_valid: whether a match is a secret.

@@ -11,7 +11,6 @@ class TextSpan(NamedTuple):
 
     Attributes:
         start, end: in characters, end excluded.
-        kind: such as ``email`` or ``secret:aws``.
         mark: its replacement.
     """
 

@@ -42,11 +42,7 @@ def is_public(address: str) -> bool:
 
 
 def require_public(host: str, addresses: Iterable[str], allow_hosts: Iterable[str]) -> None:
-    """Refuse a connection into a private network.
-
-    Raises:
-        SourceError: an address is not public, and the host is not allowed.
-    """
+    """Refuse a connection into a private network."""
     if host.lower() in {allowed.lower().strip("[]") for allowed in allow_hosts}:
         return
     for address in addresses:

@@ -43,33 +43,21 @@ class Allowance:
         self._ends, self._bytes, self._answered = time.monotonic() + seconds, size + FRAMING_BYTES, False
 
     def wait(self, timeout: float | None) -> float:
-        """Seconds to wait for the network.
-
-        Raises:
-            TooLong: no time is left.
-        """
+        """Seconds to wait for the network."""
         left = self._ends - time.monotonic()
         if left <= 0:
             raise TooLong
         return left if timeout is None else min(timeout, left)
 
     def take(self, count: int) -> None:
-        """Count received bytes.
-
-        Raises:
-            TooMuch: more than are left.
-        """
+        """Count received bytes."""
         self._answered = True
         self._bytes -= count
         if self._bytes < 0:
             raise TooMuch
 
     def require_silence(self) -> None:
-        """A timeout without any byte may be retried; one in the middle of an answer ends the request.
-
-        Raises:
-            TooLong: the answer had begun.
-        """
+        """A timeout without any byte may be retried; one in the middle of an answer ends the request."""
         if self._answered:
             raise TooLong
 

@@ -40,11 +40,7 @@ REFUSED = re.compile(r"authentication failed|no password supplied|does not exist
 
 
 def database_url(written: str, environment: Environment) -> URL:
-    """The URL of a recipe with its variables expanded; a password is encoded here for its place in the URL.
-
-    Raises:
-        SourceError: the URL is not valid, its driver is missing, or its SQLite file does not exist.
-    """
+    """The URL of a recipe with its variables expanded; a password is encoded here for its place in the URL."""
     with_user = USERINFO.sub(lambda match: environment.expand(match[0], quoted=True), written, count=1)
     expanded = environment.expand(with_user)
     try:
@@ -82,11 +78,7 @@ def _no_driver(error: Exception, where: str) -> SourceError:
 
 @contextmanager
 def read_only(url: URL, environment: Environment) -> Iterator[Connection]:
-    """A connection whose transaction cannot write, where the database supports it (SQLite, PostgreSQL).
-
-    Raises:
-        SourceError: with the database's answer to a statement inside. ``SourceUnavailable`` if it does not answer.
-    """
+    """A connection whose transaction cannot write, where the database supports it (SQLite, PostgreSQL)."""
     engine = _engine(url)
     try:
         with engine.connect() as connection:

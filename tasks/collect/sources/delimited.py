@@ -70,12 +70,6 @@ def read_delimited(lines: Iterator[Line], source: str, fit: Fit, delimiter: str,
     A quoted field must end at a delimiter or the end of the row: in a row that breaks this rule, the first line is set
         aside
     and its other lines are read as separate rows.
-
-    Args:
-        where: the file, for error messages.
-
-    Raises:
-        SourceError: the header cannot be read or repeats a column.
     """
     feed = _Feed(lines, LONGEST_ROW * fit.max_field_bytes)
     csv.field_size_limit(2**31 - 1)  # the limit is global and not recoverable: the feed bounds a row instead
@@ -105,11 +99,7 @@ def read_delimited(lines: Iterator[Line], source: str, fit: Fit, delimiter: str,
 
 
 def header_of(lines: Iterator[Line], fit: Fit, delimiter: str, where: str) -> list[str]:
-    """The column names; none in an empty file.
-
-    Raises:
-        SourceError: as ``read_delimited``.
-    """
+    """The column names; none in an empty file."""
     feed = _Feed(lines, LONGEST_ROW * fit.max_field_bytes)
     return _header(csv.reader(feed, delimiter=delimiter, strict=True), where)
 

@@ -14,22 +14,14 @@ SHORTEST_SECRET = 4
 
 
 class Environment:
-    """Inserts the values of variables into texts, and removes them from messages.
-
-    Args:
-        where: the owner of the texts, for messages.
-    """
+    """Inserts the values of variables into texts, and removes them from messages."""
 
     def __init__(self, where: str) -> None:
         self.where = where
         self._values: dict[str, str] = {}
 
     def expand(self, text: str, *, quoted: bool = False) -> str:
-        """The text with every ``${NAME}`` replaced; ``quoted`` percent-encodes the values for a URL.
-
-        Raises:
-            SourceError: a variable is not set.
-        """
+        """The text with every ``${NAME}`` replaced; ``quoted`` percent-encodes the values for a URL."""
 
         def value_of(match: re.Match[str]) -> str:
             name = match[1]

@@ -33,11 +33,7 @@ class FoundFiles:
 
 
 class FileReader:
-    """Reads the files of a source in the order of their paths.
-
-    Args:
-        columns: columns to read, with dots into nested values. None: all.
-    """
+    """Reads the files of a source in the order of their paths."""
 
     def __init__(self, source: FileSource, settings: ReaderSettings, columns: Iterable[str] | None = None) -> None:
         self._source, self._most = source, settings.max_field_bytes
@@ -108,9 +104,6 @@ def find_files(path: Path, format: FileFormat | None = None) -> FoundFiles:
 
     Args:
         format: the format of all files. None: by ending; files with unknown endings are passed over.
-
-    Raises:
-        SourceError: no file, no known format, or a file outside the folder.
     """
     if path.is_file():
         root, names = path.parent, [path.name]
@@ -152,7 +145,6 @@ def _below(root: Path) -> Iterator[str]:
 
 
 def _split(pattern: Path) -> tuple[Path, Path]:
-    """Split a glob into the folder before its first wildcard, and the rest."""
     parts = pattern.parts
     first = next((number for number, part in enumerate(parts) if WILDCARDS & set(part)), len(parts) - 1)
     if ".." in parts[first:]:

@@ -48,10 +48,8 @@ def read_file(
     A text or Markdown file is one row with the column ``text``. Memory holds a few rows of the largest size.
 
     Args:
-        path: unpacked if it ends in ``.gz`` or ``.zst``.
         name: the source's name in the records.
         max_field_bytes: a row with a larger field has a problem.
-        columns: columns to read, with dots into nested values. None: all.
 
     Raises:
         SourceError: the file cannot be read as a whole: it is missing, not packed as its name says, has no usable

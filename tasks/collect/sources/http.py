@@ -21,14 +21,7 @@ from tasks.collect.records import ReaderSettings, Record
 from tasks.collect.sources.addresses import is_address, require_public
 from tasks.collect.sources.environment import Environment
 from tasks.collect.sources.formats import read_file
-from tasks.collect.sources.http_client import (
-    Answer,
-    Client,
-    first_characters,
-    header_problem,
-    public_url,
-    require_http,
-)
+from tasks.collect.sources.http_client import Answer, Client, first_characters, header_problem, public_url, require_http
 from tasks.collect.sources.json_pages import JsonPage
 from tasks.collect.sources.snapshots import Part, Snapshot, State
 from tasks.core.errors import SourceError
@@ -52,10 +45,6 @@ class Page(NamedTuple):
 
 class HttpReader:
     """Reads a ``url`` source.
-
-    Args:
-        columns: columns to read, with dots into nested values. None: all.
-        sleep: waits between attempts, in seconds.
 
     Attributes:
         fetched: after ``fetch``: the number of pages, and of unchanged ones.
@@ -198,7 +187,6 @@ class HttpReader:
         return Page(self._snapshot.keep(rows, f"page-{number:05}", ".jsonl", details), following)
 
     def _rows(self, body: Path, answer: Answer, number: int) -> tuple[Path, str | None]:
-        """The page as a file of JSON lines, and the next page's URL."""
         where = public_url(answer.url, self._environment)
         if answer.status == 204:
             body.write_bytes(b"")
@@ -271,13 +259,11 @@ def _with_parameter(url: str, name: str, value: str | int) -> str:
 
 
 def _conditions(headers: httpx.Headers) -> dict[str, str]:
-    """Headers for the next request, so that the server can answer 304."""
     sent = {"if-none-match": headers.get("etag"), "if-modified-since": headers.get("last-modified")}
     return {name: value for name, value in sent.items() if value and header_problem(name, value) is None}
 
 
 def _count_lines(file: Path) -> int:
-    """Number of lines; 0 if all are blank."""
     ends, blank, last = 0, True, b"\n"
     with file.open("rb") as stream:
         while block := stream.read(2**20):

@@ -39,7 +39,6 @@ class Answer:
     """A server's answer; the body is in the file passed to ``get``.
 
     Attributes:
-        url: the requested URL, before redirects.
         size: bytes of the unpacked body.
     """
 
@@ -51,8 +50,6 @@ class Answer:
 
 
 class _Again(Exception):
-    """A failure that a retry may fix: the error to raise in the end, and the wait that the server requested."""
-
     def __init__(self, error: SourceUnavailable, after: float | None = None) -> None:
         super().__init__(error)
         self.error, self.after = error, after
@@ -62,11 +59,7 @@ class Client:
     """Requests one source's pages within its limits.
 
     Args:
-        source: its limits, and allowed hosts.
         origin: the URL that the headers are for; they are sent to no other scheme, host and port.
-        headers: with their variables expanded.
-        environment: hides secrets in messages.
-        sleep: waits, in seconds.
     """
 
     def __init__(
@@ -102,12 +95,7 @@ class Client:
         self._client.close()
 
     def get(self, url: str, conditions: Mapping[str, str], into: Path) -> Answer:
-        """Request a URL and store the body; valid answers are 200, 204 and, if ``conditions`` were sent, 304.
-
-        Raises:
-            SourceError: another status, an exceeded limit, or an address that the recipe does not allow.
-                ``SourceUnavailable`` if the server failed to answer several times.
-        """
+        """Request a URL and store the body; valid answers are 200, 204 and, if ``conditions`` were sent, 304."""
         try:
             answer = self._retrying(self._try, url, conditions, into)
         except _Again as again:
@@ -192,7 +180,6 @@ class Client:
         return _Again(error, after)
 
     def _is_origin(self, url: httpx.URL) -> bool:
-        """Whether a URL is on the source's own server; HTTPS on the host of an HTTP source counts."""
         upgraded = (self.origin.scheme, _port(self.origin), url.scheme, _port(url)) == ("http", 80, "https", 443)
         same = (url.scheme, _port(url)) == (self.origin.scheme, _port(self.origin))
         return url.host == self.origin.host and (same or upgraded)
@@ -208,11 +195,7 @@ class Client:
 
 
 def require_http(url: httpx.URL, environment: Environment) -> None:
-    """Refuse schemes other than HTTP and HTTPS.
-
-    Raises:
-        SourceError: another scheme, or no host.
-    """
+    """Refuse schemes other than HTTP and HTTPS."""
     if url.scheme not in DEFAULT_PORTS or not url.host:
         raise SourceError(
             f"The URL begins with {url.scheme or 'no scheme'!r}: only http:// and https:// are supported",
@@ -253,7 +236,6 @@ def _wait(state: RetryCallState) -> float:
 
 
 def _tell(state: RetryCallState) -> None:
-    """Report a retry: six attempts can take minutes."""
     error = state.outcome.exception() if state.outcome else None
     if isinstance(error, _Again):
         say(f"  {error.error.what}; attempt {state.attempt_number + 1} of {ATTEMPTS} in {state.upcoming_sleep:.0f} s")

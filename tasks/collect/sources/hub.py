@@ -24,11 +24,7 @@ REMEDY = "check the id, the subset, the split and the network; a folder in the h
 
 
 class HubReader:
-    """Reads a split of a data set row by row.
-
-    Args:
-        columns: columns to read, with dots into nested values. None: all.
-    """
+    """Reads a split of a data set row by row."""
 
     def __init__(self, source: HubSource, settings: ReaderSettings, columns: Iterable[str] | None = None) -> None:
         self._source = source
@@ -48,11 +44,7 @@ class HubReader:
 
     @cached_property
     def commit(self) -> str | None:
-        """The commit to read: the recipe's, or the newest of the branch or tag. None for a folder.
-
-        Raises:
-            SourceError: the data set or revision does not exist. SourceUnavailable: the hub does not answer.
-        """
+        """The commit to read: the recipe's, or the newest of the branch or tag. None for a folder."""
         source = self._source
         if source.is_local:
             return None
@@ -105,7 +97,6 @@ class HubReader:
             raise SourceError(f"The data set cannot be loaded: {error}", where=self._where, remedy=REMEDY) from error
 
     def _builder(self, commit: str | None) -> DatasetBuilder:
-        """The data set builder, after checking that all files are inside the data set."""
         import datasets
 
         source = self._source
@@ -130,11 +121,7 @@ class HubReader:
 
 
 def _require_id(name: str) -> None:
-    """Refuse an id other than ``owner/name`` or ``name``, so that an id is never a path.
-
-    Raises:
-        SourceError: it is not an id.
-    """
+    """Refuse an id other than ``owner/name`` or ``name``, so that an id is never a path."""
     if not ID.fullmatch(name) or ".." in name:
         raise SourceError(
             f"{name!r} is neither the id of a data set nor a folder",

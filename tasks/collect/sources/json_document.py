@@ -37,10 +37,6 @@ def read_json(blocks: Callable[[], Iterator[bytes]], source: str, fit: Fit, wher
 
     Args:
         blocks: opens the text.
-        where: the file, for error messages.
-
-    Raises:
-        SourceError: the document is neither a list nor an object, or several members could be its rows.
     """
     longest = LONGEST_ROW * fit.max_field_bytes
     match _first_byte(blocks()):
@@ -84,7 +80,6 @@ def _rows_near_object(blocks: Callable[[], Iterator[bytes]], longest: int, where
 
 
 def _first_object(member: Line, longest: int) -> set[str] | None:
-    """The keys of the first object of a member that is a list of objects, else None."""
     found = LIST_OF_OBJECTS.match(member.content)
     if found is None:
         return None

@@ -103,7 +103,6 @@ class _Cutter:
         return bool(self._dropped or self.text[: self._at - 1].strip())
 
     def _next_token(self) -> bytes:
-        """The next bracket or comma outside a string; empty at the end of the text."""
         while True:
             token = (REST_OF_STRING if self._in_string else TOKEN).search(self.text, self._at)
             if token is None:
@@ -123,7 +122,6 @@ class _Cutter:
         self._at = max(0, self._at - end)
 
     def _shorten(self) -> None:
-        """Drop text outside items, and the excess of an item that is too long."""
         if not self.ended and self.level < self._depth:
             self._forget(self._at)
         if len(self.text) > self._longest:

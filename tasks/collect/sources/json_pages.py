@@ -29,15 +29,7 @@ class Span(NamedTuple):
 
 
 class JsonPage:
-    """A JSON answer.
-
-    Args:
-        file: its bytes.
-        where: the URL, for messages.
-
-    Raises:
-        SourceError: it is not valid JSON, or too large.
-    """
+    """A JSON answer."""
 
     def __init__(self, file: Path, where: str) -> None:
         self.where = where
@@ -60,11 +52,7 @@ class JsonPage:
             raise self._broken(error) from error
 
     def rows(self, rows_at: str | None) -> Iterator[bytes]:
-        """Each row on a line, without the line's end; at a dotted path, or found.
-
-        Raises:
-            SourceError: the answer has no list of rows.
-        """
+        """Each row on a line, without the line's end; at a dotted path, or found."""
         start = self._found() if rows_at is None else self._at(rows_at.split("."))
         if start is None or self.text[start] != "[":
             raise SourceError(
@@ -77,11 +65,7 @@ class JsonPage:
             yield row.encode("utf-8", "surrogateescape")
 
     def value(self, path: str, *, required: bool) -> Any:
-        """The value at a dotted path, or None.
-
-        Raises:
-            SourceError: the parent of the last part is missing, and the value is required.
-        """
+        """The value at a dotted path, or None."""
         *parents, name = path.split(".")
         inside = self._at(parents)
         if inside is None or self.text[inside] != "{":
@@ -107,7 +91,6 @@ class JsonPage:
         return here
 
     def _found(self) -> int | None:
-        """The list that is the whole answer, or the only list among its object's members."""
         if self.text[self.start] != "{":
             return self.start
         lists = [span for span in _members(self.text, self.start) if self.text[span.start] == "["]
@@ -129,7 +112,6 @@ class JsonPage:
 
 
 def _members(text: str, at: int) -> Generator[Span, None, int]:
-    """Yield the members of the object, or items of the list, that begins at ``at``; returns its end."""
     closing = "}" if text[at] == "{" else "]"
     at = _skip(text, at + 1)
     number = 0

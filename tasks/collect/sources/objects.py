@@ -40,7 +40,6 @@ class Found(NamedTuple):
     """An object of the store.
 
     Attributes:
-        path: as fsspec names it.
         name: below the source's prefix.
         fingerprint: changes with the object; empty if the store gives none.
     """
@@ -54,9 +53,6 @@ class Found(NamedTuple):
 
 class ObjectReader:
     """Reads an ``object`` source, in the order of its objects' names.
-
-    Args:
-        columns: columns to read, with dots into nested values. None: all.
 
     Attributes:
         fetched: after ``fetch``: the number of objects, and of downloaded ones.
@@ -136,7 +132,6 @@ class ObjectReader:
         return {name: self._environment.expand(one) if isinstance(one, str) else one for name, one in options}
 
     def _find(self, store: Any) -> tuple[list[Found], list[str]]:
-        """The objects to read, sorted by name, and the names with unknown formats."""
         url = self._url()
         listed = self._listed(store, url)
         path = store._strip_protocol(url)
@@ -161,7 +156,6 @@ class ObjectReader:
         return sorted(found, key=lambda one: one.name), sorted(unknown)
 
     def _listed(self, store: Any, url: str) -> dict[str, dict[str, Any]]:
-        """The store's metadata of every object that the URL names."""
         path = store._strip_protocol(url)
         if WILDCARDS.search(path):
             return dict(store.glob(path, detail=True))
@@ -192,11 +186,7 @@ class ObjectReader:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Translate errors of the stores' packages, which share no base class; a retry helps with some.
-
-        Raises:
-            SourceError, SourceUnavailable.
-        """
+        """Translate errors of the stores' packages, which share no base class; a retry helps with some."""
         try:
             yield
         except RetuneError:
@@ -225,7 +215,6 @@ class ObjectReader:
 
 
 def _mark(about: Mapping[str, Any]) -> str:
-    """Identifies a version of an object; empty if the store gives too little."""
     told = {name: str(about[name]) for name in FINGERPRINTS if about.get(name)}
     return digest_of([told, about.get("size")]) if told else ""
 

@@ -27,11 +27,7 @@ FAULTS = (pa.ArrowException, OSError, ValueError, OverflowError)
 
 
 def read_parquet(path: Path, source: str, fit: Fit) -> Iterator[Record]:
-    """A record for every row; NaN is a missing value. An unreadable row group is one record with its problem.
-
-    Raises:
-        SourceError: the file cannot be read as a whole, or repeats a column.
-    """
+    """A record for every row; NaN is a missing value. An unreadable row group is one record with its problem."""
     fit = replace(fit, nan_is_missing=True)
     with _opened(path) as parquet:
         names = parquet.schema_arrow.names
@@ -52,11 +48,7 @@ def read_parquet(path: Path, source: str, fit: Fit) -> Iterator[Record]:
 
 
 def column_names(path: Path) -> list[str]:
-    """The column names of a Parquet file.
-
-    Raises:
-        SourceError: as ``read_parquet``.
-    """
+    """The column names of a Parquet file."""
     with _opened(path) as parquet:
         return list(parquet.schema_arrow.names)
 

@@ -55,7 +55,6 @@ def readers_of(config: CollectConfig, settings: ReaderSettings) -> list[Reader]:
 
 
 def _read_columns(config: CollectConfig, source: SourceSection) -> list[str] | None:
-    """The columns to read; all (None) if the form has its own."""
     if not config.columns_of(source) or source.form not in (None, "columns"):
         return None
     return [*needed_columns(config, source), *filter(None, (source.layout.system, source.layout.tools))]
@@ -63,9 +62,6 @@ def _read_columns(config: CollectConfig, source: SourceSection) -> list[str] | N
 
 def reader_of(source: Source, settings: ReaderSettings, columns: Iterable[str] | None = None) -> Reader:
     """The reader of a source; modules for databases, HTTP and object stores are imported on use.
-
-    Args:
-        columns: columns to read, with dots into nested values. None: all.
 
     Raises:
         SourceError: as ``resolved``.

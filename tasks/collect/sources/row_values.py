@@ -44,12 +44,7 @@ class Fit:
         return cls(max_field_bytes, names, nan_is_missing)
 
     def row(self, values: Mapping[Any, Any]) -> dict[str, Any]:
-        """The row with plain JSON values: dates as ISO 8601, decimals as text, bytes decoded as UTF-8.
-
-        Raises:
-            Unfit: a NUL byte, invalid UTF-8, a number that JSON lacks, a value too large, too deep, or of an
-                unsupported type.
-        """
+        """The row with plain JSON values: dates as ISO 8601, decimals as text, bytes decoded as UTF-8."""
         wanted = self.columns
         plain = {}
         for name, value in values.items():
@@ -64,7 +59,6 @@ class Fit:
         return plain
 
     def _plain(self, value: Any, levels: int) -> tuple[Any, int]:
-        """A value in plain form, and its approximate size in bytes."""
         if isinstance(value, str):
             return _text(value)
         if value is None or isinstance(value, (bool, int)):

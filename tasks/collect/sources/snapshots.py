@@ -65,9 +65,7 @@ class Snapshot:
 
     Args:
         root: the folder of all snapshots.
-        kind: kind of the source, such as ``sql``.
         identity: JSON that identifies the source; variables are not expanded.
-        where: the source's name in messages.
     """
 
     def __init__(self, root: Path, kind: str, identity: Any, where: str) -> None:
@@ -77,12 +75,7 @@ class Snapshot:
 
     @contextmanager
     def update(self, origin: str) -> Iterator[State | None]:
-        """Hold the snapshot's lock and yield its state: None if it is missing, damaged or of another origin.
-
-        Raises:
-            SourceUnavailable: another process holds the lock for too long.
-            MachineError: the disk is full.
-        """
+        """Hold the snapshot's lock and yield its state: None if it is missing, damaged or of another origin."""
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / LOCK)
         try:
@@ -124,11 +117,7 @@ class Snapshot:
         write_json(self.folder / STATE, {"layout": LAYOUT, **asdict(state)})
 
     def current(self) -> State:
-        """The state of the last fetch.
-
-        Raises:
-            SourceError: the source was never fetched.
-        """
+        """The state of the last fetch."""
         state = self._load()
         if state is None:
             raise SourceError("The source has not been fetched", where=self.where, remedy="fetch it first")

@@ -35,9 +35,6 @@ TABLE = re.compile(r"\bfrom\s+([\w.\"]+)", re.IGNORECASE)
 class SqlReader:
     """Reads a ``sql`` source.
 
-    Args:
-        columns: columns to read, with dots into nested values. None: all.
-
     Attributes:
         fetched: after ``fetch``: the number of rows, and of new ones.
     """
@@ -89,7 +86,6 @@ class SqlReader:
             before += part.details["rows"]
 
     def _read_on(self, connection: Connection, former: State) -> State:
-        """The state after adding the rows since a former one."""
         incremental = self.source.watermark is not None
         past = Watermark.read(former.details) if incremental and former.parts else Watermark()
         now = Watermark(past.last)
@@ -122,7 +118,6 @@ class SqlReader:
         return rows, new
 
     def _select(self, connection: Connection, past: Watermark) -> CursorResult[Any]:
-        """Run the query and stream its result: all rows, or those that the watermark selects."""
         connection.execution_options(stream_results=True, yield_per=ROWS_AT_A_TIME)
         query = _literal(_bare(self.source.query).rstrip("; \t\r\n"))
         if self.source.watermark is None:
@@ -153,7 +148,6 @@ class SqlReader:
 
 
 def _bare(query: str) -> str:
-    """A query without leading comments and white space."""
     while comment := COMMENT.match(query):
         query = query[comment.end() :]
     return query.strip()
@@ -165,7 +159,6 @@ def _literal(sql: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON lacks, as text; invalid UTF-8 becomes lone surrogates, which are quarantined later."""
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value).decode("utf-8", "surrogateescape")
     if isinstance(value, datetime | date | time):

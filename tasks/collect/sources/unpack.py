@@ -29,10 +29,6 @@ def text_blocks(path: Path) -> Iterator[bytes]:
     """The content of a text file in UTF-8 without a byte order mark; ``.gz`` and ``.zst`` are unpacked.
 
     A file with the mark of UTF-16 is converted; invalid parts stay invalid UTF-8, to be found when the row is decoded.
-
-    Raises:
-        SourceError: the file cannot be opened or read, is not packed as its name says, or is UTF-32.
-        BrokenStream: the packed data are damaged; all earlier bytes were yielded.
     """
     blocks = unpacked(path)
     first = next(blocks, b"")
@@ -63,11 +59,7 @@ def _utf8(text: str) -> bytes:
 
 
 def unpacked(path: Path) -> Iterator[bytes]:
-    """The bytes of a file, unpacked if its name ends in ``.gz`` or ``.zst``.
-
-    Raises:
-        SourceError, BrokenStream: as ``text_blocks``.
-    """
+    """The bytes of a file, unpacked if its name ends in ``.gz`` or ``.zst``."""
     ending = path.suffix.lower()
     try:
         with path.open("rb") as file:
