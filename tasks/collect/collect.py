@@ -79,7 +79,6 @@ class CollectJob:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields of a document that its source fills."""
         return fields_in(self.config)
 
     @property

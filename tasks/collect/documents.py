@@ -106,7 +106,6 @@ def input_digest(messages: Sequence[Message], fields: Mapping[str, str | None]) 
 
 
 def content_digest(messages: Sequence[Message], fields: Mapping[str, str | None], tools: str | None) -> bytes:
-    """Digest of everything in a document that can be learned from."""
     return _digest(canonical_json([messages, tools] if messages else fields))
 
 

@@ -52,7 +52,6 @@ class Ledger:
         return digest
 
     def file(self, digest: str) -> Path:
-        """The ledger file with a digest."""
         return self.folder / f"{digest}.parquet"
 
     def keep(self, ledger: Path, sources: str, before: str | None) -> None:

@@ -104,7 +104,6 @@ def _remember(index: Index, document: Document, source: int, version: int, confi
 
 
 def rejected(record: Record, rule: str, cleaner: Cleaner) -> dict[str, Any]:
-    """A record as a row of the quarantine, masked by the same hygiene rules."""
     raw = cleaner.masked(storable(record.raw or _as_text(record.values))[:MOST_RAW])
     return {"source": record.source, "line": record.line, "rule": cleaner.masked(storable(rule)), "raw": raw}
 

@@ -13,6 +13,7 @@ class Record:
     """One row of a source.
 
     Attributes:
+        source: the source's name, else the name of its file (relative to the source), table, host or data set.
         line: where the row begins, from 1: the line of a text file, the row of other sources.
         values: by column; None if the row cannot be read.
         raw: an unreadable row as text, storable as UTF-8.

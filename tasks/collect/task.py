@@ -17,5 +17,4 @@ def fetch_sources(job: CollectJob, run_id: str) -> None:
 
 @task(**task_policy("collect"))
 def collect_documents(job: CollectJob, run_id: str) -> State[StageResult]:
-    """Find the artifact of the collect stage, or make it."""
     return finish_stage(job, run_id)

@@ -20,7 +20,6 @@ MOST_COLUMNS = 12
 
 
 def form_of(values: Mapping[str, Any]) -> Form:
-    """The form of a row, by its columns and the keys of its first turn."""
     refuse_preference(values)
     for column, form in TURNS.items():
         turns = values.get(column)

@@ -41,7 +41,6 @@ class TurnKeys:
 
 
 def turn_keys(layout: Layout, role: str, content: str) -> TurnKeys:
-    """The layout's keys, else the given ones."""
     return TurnKeys(layout.role_key or role, layout.content_key or content, {**ROLES, **layout.roles})
 
 

@@ -41,7 +41,6 @@ def at_path(values: Any, path: str) -> Any:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value is null, NaN or blank text."""
     if isinstance(value, str):
         return not value.strip()
     return value is None or (isinstance(value, float | decimal.Decimal) and value != value)
@@ -70,7 +69,6 @@ def list_of(value: Any, where: str, rule: str) -> list[Any]:
 
 
 def parsed(text: str, where: str, rule: str) -> Any:
-    """Parse JSON text."""
     try:
         return DECODER.decode(text)
     except ValueError as error:
@@ -87,7 +85,6 @@ def json_text(value: Any, where: str, rule: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value shortened for a message."""
     if value is None or isinstance(value, str):
         return SHORT.repr(value)
     return f"of type {type(value).__name__}"

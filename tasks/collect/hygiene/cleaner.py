@@ -41,7 +41,6 @@ class Cleaner:
         self.kinds: Counter[str] = Counter()
 
     def clean(self, conversation: Conversation) -> Conversation:
-        """A cleaned copy of a document."""
         cleaned: dict[str, str] = {}
         found: set[tuple[str, str, str]] = set()
 

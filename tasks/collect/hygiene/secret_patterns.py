@@ -74,7 +74,6 @@ def _found(text: str, start: int, end: int) -> Iterator[TextSpan]:
 
 @cache
 def shapes() -> tuple[Shape, ...]:
-    """The formats of all issuers."""
     from detect_secrets.plugins import (
         aws,
         azure_storage_key,

@@ -33,7 +33,6 @@ def without_overlaps(spans: Iterable[TextSpan]) -> list[TextSpan]:
 
 
 def redacted(text: str, spans: Iterable[TextSpan]) -> str:
-    """The text with each span replaced by its mark."""
     parts, done = [], 0
     for span in sorted(spans):
         parts += [text[done : span.start], span.mark]

@@ -19,7 +19,6 @@ NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 def is_address(host: str) -> bool:
-    """Whether a host is an IP address rather than a name."""
     try:
         ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -42,16 +41,12 @@ def is_public(address: str) -> bool:
 
 
 def require_public(host: str, addresses: Iterable[str], allow_hosts: Iterable[str]) -> None:
-    """Refuse a connection into a private network."""
     if host.lower() in {allowed.lower().strip("[]") for allowed in allow_hosts}:
         return
     for address in addresses:
         if not is_public(address):
-            raise SourceError(
-                f"{host} is at {address}, which is not a public address",
-                where=host,
-                remedy=f"if the recipe may read from there, write allow_hosts: [{host}]",
-            )
+            remedy = f"if the recipe may read from there, write allow_hosts: [{host}]"
+            raise SourceError(f"{host} is at {address}, which is not a public address", where=host, remedy=remedy)
 
 
 class CheckedBackend(httpcore.SyncBackend):

@@ -43,14 +43,12 @@ class Allowance:
         self._ends, self._bytes, self._answered = time.monotonic() + seconds, size + FRAMING_BYTES, False
 
     def wait(self, timeout: float | None) -> float:
-        """Seconds to wait for the network."""
         left = self._ends - time.monotonic()
         if left <= 0:
             raise TooLong
         return left if timeout is None else min(timeout, left)
 
     def take(self, count: int) -> None:
-        """Count received bytes."""
         self._answered = True
         self._bytes -= count
         if self._bytes < 0:
@@ -63,8 +61,6 @@ class Allowance:
 
 
 class LimitedStream(httpcore.NetworkStream):
-    """A connection that reads within an allowance."""
-
     def __init__(self, stream: httpcore.NetworkStream, allowance: Allowance) -> None:
         self._stream, self._allowance = stream, allowance
 

@@ -50,19 +50,13 @@ def database_url(written: str, environment: Environment) -> URL:
     except (ArgumentError, ValueError) as error:
         if isinstance(error, NoSuchModuleError):
             raise _no_driver(error, environment.where) from error
-        raise SourceError(
-            "The database's URL cannot be read",
-            where=environment.where,
-            remedy="write it as SQLAlchemy does: postgresql://user:${PASSWORD}@host:5432/database or sqlite:///file.db",
-        ) from error
+        remedy = "write it as SQLAlchemy does: postgresql://user:${PASSWORD}@host:5432/database or sqlite:///file.db"
+        raise SourceError("The database's URL cannot be read", where=environment.where, remedy=remedy) from error
     except ImportError as error:
         raise _no_driver(error, environment.where) from error
     if url.get_backend_name() == "sqlite" and not (url.database and Path(url.database).is_file()):
-        raise SourceError(
-            "The SQLite file does not exist",
-            where=environment.where,
-            remedy="correct the path: sqlite:///relative.db or, with four slashes, sqlite:////absolute/path.db",
-        )
+        remedy = "correct the path: sqlite:///relative.db or, with four slashes, sqlite:////absolute/path.db"
+        raise SourceError("The SQLite file does not exist", where=environment.where, remedy=remedy)
     return url
 
 

@@ -99,7 +99,6 @@ def read_delimited(lines: Iterator[Line], source: str, fit: Fit, delimiter: str,
 
 
 def header_of(lines: Iterator[Line], fit: Fit, delimiter: str, where: str) -> list[str]:
-    """The column names; none in an empty file."""
     feed = _Feed(lines, LONGEST_ROW * fit.max_field_bytes)
     return _header(csv.reader(feed, delimiter=delimiter, strict=True), where)
 
@@ -112,11 +111,8 @@ def _header(rows: Iterator[list[str]], where: str) -> list[str]:
         raise SourceError(f"The header cannot be read: {error}", where=where, remedy="save it as UTF-8 CSV") from error
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
-        raise SourceError(
-            f"The header repeats a column: {', '.join(map(repr, twice))}",
-            where=where,
-            remedy="give each column a unique name",
-        )
+        remedy = "give each column a unique name"
+        raise SourceError(f"The header repeats a column: {', '.join(map(repr, twice))}", where=where, remedy=remedy)
     return header
 
 

@@ -27,11 +27,8 @@ class Environment:
             name = match[1]
             value = os.environ.get(name)
             if value is None:
-                raise SourceError(
-                    f"The environment variable {name} is not set",
-                    where=self.where,
-                    remedy=f"set {name} where the run starts, or write the value into the recipe if it is not a secret",
-                )
+                remedy = f"set {name} where the run starts, or write the value into the recipe if it is not a secret"
+                raise SourceError(f"The environment variable {name} is not set", where=self.where, remedy=remedy)
             self._values[name] = value
             return quote(value, safe="") if quoted else value
 

@@ -33,8 +33,6 @@ class FoundFiles:
 
 
 class FileReader:
-    """Reads the files of a source in the order of their paths."""
-
     def __init__(self, source: FileSource, settings: ReaderSettings, columns: Iterable[str] | None = None) -> None:
         self._source, self._most = source, settings.max_field_bytes
         self._columns = None if columns is None else tuple(columns)
@@ -44,7 +42,6 @@ class FileReader:
         return find_files(Path(self._source.path), self._source.format)
 
     def check(self) -> None:
-        """Open every file and read its first row."""
         for name, format in self.found.read:
             next(self._records(name, format), None)
 
@@ -60,11 +57,9 @@ class FileReader:
             yield from self._records(name, format)
 
     def columns(self) -> dict[Path, list[str] | None]:
-        """The columns of every file; None for a file without a readable first row."""
         return {self.found.root / name: self._columns_in(name, format) for name, format in self.found.read}
 
     def notes(self) -> list[str]:
-        """Files that give no rows: unknown formats and empty files."""
         unknown = [
             f"{storable(name)}: passed over, its ending is not a known format" for name in self.found.passed_over
         ]

@@ -37,8 +37,6 @@ PAGING = {"rows_at", "next_at", "cursor_parameter", "page_parameter", "first_pag
 
 
 class Page(NamedTuple):
-    """A page as a part, and the URL of the next one."""
-
     part: Part
     next_url: str | None
 
@@ -67,11 +65,9 @@ class HttpReader:
 
     @property
     def name(self) -> str:
-        """The source's name, else its host."""
         return self.source.name or self._url().host
 
     def check(self) -> None:
-        """Check the URL, headers and paging, and that an address in the URL is allowed."""
         url = self._url()
         require_http(url, self._environment)
         if is_address(url.host):  # the addresses of a name are checked at the connection
@@ -98,7 +94,6 @@ class HttpReader:
         return {part.label: part.digest for part in self._snapshot.current().parts}
 
     def records(self) -> Iterator[Record]:
-        """The rows of all pages, numbered through."""
         limit, name, columns = self.settings.max_field_bytes, self.name, self.columns
         before = 0
         for part in self._snapshot.current().parts:
@@ -115,20 +110,14 @@ class HttpReader:
         try:
             return httpx.URL(written)
         except (httpx.InvalidURL, UnicodeError):  # the exception's message shows parts of the URL, possibly of a secret
-            raise SourceError(
-                "The URL cannot be read",
-                where=self._environment.where,
-                remedy="correct the url of the source, and the values of the variables in it",
-            ) from None
+            remedy = "correct the url of the source, and the values of the variables in it"
+            raise SourceError("The URL cannot be read", where=self._environment.where, remedy=remedy) from None
 
     def _headers(self) -> dict[str, str]:
         headers = {name: self._environment.expand(value) for name, value in self.source.headers.items()}
         for problem in filter(None, (header_problem(name, value) for name, value in headers.items())):
-            raise SourceError(
-                problem,
-                where=self._environment.where,
-                remedy="correct it, or the environment variable that it is taken from",
-            )
+            remedy = "correct it, or the environment variable that it is taken from"
+            raise SourceError(problem, where=self._environment.where, remedy=remedy)
         return headers
 
     def _pages(self, client: Client, known: Mapping[str, Part], url: str) -> Iterator[Part]:

@@ -195,7 +195,6 @@ class Client:
 
 
 def require_http(url: httpx.URL, environment: Environment) -> None:
-    """Refuse schemes other than HTTP and HTTPS."""
     if url.scheme not in DEFAULT_PORTS or not url.host:
         raise SourceError(
             f"The URL begins with {url.scheme or 'no scheme'!r}: only http:// and https:// are supported",

@@ -24,15 +24,12 @@ REMEDY = "check the id, the subset, the split and the network; a folder in the h
 
 
 class HubReader:
-    """Reads a split of a data set row by row."""
-
     def __init__(self, source: HubSource, settings: ReaderSettings, columns: Iterable[str] | None = None) -> None:
         self._source = source
         self._fit = Fit.of(settings.max_field_bytes, columns, nan_is_missing=True)
         self._where = f"{source.hub} (split {source.split})"
 
     def check(self) -> None:
-        """Open a folder and read its first row; check only the spelling of a hub id."""
         if self._source.is_local:
             next(self.records(), None)
         else:
@@ -54,14 +51,12 @@ class HubReader:
         return _newest_commit(source.hub, source.revision)
 
     def digests(self) -> Mapping[str, str]:
-        """The digests of a folder's files, or the hub's commit."""
         if self.commit is not None:
             return {"commit": self.commit}
         self._require_folder()
         return folder_digests(Path(self._source.hub))
 
     def records(self) -> Iterator[Record]:
-        """A record for every row; NaN is a missing value."""
         name = self._source.name or (Path(self._source.hub).name if self._source.is_local else self._source.hub)
         for line, values in enumerate(self._rows(), 1):
             try:
@@ -70,7 +65,6 @@ class HubReader:
                 yield Record(name, line, None, printed(values), str(reason))
 
     def columns(self) -> dict[Path, list[str] | None]:
-        """A folder's columns, from its first row; the hub is not asked."""
         if not self._source.is_local:
             return {}
         first = next(self._rows(), None)
@@ -143,11 +137,8 @@ def _newest_commit(name: str, revision: str | None) -> str:
         kind = SourceUnavailable if status == 429 or status >= 500 else SourceError
         raise kind(f"The hub refused the data set: {error}", where=where, remedy=REMEDY) from error
     except (httpx.HTTPError, OfflineModeIsEnabled, OSError) as error:
-        raise SourceUnavailable(
-            f"The hub cannot be reached: {error}",
-            where=where,
-            remedy="pin the data set with revision: <commit>, or use a local folder",
-        ) from error
+        remedy = "pin the data set with revision: <commit>, or use a local folder"
+        raise SourceUnavailable(f"The hub cannot be reached: {error}", where=where, remedy=remedy) from error
     if commit is None:
         raise SourceError("The hub does not report its commit", where=where, remedy="pin it with revision:")
     return str(commit)

@@ -57,7 +57,6 @@ class _Cutter:
         self.text, self.level, self.ended = bytearray(), 0, False
 
     def cut(self, block: bytes) -> Iterator[Line]:
-        """Add a block; yield the items that end in it."""
         self.text += block
         while not self.ended and (token := self._next_token()):
             if token in b"[{":
@@ -80,7 +79,6 @@ class _Cutter:
         self._shorten()
 
     def take(self, end: int, problem: str = "") -> Line:
-        """Cut off the text up to ``end``."""
         content = bytes(self.text[:end])
         before = len(content) - len(content.lstrip())
         if self._dropped:

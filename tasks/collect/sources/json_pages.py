@@ -21,24 +21,17 @@ LINE_ENDS = str.maketrans("\r\n", "  ")
 
 
 class Span(NamedTuple):
-    """The place of a member of an object, or of an item of a list, in the text."""
-
     key: str
     start: int
     end: int
 
 
 class JsonPage:
-    """A JSON answer."""
-
     def __init__(self, file: Path, where: str) -> None:
         self.where = where
         if file.stat().st_size > LARGEST_PAGE:
-            raise SourceError(
-                f"A page of JSON is larger than {LARGEST_PAGE // 2**20} MiB",
-                where=where,
-                remedy="ask for smaller pages, or for JSONL, which is streamed",
-            )
+            remedy = "ask for smaller pages, or for JSONL, which is streamed"
+            raise SourceError(f"A page of JSON is larger than {LARGEST_PAGE // 2**20} MiB", where=where, remedy=remedy)
         content = file.read_bytes()
         encoding = json.detect_encoding(content)
         try:
@@ -71,11 +64,8 @@ class JsonPage:
         if inside is None or self.text[inside] != "{":
             if not required:
                 return None
-            raise SourceError(
-                f"The answer has no value at next_at: {path!r}",
-                where=self.where,
-                remedy=f"correct it; the answer begins: {self.text[self.start : self.start + 200]!r}",
-            )
+            remedy = f"correct it; the answer begins: {self.text[self.start : self.start + 200]!r}"
+            raise SourceError(f"The answer has no value at next_at: {path!r}", where=self.where, remedy=remedy)
         start = self._at([name], inside)
         return None if start is None else DECODER.raw_decode(self.text, start)[0]
 

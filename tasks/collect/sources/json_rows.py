@@ -18,7 +18,6 @@ def raw_text(content: bytes) -> str:
 
 
 def json_record(source: str, line: Line, fit: Fit) -> Record:
-    """The record of a JSON object, or of its problem."""
     try:
         return Record(source, line.number, fit.row(_parsed(line)))
     except Unfit as reason:
@@ -26,7 +25,6 @@ def json_record(source: str, line: Line, fit: Fit) -> Record:
 
 
 def read_json_lines(lines: Iterable[Line], source: str, fit: Fit) -> Iterator[Record]:
-    """JSON Lines: a record for every line that is not blank."""
     for line in lines:
         if line.problem or line.content.strip():
             yield json_record(source, line, fit)

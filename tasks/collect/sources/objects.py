@@ -67,14 +67,10 @@ class ObjectReader:
         self._snapshot = Snapshot(settings.snapshots, "object", identity, source.object)
 
     def check(self) -> None:
-        """Check that the URL is of an object store with an installed package, and that its variables are set."""
         protocol = self._url().partition("://")[0]
         if protocol not in STORES or "::" in self.source.object:
-            raise SourceError(
-                f"{protocol!r} is not a supported object store",
-                where=self.source.object,
-                remedy=f"use one of {', '.join(STORES)}; path: is for local files, url: for HTTP",
-            )
+            remedy = f"use one of {', '.join(STORES)}; path: is for local files, url: for HTTP"
+            raise SourceError(f"{protocol!r} is not a supported object store", where=self.source.object, remedy=remedy)
         self._options()
         try:
             fsspec.get_filesystem_class(protocol)
@@ -120,7 +116,6 @@ class ObjectReader:
         return self.source.name if is_single else f"{self.source.name}/{name}"
 
     def notes(self) -> list[str]:
-        """Objects that give no rows: unknown formats."""
         unknown = self._snapshot.current().details["passed_over"]
         return [f"{name}: passed over, its ending is not a known format" for name in unknown]
 
@@ -148,11 +143,8 @@ class ObjectReader:
                 found.append(Found(key, name, format, int(about.get("size") or 0), _mark(about)))
         if not found:
             none = f": none of {len(unknown)} objects has a known ending" if unknown else ""
-            raise SourceError(
-                f"There is nothing to read{none}",
-                where=self.source.object,
-                remedy=f"correct the URL (a prefix ends with /), or state the format; {KEPT}",
-            )
+            remedy = f"correct the URL (a prefix ends with /), or state the format; {KEPT}"
+            raise SourceError(f"There is nothing to read{none}", where=self.source.object, remedy=remedy)
         return sorted(found, key=lambda one: one.name), sorted(unknown)
 
     def _listed(self, store: Any, url: str) -> dict[str, dict[str, Any]]:

@@ -48,7 +48,6 @@ def read_parquet(path: Path, source: str, fit: Fit) -> Iterator[Record]:
 
 
 def column_names(path: Path) -> list[str]:
-    """The column names of a Parquet file."""
     with _opened(path) as parquet:
         return list(parquet.schema_arrow.names)
 

@@ -91,11 +91,8 @@ class Snapshot:
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            raise MachineError(
-                "The disk is full",
-                where=str(self.folder),
-                remedy="free some space, or point RETUNE_HOME at a larger disk",
-            ) from error
+            remedy = "free some space, or point RETUNE_HOME at a larger disk"
+            raise MachineError("The disk is full", where=str(self.folder), remedy=remedy) from error
         finally:
             lock.release()
 
@@ -113,11 +110,9 @@ class Snapshot:
         return Part(label, name, digest, details or {})
 
     def commit(self, state: State) -> None:
-        """Make a state the current one."""
         write_json(self.folder / STATE, {"layout": LAYOUT, **asdict(state)})
 
     def current(self) -> State:
-        """The state of the last fetch."""
         state = self._load()
         if state is None:
             raise SourceError("The source has not been fetched", where=self.where, remedy="fetch it first")

@@ -50,19 +50,14 @@ class SqlReader:
 
     @property
     def name(self) -> str:
-        """The source's name, else the first table of the query."""
         table = TABLE.search(self.source.query)
         return self.source.name or (table[1].replace('"', "") if table else "sql")
 
     def check(self) -> None:
-        """Check the URL, its driver and the query."""
         database_url(self.source.sql, self._environment)
         if not re.match(r"(select|with)\b", _bare(self.source.query), re.IGNORECASE):
-            raise SourceError(
-                "The query is not a SELECT",
-                where=self.source.query[:200],
-                remedy="begin it with SELECT or WITH: sources are read-only",
-            )
+            remedy = "begin it with SELECT or WITH: sources are read-only"
+            raise SourceError("The query is not a SELECT", where=self.source.query[:200], remedy=remedy)
 
     def fetch(self) -> None:
         """Add the rows at or above the watermark to the snapshot; without a watermark, replace it by all rows."""

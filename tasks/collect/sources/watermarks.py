@@ -38,12 +38,10 @@ class Watermark:
 
     @classmethod
     def read(cls, details: Mapping[str, Any]) -> Watermark:
-        """Inverse of ``as_details``."""
         kind, value = details["last"]
         return cls(KINDS[kind](value) if kind else None, set(details["ties"]), set(details["unmarked"]))
 
     def as_details(self) -> dict[str, Any]:
-        """As JSON."""
         kind = "" if self.last is None else type(self.last).__name__
         return {"last": [kind, str(self.last)], "ties": sorted(self.ties), "unmarked": sorted(self.unmarked)}
 
@@ -61,23 +59,16 @@ class Watermark:
         return digest
 
     def holds(self, digest: str) -> bool:
-        """Whether the row was read before."""
         return digest in self.ties or digest in self.unmarked
 
 
 def _require_order(value: Any, last: Any, where: str) -> None:
     if type(value).__name__ not in KINDS:
-        raise SourceError(
-            f"A {type(value).__name__} cannot be a watermark",
-            where=where,
-            remedy="name a column with numbers, dates or texts that only grow, or cast it in the query",
-        )
+        remedy = "name a column with numbers, dates or texts that only grow, or cast it in the query"
+        raise SourceError(f"A {type(value).__name__} cannot be a watermark", where=where, remedy=remedy)
     if str(value).lower() in ("infinity", "inf", "nan"):
-        raise SourceError(
-            f"A row has the watermark {value}, which no value can follow",
-            where=where,
-            remedy="exclude such rows in the query",
-        )
+        remedy = "exclude such rows in the query"
+        raise SourceError(f"A row has the watermark {value}, which no value can follow", where=where, remedy=remedy)
     numbers = isinstance(value, int | float) and isinstance(last, int | float)
     if last is not None and type(value) is not type(last) and not numbers:
         raise SourceError(
