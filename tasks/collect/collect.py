@@ -1,8 +1,7 @@
 """Read documents from sources, and set the holdout apart permanently.
 
-The sources are read once, into a table of documents in reading order, with a few bytes remembered of each. Splits and
-duplicates are then decided for all documents together, and the table is divided. So the result does not depend on the
-reading order, and a million rows need little memory.
+The sources are read once, into a table of documents, with a few bytes remembered of each. Splits and duplicates are
+then decided for all together, so the result does not depend on the order, and a million rows need little memory.
 """
 
 from __future__ import annotations
@@ -86,18 +85,12 @@ class CollectJob:
         return Ledger(self.home.holdouts / self.recipe)
 
     def fetch(self) -> None:
-        """Update the snapshots of remote sources.
-
-        Raises:
-            SourceError: a source's answer is not valid; SourceUnavailable if another try can help.
-        """
+        """Update the snapshots of remote sources; SourceUnavailable if another try can help."""
         for number, reader in enumerate(self.readers, 1):
             reader.fetch()
             if fetched := getattr(reader, "fetched", None):
-                say(
-                    f"  source {number}: "
-                    + ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in fetched.items())
-                )
+                counts = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in fetched.items())
+                say(f"  source {number}: {counts}")
 
     def key(self) -> StageKey:
         """The key: configuration, the bytes of every source, and the documents held out before."""
@@ -123,11 +116,7 @@ class CollectJob:
         return StageKey("collect", VERSION, config, files=files, libraries=LIBRARIES)
 
     def fill(self, folder: Path, context: StageContext) -> Summary:
-        """Stream every row into a table, then divide it.
-
-        Raises:
-            SourceError: a source is missing or unreadable as a whole, or the ledger is damaged.
-        """
+        """Stream every row into a table, then divide it; SourceError if a source or the ledger is unreadable."""
         sources = self._key_of_sources().hex
         before = self.ledger.before(sources)
         held = HeldBefore.read(self.ledger.file(before) if before else None)

@@ -73,11 +73,9 @@ def _entry(source: DatasetInfoSource) -> Mapping[str, Any]:
     entry = entries.get(source.dataset) if isinstance(entries, Mapping) else None
     if not isinstance(entry, Mapping):
         known = sorted(entries) if isinstance(entries, Mapping) else []
-        raise SourceError(
-            f"The dataset_info.json does not describe the data set {source.dataset!r}",
-            where=str(path),
-            remedy=f"{did_you_mean(source.dataset, known)}it describes: {', '.join(known) or 'none'}",
-        )
+        what = f"The dataset_info.json does not describe the data set {source.dataset!r}"
+        remedy = f"{did_you_mean(source.dataset, known)}it describes: {', '.join(known) or 'none'}"
+        raise SourceError(what, where=str(path), remedy=remedy)
     return entry
 
 
@@ -93,11 +91,8 @@ def _file(entry: Mapping[str, Any], folder: Path, where: str) -> Path:
     except (OSError, ValueError) as error:
         raise SourceError(f"The entry's file_name is not a path: {error}", where=where) from error
     if not file.is_relative_to(folder.resolve()):
-        raise SourceError(
-            f"The data set's file is outside the folder of its dataset_info.json: {name}",
-            where=where,
-            remedy="move it there, or name it as a separate source (path: ...)",
-        )
+        what = f"The data set's file is outside the folder of its dataset_info.json: {name}"
+        raise SourceError(what, where=where, remedy="move it there, or name it as a separate source (path: ...)")
     return file
 
 

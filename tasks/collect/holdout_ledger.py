@@ -75,8 +75,5 @@ class Ledger:
             state: dict[str, str | None] = json.loads(file.read_text(encoding="utf-8"))
             return {name: state[name] for name in ("sources", "before", "after")}
         except (ValueError, KeyError, TypeError) as error:
-            raise SourceError(
-                f"The ledger of the holdout cannot be read: {error}",
-                where=str(file),
-                remedy="restore the file from a backup",
-            ) from error
+            what = f"The ledger of the holdout cannot be read: {error}"
+            raise SourceError(what, where=str(file), remedy="restore the file from a backup") from error

@@ -41,19 +41,11 @@ class Reader(Protocol):
     """
 
     def check(self) -> None:
-        """Find errors before anything runs, without reading all data or using the network.
-
-        Raises:
-            SourceError: a missing or unreadable file, an unknown format; an invalid URL, query or option.
-        """
+        """Find errors (``SourceError``) before anything runs, without reading all data or using the network."""
         ...
 
     def fetch(self) -> None:
-        """Update the snapshot, all or nothing; a local source has none.
-
-        Raises:
-            SourceError: with the source's answer. ``SourceUnavailable`` if another try can help.
-        """
+        """Update the snapshot, all or nothing. Raises SourceError; SourceUnavailable if another try can help."""
         ...
 
     def digests(self) -> Mapping[str, str]:
@@ -67,12 +59,5 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class ReaderSettings:
-    """Settings shared by all readers.
-
-    Attributes:
-        snapshots: folder of the snapshots of remote sources.
-        max_field_bytes: rows with a larger field are quarantined.
-    """
-
     snapshots: Path
     max_field_bytes: int

@@ -39,11 +39,7 @@ class Conversation:
 
 
 def fields_of(form: Form | None, columns: Mapping[str, str]) -> tuple[str, ...]:
-    """The fields of a source's documents: those of its form, then the mapped ones.
-
-    If the form is detected, only the mapped fields are known before a row is read. The fields of a conversation are its
-    last user turn and its last assistant turn.
-    """
+    """The fields of a source's documents: those of its form (none if it is detected), then the mapped ones."""
     return tuple(dict.fromkeys([*(FIELDS[form] if form else ()), *columns]))
 
 

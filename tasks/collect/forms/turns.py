@@ -27,13 +27,7 @@ ROLES = {
 
 @dataclass(frozen=True)
 class TurnKeys:
-    """How a source writes a turn.
-
-    Attributes:
-        role: key of the role.
-        content: key of the text.
-        roles: word for a role: the role.
-    """
+    """How a source writes a turn: the keys of the role and of the text, and its words for the roles."""
 
     role: str
     content: str

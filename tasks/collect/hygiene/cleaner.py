@@ -26,13 +26,10 @@ LONG_NUMBER = 10**6
 
 
 class Cleaner:
-    """Cleans documents and counts spans.
+    """Cleans documents; counts spans by kind and action, such as ``email redacted``, once a document.
 
-    Personal data become marks such as ``[EMAIL]`` and ``[PHONE]``, secrets become ``[SECRET]``; a backslash after the
-    first character disarms a control token.
-
-    Attributes:
-        kinds: spans by kind and action, such as ``email redacted``; a repetition within a document counts once.
+    Personal data become marks such as ``[EMAIL]``, secrets become ``[SECRET]``; a backslash after the first character
+    disarms a control token.
     """
 
     def __init__(self, settings: config.Hygiene, control_tokens: Sequence[str]) -> None:

@@ -142,11 +142,7 @@ def _is_public(text: str) -> bool:
 
 @contextmanager
 def _without_language_models() -> Iterator[None]:
-    """Block the imports of packages with language models that presidio and spaCy can do without.
-
-    They take thirteen seconds, and no language model is used here. Stages run one after the other, so nothing else in
-    this process needs them meanwhile; afterwards they can be imported as usual.
-    """
+    """Block imports of packages that presidio and spaCy can do without: they take thirteen seconds."""
     modules: dict[str, Any] = sys.modules
     held = [name for name in HELD_BACK if name not in modules]
     modules.update(dict.fromkeys(held))

@@ -30,14 +30,7 @@ OWN = {
 
 @dataclass(frozen=True)
 class Shape:
-    """The format of an issuer's secrets.
-
-    Attributes:
-        pattern: finds it.
-        group: the group of the pattern that is the secret.
-        is_valid: whether a match is a secret.
-        rest: matches the remainder of the secret after the pattern's match.
-    """
+    """The format of an issuer's secrets; ``rest`` matches what follows the pattern's match."""
 
     kind: str
     pattern: re.Pattern[str]
@@ -52,11 +45,7 @@ def find_secrets(text: str) -> list[TextSpan]:
 
 
 def _windows(text: str) -> Iterator[tuple[int, int]]:
-    """The parts of a text that may hold a secret.
-
-    Some detectors are quadratic in the text's length, so a long text is read in windows that overlap by more than the
-    length of a token.
-    """
+    """Overlapping parts of a text that may hold a secret: some detectors are quadratic in its length."""
     for start in range(0, max(1, len(text) - OVERLAP), WINDOW - OVERLAP):
         if HINT.search(text, start, start + WINDOW):
             yield start, start + WINDOW

@@ -7,12 +7,7 @@ from typing import NamedTuple
 
 
 class TextSpan(NamedTuple):
-    """A span.
-
-    Attributes:
-        start, end: in characters, end excluded.
-        mark: its replacement.
-    """
+    """A span from ``start`` to ``end`` (excluded), in characters; the mark replaces it."""
 
     start: int
     end: int

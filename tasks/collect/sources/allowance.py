@@ -34,12 +34,7 @@ class Allowance:
         self._ends, self._bytes, self._answered = float("inf"), 0, False
 
     def grant(self, seconds: float, size: int) -> None:
-        """Start a request, including its redirects.
-
-        Args:
-            seconds: until the last byte.
-            size: bytes of the answer's body.
-        """
+        """Start a request, redirects included: its seconds until the last byte, and the bytes of the answer's body."""
         self._ends, self._bytes, self._answered = time.monotonic() + seconds, size + FRAMING_BYTES, False
 
     def wait(self, timeout: float | None) -> float:

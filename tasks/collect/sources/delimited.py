@@ -24,11 +24,7 @@ class _Unreadable(Exception):
 
 
 class _Feed:
-    """Feeds lines to the parser and remembers those of the current row, so that they can be read again.
-
-    An unclosed quote would make the rest of the file one field. Then only its first line is set aside, and reading
-    continues with the next one.
-    """
+    """Feeds lines to the parser; remembers those of the current row, to read them again after an unclosed quote."""
 
     def __init__(self, lines: Iterator[Line], longest: int) -> None:
         self._lines, self._longest = lines, longest

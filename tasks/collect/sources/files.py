@@ -95,11 +95,7 @@ class FileReader:
 
 
 def find_files(path: Path, format: FileFormat | None = None) -> FoundFiles:
-    """The files of a path, folder or glob, sorted by path; hidden files are left out.
-
-    Args:
-        format: the format of all files. None: by ending; files with unknown endings are passed over.
-    """
+    """The files of a path, folder or glob, sorted by path, without hidden ones; ``format`` None: by ending."""
     if path.is_file():
         root, names = path.parent, [path.name]
     elif path.is_dir():
@@ -108,20 +104,15 @@ def find_files(path: Path, format: FileFormat | None = None) -> FoundFiles:
         root, pattern = _split(path)
         names = sorted(_matching(root, pattern))
     if not names:
-        raise SourceError(
-            "The folder contains no file" if path.is_dir() else "The source file does not exist",
-            where=str(path),
-            remedy="correct collect.sources in the recipe",
-        )
+        what = "The folder contains no file" if path.is_dir() else "The source file does not exist"
+        raise SourceError(what, where=str(path), remedy="correct collect.sources in the recipe")
     formats = {name: format or format_of(root / name) for name in names}
     read = tuple((name, known) for name, known in formats.items() if known is not None)
     passed_over = tuple(name for name, known in formats.items() if known is None)
     if not read:
-        raise SourceError(
-            f"Cannot tell the format of a {Path(passed_over[0]).suffix or 'nameless'} file",
-            where=storable(str(root / passed_over[0])),
-            remedy=f"state it as the source's format; known endings are {', '.join(ENDINGS)}, and .gz or .zst behind",
-        )
+        what = f"Cannot tell the format of a {Path(passed_over[0]).suffix or 'nameless'} file"
+        remedy = f"state it as the source's format; known endings are {', '.join(ENDINGS)}, and .gz or .zst behind"
+        raise SourceError(what, where=storable(str(root / passed_over[0])), remedy=remedy)
     return FoundFiles(root, read, passed_over)
 
 
@@ -159,11 +150,9 @@ def _matching(root: Path, pattern: Path) -> Iterator[str]:
 
 def _require_inside(path: Path, root: Path) -> None:
     if not path.resolve().is_relative_to(root.resolve()):
-        raise SourceError(
-            "A link points outside the source's folder",
-            where=storable(f"{path} -> {path.resolve()}"),
-            remedy="remove the link, copy its target, or name the target as a separate source",
-        )
+        what = "A link points outside the source's folder"
+        remedy = "remove the link, copy its target, or name the target as a separate source"
+        raise SourceError(what, where=storable(f"{path} -> {path.resolve()}"), remedy=remedy)
 
 
 def _refuse_unreadable(error: OSError) -> None:

@@ -70,11 +70,7 @@ def read_file(
 
 
 def columns_in(path: Path, format: FileFormat, max_field_bytes: int) -> list[str] | None:
-    """The column names from the beginning of a file; None without a readable row there.
-
-    Raises:
-        SourceError: as ``read_file``.
-    """
+    """The column names from the beginning of a file; None without a readable first row. Raises as ``read_file``."""
     if format == "parquet":
         return parquet.column_names(path)
     fit = Fit(max_field_bytes)

@@ -42,11 +42,7 @@ class Page(NamedTuple):
 
 
 class HttpReader:
-    """Reads a ``url`` source.
-
-    Attributes:
-        fetched: after ``fetch``: the number of pages, and of unchanged ones.
-    """
+    """Reads a ``url`` source; after ``fetch``, ``fetched`` counts the pages, and the unchanged ones."""
 
     def __init__(
         self,
@@ -131,11 +127,9 @@ class HttpReader:
             part, following = self._page(client, known, next_url, len(asked))
             if counter:
                 if before and part.details["lines"] and part.digest == before.digest:
-                    raise SourceError(
-                        f"Page {len(asked)} is the same as the one before it",
-                        where=public_url(next_url, self._environment),
-                        remedy=f"check that the server counts pages with the parameter {counter!r}",
-                    )
+                    what = f"Page {len(asked)} is the same as the one before it"
+                    remedy = f"check that the server counts pages with the parameter {counter!r}"
+                    raise SourceError(what, where=public_url(next_url, self._environment), remedy=remedy)
                 is_last = not part.details["lines"]
                 number = self.source.first_page + len(asked)
                 following = None if is_last else _with_parameter(url, counter, number)
@@ -148,11 +142,8 @@ class HttpReader:
             remedy = "check next_at and cursor_parameter"
             raise SourceError("The pages form a loop: this one was read before", where=where, remedy=remedy)
         if len(asked) >= self.source.max_pages:
-            raise SourceError(
-                f"There are more than {self.source.max_pages:,} pages",
-                where=where,
-                remedy="raise max_pages if this is expected",
-            )
+            remedy = "raise max_pages if this is expected"
+            raise SourceError(f"There are more than {self.source.max_pages:,} pages", where=where, remedy=remedy)
 
     def _page(self, client: Client, known: Mapping[str, Part], url: str, number: int) -> Page:
         request = digest_of(url)
@@ -167,12 +158,8 @@ class HttpReader:
         conditions = _conditions(answer.headers)
         if following and self._environment.hide(following) != following:
             conditions = {}  # the next URL holds a secret, which is not stored: request this page again
-        details = {
-            "request": request,
-            "conditions": conditions,
-            "next": following if conditions else None,
-            "lines": _count_lines(rows),
-        }
+        kept = following if conditions else None
+        details = {"request": request, "conditions": conditions, "next": kept, "lines": _count_lines(rows)}
         return Page(self._snapshot.keep(rows, f"page-{number:05}", ".jsonl", details), following)
 
     def _rows(self, body: Path, answer: Answer, number: int) -> tuple[Path, str | None]:
@@ -196,11 +183,9 @@ class HttpReader:
         with body.open("rb") as file:
             beginning = file.read(1000)
         if kind in ("text/html", "application/xhtml+xml") or beginning.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
-            raise SourceError(
-                f"The server sent markup instead of rows: {self._environment.hide(first_characters(beginning))}",
-                where=where,
-                remedy="check the URL and the credentials: a login page or an error looks like this",
-            )
+            what = f"The server sent markup instead of rows: {self._environment.hide(first_characters(beginning))}"
+            remedy = "check the URL and the credentials: a login page or an error looks like this"
+            raise SourceError(what, where=where, remedy=remedy)
         if self.source.format:
             return self.source.format
         if kind in JSONL_TYPES:
@@ -209,11 +194,8 @@ class HttpReader:
             return "json"
         found = ENDINGS.get(Path(httpx.URL(answer.url).path).suffix.lower())
         if found is None:
-            raise SourceError(
-                f"The answer is of type {kind or '(none)'}: it could be JSON or JSONL",
-                where=where,
-                remedy="state it: format: json | jsonl",
-            )
+            what = f"The answer is of type {kind or '(none)'}: it could be JSON or JSONL"
+            raise SourceError(what, where=where, remedy="state it: format: json | jsonl")
         return found
 
     def _next_url(self, value: Any, url: str, where: str) -> str | None:
@@ -226,11 +208,9 @@ class HttpReader:
                 following = httpx.URL(url).join(value)
                 require_http(following, self._environment)
                 return str(following)
-        raise SourceError(
-            f"The value at next_at is not a URL: {storable(self._environment.hide(str(value)))[:200]}",
-            where=where,
-            remedy="if it is a cursor, name the query parameter that takes it: cursor_parameter",
-        )
+        what = f"The value at next_at is not a URL: {storable(self._environment.hide(str(value)))[:200]}"
+        remedy = "if it is a cursor, name the query parameter that takes it: cursor_parameter"
+        raise SourceError(what, where=where, remedy=remedy)
 
 
 def _paging_problem(source: HttpSource) -> str | None:

@@ -36,11 +36,7 @@ HEADER_VALUE = re.compile(r"(?:[!-~](?:[\t -~]*[!-~])?)?")
 
 @dataclass(frozen=True)
 class Answer:
-    """A server's answer; the body is in the file passed to ``get``.
-
-    Attributes:
-        size: bytes of the unpacked body.
-    """
+    """A server's answer; ``size`` counts the unpacked body, which is in the file passed to ``get``."""
 
     url: str
     status: int
@@ -56,11 +52,7 @@ class _Again(Exception):
 
 
 class Client:
-    """Requests one source's pages within its limits.
-
-    Args:
-        origin: the URL that the headers are for; they are sent to no other scheme, host and port.
-    """
+    """Requests a source's pages within its limits; its headers go to the scheme, host and port of ``origin`` only."""
 
     def __init__(
         self,
@@ -196,11 +188,8 @@ class Client:
 
 def require_http(url: httpx.URL, environment: Environment) -> None:
     if url.scheme not in DEFAULT_PORTS or not url.host:
-        raise SourceError(
-            f"The URL begins with {url.scheme or 'no scheme'!r}: only http:// and https:// are supported",
-            where=public_url(str(url), environment),
-            remedy="correct the url of the source",
-        )
+        what = f"The URL begins with {url.scheme or 'no scheme'!r}: only http:// and https:// are supported"
+        raise SourceError(what, where=public_url(str(url), environment), remedy="correct the url of the source")
 
 
 def header_problem(name: str, value: str) -> str | None:

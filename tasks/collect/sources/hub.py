@@ -102,11 +102,8 @@ class HubReader:
         else:
             foreign = [file for file in files if not file.startswith(f"hf://datasets/{source.hub}@")]
         if foreign:
-            raise SourceError(
-                "The data set refers to files outside itself",
-                where=f"{self._where}: {foreign[0]}",
-                remedy="do not use it",
-            )
+            what = "The data set refers to files outside itself"
+            raise SourceError(what, where=f"{self._where}: {foreign[0]}", remedy="do not use it")
         return builder
 
     def _require_folder(self) -> None:
@@ -117,11 +114,8 @@ class HubReader:
 def _require_id(name: str) -> None:
     """Refuse an id other than ``owner/name`` or ``name``, so that an id is never a path."""
     if not ID.fullmatch(name) or ".." in name:
-        raise SourceError(
-            f"{name!r} is neither the id of a data set nor a folder",
-            where="collect.sources",
-            remedy="write owner/name, or the path of a folder",
-        )
+        what = f"{name!r} is neither the id of a data set nor a folder"
+        raise SourceError(what, where="collect.sources", remedy="write owner/name, or the path of a folder")
 
 
 def _newest_commit(name: str, revision: str | None) -> str:

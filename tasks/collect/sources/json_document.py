@@ -71,11 +71,8 @@ def _rows_near_object(blocks: Callable[[], Iterator[bytes]], longest: int, where
     if is_row or not lists:
         return iter([read_whole(blocks(), longest)])
     if len(lists) > 1:
-        raise SourceError(
-            f"The JSON object has several lists of rows: {', '.join(lists.values())}",
-            where=where,
-            remedy="keep one of them, or put each into a separate file",
-        )
+        what = f"The JSON object has several lists of rows: {', '.join(lists.values())}"
+        raise SourceError(what, where=where, remedy="keep one of them, or put each into a separate file")
     return json_items(blocks(), longest, next(iter(lists)))
 
 

@@ -39,13 +39,7 @@ def json_items(blocks: Iterable[bytes], longest: int, member: int | None = None)
 
 
 class _Cutter:
-    """Tracks brackets and strings across blocks, and holds the text of the current item.
-
-    Attributes:
-        text: since the last cut.
-        level: number of open brackets.
-        ended: the document is closed; ``text`` is what follows.
-    """
+    """Tracks brackets and strings across blocks; holds the text since the last cut, or what follows the document."""
 
     def __init__(self, longest: int, member: int | None) -> None:
         self._longest, self._kept = longest, min(RAW_BYTES, longest)

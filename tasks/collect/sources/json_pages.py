@@ -48,11 +48,9 @@ class JsonPage:
         """Each row on a line, without the line's end; at a dotted path, or found."""
         start = self._found() if rows_at is None else self._at(rows_at.split("."))
         if start is None or self.text[start] != "[":
-            raise SourceError(
-                f"The answer has no list at rows_at: {rows_at!r}" if rows_at else "The answer has no list of rows",
-                where=self.where,
-                remedy=f"state rows_at; the answer begins: {self.text[self.start : self.start + 200]!r}",
-            )
+            what = f"The answer has no list at rows_at: {rows_at!r}" if rows_at else "The answer has no list of rows"
+            remedy = f"state rows_at; the answer begins: {self.text[self.start : self.start + 200]!r}"
+            raise SourceError(what, where=self.where, remedy=remedy)
         for span in _members(self.text, start):
             row = self.text[span.start : span.end].translate(LINE_ENDS)
             yield row.encode("utf-8", "surrogateescape")
@@ -85,11 +83,8 @@ class JsonPage:
             return self.start
         lists = [span for span in _members(self.text, self.start) if self.text[span.start] == "["]
         if len(lists) > 1:
-            raise SourceError(
-                f"The answer has several lists: {', '.join(span.key for span in lists)}",
-                where=self.where,
-                remedy="name the one with the rows: rows_at: NAME",
-            )
+            what = f"The answer has several lists: {', '.join(span.key for span in lists)}"
+            raise SourceError(what, where=self.where, remedy="name the one with the rows: rows_at: NAME")
         return lists[0].start if lists else None
 
     def _broken(self, error: ValueError | RecursionError) -> SourceError:

@@ -12,13 +12,7 @@ RAW_BYTES = 100_000
 
 
 class Line(NamedTuple):
-    """A line without its end.
-
-    Attributes:
-        number: from 1.
-        content: normally UTF-8; only the beginning of a line with a problem.
-        problem: why it is not a whole line: too long, or the file is damaged in it.
-    """
+    """A line without its end; if it has a problem (too long, damaged file), only its beginning."""
 
     number: int
     content: bytes

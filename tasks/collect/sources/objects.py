@@ -37,12 +37,7 @@ KEPT = "data read before are kept"
 
 
 class Found(NamedTuple):
-    """An object of the store.
-
-    Attributes:
-        name: below the source's prefix.
-        fingerprint: changes with the object; empty if the store gives none.
-    """
+    """An object of the store; the fingerprint changes with it, and is empty if the store gives none."""
 
     path: str
     name: str
@@ -52,11 +47,7 @@ class Found(NamedTuple):
 
 
 class ObjectReader:
-    """Reads an ``object`` source, in the order of its objects' names.
-
-    Attributes:
-        fetched: after ``fetch``: the number of objects, and of downloaded ones.
-    """
+    """Reads an ``object`` source in the order of names; ``fetched`` counts the objects, and the downloaded ones."""
 
     def __init__(self, source: ObjectSource, settings: ReaderSettings, columns: Iterable[str] | None = None) -> None:
         self.source, self.settings = source, settings
@@ -75,11 +66,9 @@ class ObjectReader:
         try:
             fsspec.get_filesystem_class(protocol)
         except ImportError as error:
-            raise SourceError(
-                f"The package for {protocol}:// is not installed: {error}",
-                where=self.source.object,
-                remedy="install it in Retune's environment; s3:// comes with it",
-            ) from error
+            what = f"The package for {protocol}:// is not installed: {error}"
+            remedy = "install it in Retune's environment; s3:// comes with it"
+            raise SourceError(what, where=self.source.object, remedy=remedy) from error
 
     def fetch(self) -> None:
         """Download new and changed objects; deleted ones leave the snapshot."""
@@ -165,11 +154,9 @@ class ObjectReader:
         parts = {}
         for one, file in files.items():
             if file.stat().st_size != one.size:
-                raise SourceUnavailable(
-                    f"{one.name} changed while it was downloaded",
-                    where=self.source.object,
-                    remedy=f"try again when no other program writes there; {KEPT}",
-                )
+                what = f"{one.name} changed while it was downloaded"
+                remedy = f"try again when no other program writes there; {KEPT}"
+                raise SourceUnavailable(what, where=self.source.object, remedy=remedy)
             suffix = PurePosixPath(one.name.lower()).suffix
             ending = f".{one.format}{suffix if suffix in PACKED else ''}"
             details = {"format": one.format, "fingerprint": one.fingerprint}
@@ -192,17 +179,13 @@ class ObjectReader:
                 answer = f"there is no such bucket or object ({answer})"
             refused = isinstance(error, FileNotFoundError | PermissionError | ValueError | TypeError | ImportError)
             if refused or any(name in kinds for name in REFUSALS):
-                raise SourceError(
-                    f"The object store refused: {answer}",
-                    where=self.source.object,
-                    remedy=f"check the bucket, the credentials and the options; {KEPT}",
-                ) from error
+                what = f"The object store refused: {answer}"
+                remedy = f"check the bucket, the credentials and the options; {KEPT}"
+                raise SourceError(what, where=self.source.object, remedy=remedy) from error
             if isinstance(error, OSError) or "Connect" in kinds or "Timeout" in kinds:
-                raise SourceUnavailable(
-                    f"The object store does not answer: {answer}",
-                    where=self.source.object,
-                    remedy=f"check that the endpoint is up and reachable; {KEPT}",
-                ) from error
+                what = f"The object store does not answer: {answer}"
+                remedy = f"check that the endpoint is up and reachable; {KEPT}"
+                raise SourceUnavailable(what, where=self.source.object, remedy=remedy) from error
             raise
 
 

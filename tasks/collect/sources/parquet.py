@@ -78,11 +78,9 @@ def _unpack(path: Path, file: Any) -> None:
         for block in unpacked(path):
             size += file.write(block)
             if size > MOST_UNPACKED_BYTES:
-                raise SourceError(
-                    f"The Parquet file unpacks to more than {MOST_UNPACKED_BYTES:,} bytes",
-                    where=storable(str(path)),
-                    remedy="unpack it first: Parquet is compressed inside",
-                )
+                what = f"The Parquet file unpacks to more than {MOST_UNPACKED_BYTES:,} bytes"
+                remedy = "unpack it first: Parquet is compressed inside"
+                raise SourceError(what, where=storable(str(path)), remedy=remedy)
     except BrokenStream as broken:
         raise SourceError(f"The Parquet file cannot be unpacked: {broken}", where=storable(str(path))) from broken
     file.seek(0)

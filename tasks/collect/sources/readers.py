@@ -43,11 +43,7 @@ def resolved(source: Source) -> FileSource | HubSource | SqlSource | HttpSource 
 
 
 def readers_of(config: CollectConfig, settings: ReaderSettings) -> list[Reader]:
-    """A reader for each source, in the recipe's order; with mapped columns, only named ones are read.
-
-    Raises:
-        SourceError: as ``resolved``.
-    """
+    """A reader for each source, in the recipe's order; with mapped columns, only named ones are read."""
     readers = []
     for source in map(resolved, config.sources):
         readers.append(reader_of(source, settings, _read_columns(config, source)))
@@ -61,11 +57,7 @@ def _read_columns(config: CollectConfig, source: SourceSection) -> list[str] | N
 
 
 def reader_of(source: Source, settings: ReaderSettings, columns: Iterable[str] | None = None) -> Reader:
-    """The reader of a source; modules for databases, HTTP and object stores are imported on use.
-
-    Raises:
-        SourceError: as ``resolved``.
-    """
+    """The reader of a source; modules for databases, HTTP and object stores are imported on use."""
     match resolved(source):
         case HubSource() as source:
             return HubReader(source, settings, columns)

@@ -61,12 +61,7 @@ class State:
 
 
 class Snapshot:
-    """The folder of one source.
-
-    Args:
-        root: the folder of all snapshots.
-        identity: JSON that identifies the source; variables are not expanded.
-    """
+    """The folder of one source, identified by its kind and JSON whose variables are not expanded."""
 
     def __init__(self, root: Path, kind: str, identity: Any, where: str) -> None:
         self.folder = root / f"{kind}-{digest_of(identity)[:16]}"

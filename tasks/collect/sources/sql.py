@@ -33,11 +33,7 @@ TABLE = re.compile(r"\bfrom\s+([\w.\"]+)", re.IGNORECASE)
 
 
 class SqlReader:
-    """Reads a ``sql`` source.
-
-    Attributes:
-        fetched: after ``fetch``: the number of rows, and of new ones.
-    """
+    """Reads a ``sql`` source; after ``fetch``, ``fetched`` counts the rows, and the new ones."""
 
     def __init__(self, source: SqlSource, settings: ReaderSettings, columns: Iterable[str] | None = None) -> None:
         self.source, self.settings = source, settings
@@ -129,17 +125,12 @@ class SqlReader:
     def _require_columns(self, columns: list[str]) -> None:
         twice = sorted({column for column in columns if columns.count(column) > 1})
         if twice:
-            raise SourceError(
-                f"The query has two columns named {twice[0]!r}",
-                where=self.source.query[:200],
-                remedy="rename one with AS",
-            )
+            what = f"The query has two columns named {twice[0]!r}"
+            raise SourceError(what, where=self.source.query[:200], remedy="rename one with AS")
         if self.source.watermark and self.source.watermark not in columns:
-            raise SourceError(
-                f"The query has no column {self.source.watermark!r} for the watermark",
-                where=self.source.query[:200],
-                remedy=f"select it, or name one of: {', '.join(columns)}",
-            )
+            what = f"The query has no column {self.source.watermark!r} for the watermark"
+            remedy = f"select it, or name one of: {', '.join(columns)}"
+            raise SourceError(what, where=self.source.query[:200], remedy=remedy)
 
 
 def _bare(query: str) -> str:

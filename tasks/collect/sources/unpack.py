@@ -74,11 +74,8 @@ def _require_magic(file: BinaryIO, path: Path, ending: str) -> None:
     start = file.read(4)
     file.seek(0)
     if start and not start.startswith(MAGIC[ending]):
-        raise SourceError(
-            f"The file is not packed with {PACKED[ending]}, as its name says",
-            where=storable(str(path)),
-            remedy=f"rename it, or pack it with {PACKED[ending]}",
-        )
+        what = f"The file is not packed with {PACKED[ending]}, as its name says"
+        raise SourceError(what, where=storable(str(path)), remedy=f"rename it, or pack it with {PACKED[ending]}")
 
 
 def _plain(file: BinaryIO) -> Iterator[bytes]:

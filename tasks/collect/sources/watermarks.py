@@ -26,10 +26,7 @@ KINDS: dict[str, Callable[[Any], Any]] = {
 class Watermark:
     """The position of a reading; rows come in the order of their watermarks.
 
-    Attributes:
-        last: the greatest watermark; None before the first row.
-        ties: digests of the rows with that watermark, which the next night reads again.
-        unmarked: digests of the rows without a watermark, which every night reads again.
+    Each night reads the rows in ``ties`` (with the last watermark) and ``unmarked`` again; their digests are kept.
     """
 
     last: Any = None
@@ -71,8 +68,5 @@ def _require_order(value: Any, last: Any, where: str) -> None:
         raise SourceError(f"A row has the watermark {value}, which no value can follow", where=where, remedy=remedy)
     numbers = isinstance(value, int | float) and isinstance(last, int | float)
     if last is not None and type(value) is not type(last) and not numbers:
-        raise SourceError(
-            f"The watermark is {last!r} in one row and {value!r} in the next: the types have no common order",
-            where=where,
-            remedy="cast the column to one type in the query",
-        )
+        what = f"The watermark is {last!r} in one row and {value!r} in the next: the types have no common order"
+        raise SourceError(what, where=where, remedy="cast the column to one type in the query")
