@@ -40,7 +40,7 @@ def model_card(
     if merge is not None:
         files.append(
             f"- `merged/`: {config.dtype} weights{method.card_merged}; top-1 agreement with the"
-            f" was trained {merge.top1_agreement:.3f}, largest logit difference {merge.max_logit_difference:.2g}."
+            f" trained model {merge.top1_agreement:.3f}, largest logit difference {merge.max_logit_difference:.2g}."
         )
     else:
         files.append("- It did not pass the gate, so it was not merged.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -118,7 +117,7 @@ def fill(job: GenerateJob, folder: Path, run_id: str = "run-1") -> tuple[Summary
     out.mkdir()
     summary = job.fill(out, StageContext(Home(folder / "home"), run_id, "key"))
     summary.check_balance("generate")
-    json.dumps(dataclasses.asdict(summary))
+    json.dumps(summary.as_json())
     rows, rejected = (pq.read_table(out / f"{name}.parquet").to_pylist() for name in ("rows", "quarantine"))
     assert (summary.accepted, summary.quarantined) == (len(rows), len(rejected))
     assert len({row["row_id"] for row in [*rows, *rejected]}) == summary.rows_in
