@@ -26,6 +26,7 @@ def rollback(recipe: str = "embedded", to: str | None = None) -> str:
     """Take the champion back.
 
     Args:
+        recipe: whose registered model.
         to: a version, or ``none``; the version before if nothing is given.
     """
     report = roll_back(recipe, to)

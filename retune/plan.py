@@ -102,7 +102,9 @@ def plan_recipe(
 
 def _workload(recipe: Recipe, planned: TrainingPlan, home: Home) -> Workload:
     earlier = _trainings_of(recipe, home)
-    config, validated = recipe.train, _last_training_set(home, recipe.name)
+    config = recipe.train
+    manifests = (_manifest(folder) for _, folder in latest_artifacts(home, recipe.name, "validate"))
+    validated = next(filter(None, manifests), None)
     rows = validated["summary"]["accepted"] if validated else None
     steps = _steps(config, rows)
     lengths = (_mean_length(done) for done in earlier if validated and _reads(done, validated))
@@ -130,11 +132,6 @@ def _trainings_of(recipe: Recipe, home: Home) -> list[Manifest]:
     found.sort(key=lambda manifest: str(manifest["created"]), reverse=True)
     digest = model_digest(recipe.model)
     return [manifest for manifest in found if manifest["determinants"]["files"].get("model") == digest]
-
-
-def _last_training_set(home: Home, recipe: str) -> Manifest | None:
-    manifests = (_manifest(folder) for _, folder in latest_artifacts(home, recipe, "validate"))
-    return next(filter(None, manifests), None)
 
 
 def _manifest(folder: Path) -> Manifest | None:

@@ -83,20 +83,12 @@ class StandingTeacher:
 
 
 def served_model(recipe: Recipe) -> ModelSource:
-    """The model of a recipe's teacher, if the recipe names no endpoints.
-
-    Raises:
-        RecipeError: the recipe generates nothing.
-    """
+    """The model of a recipe's teacher, if the recipe names no endpoints."""
     return _job(recipe).served
 
 
 def recipe_teacher(recipe: Recipe) -> Teacher:
-    """A recipe's teacher; a local model's files are read for its digest.
-
-    Raises:
-        RecipeError: the recipe generates nothing.
-    """
+    """A recipe's teacher; a local model's files are read for its digest."""
     return _job(recipe).teacher
 
 

@@ -25,9 +25,6 @@ def find_rival(registry: Registry, trained: ArtifactRef) -> Rival | None:
 
     A candidate that was champion already is compared with the version it replaced. So its evaluation is found, and
     neither a night without news nor one after a rollback publishes it again.
-
-    Raises:
-        RegistryError: its files are gone.
     """
     known = registry.promoted(trained.digest)
     champion = registry.champion()
@@ -55,10 +52,9 @@ def earlier_publications(registry: Registry, recipe: Recipe, validated: Artifact
 
 
 def check_champion(registry: Registry, recipe: Recipe) -> None:
-    """Check before anything starts that a recipe that continues from its champion fits the current one.
+    """Check before anything starts that a recipe that continues from its champion fits it, else raise RecipeError.
 
-    Raises:
-        RecipeError: it does not. A night without news needs no champion; the next night with news would.
+    A night without news needs no champion; the next night with news would.
     """
     champion = registry.champion() if recipe.train.initial_adapter == "champion" else None
     if champion is not None:
@@ -71,10 +67,6 @@ def initial_adapter(registry: Registry, recipe: Recipe, validated: ArtifactRef) 
     It is the champion's, if the recipe asks for it and there is one. A training set that a current or earlier champion
     learned from is not learned twice: tonight starts from the adapter that this champion started from. So a night
     without news, and one after a rollback to any version, finds its artifact instead of training again.
-
-    Raises:
-        RecipeError: the champion's adapter does not fit the recipe.
-        RegistryError: the version that it started from is gone.
     """
     if recipe.train.initial_adapter != "champion":
         return None

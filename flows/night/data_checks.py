@@ -12,11 +12,7 @@ from tasks.evaluate.answers import read_holdout
 
 
 def require_documents(recipe: Recipe, collected: ArtifactRef) -> None:
-    """Stop if no source gave a document: there is nothing to learn from.
-
-    Raises:
-        SourceError: with the reason why there is none.
-    """
+    """Stop if no source gave a document: there is nothing to learn from."""
     summary = collected.manifest()["summary"]
     if summary["accepted"]:
         return
@@ -39,9 +35,6 @@ def require_holdout(recipe: Recipe, collected: ArtifactRef, documents: ArtifactR
     """Stop before a model is started if the holdout is too small for the gate to decide anything.
 
     Held-out documents of replay sources are not asked, and do not count.
-
-    Raises:
-        ContractViolation: with the numbers.
     """
     rows = documents.details(DocumentsDetails).conversations["holdout"]
     if replay := recipe.train.mix.replay:

@@ -14,11 +14,7 @@ from tasks.core.tables import INDEX
 def document_changes(home: Home, recipe: str, run_id: str, collected: Path) -> str:
     """Compare a run's documents with those of the latest earlier run of the recipe that did not fail.
 
-    Args:
-        run_id: the run that collected ``collected``, an artifact's folder.
-
-    Returns:
-        a sentence; empty if there was no such run, or its documents are gone.
+    Returns a sentence; empty if there was no such run, or its documents are gone.
     """
     for record, folder in latest_artifacts(home, recipe, "collect", INDEX):
         if record.run_id < run_id and record.status != "failed":

@@ -17,11 +17,7 @@ UNFIT = re.compile(r"[^A-Za-z0-9_.\- ]+")
 
 
 def log_generation(home: Home, run_id: str, recipe: str, stats: Mapping[str, Any]) -> str:
-    """Write the numbers of a generate stage as one MLflow run; returns its id.
-
-    Args:
-        run_id: Retune's own, a tag of all MLflow runs of a night.
-    """
+    """Write the numbers of a generate stage as one MLflow run, tagged with Retune's run id; returns its id."""
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 

@@ -59,11 +59,7 @@ class Night:
             self._run(task, job, task.name)
 
     def collect(self, task: Task[Any, Any], job: CollectJob) -> ArtifactRef:
-        """Run the collect stage, and record what is new since the last run.
-
-        Raises:
-            SourceError: the sources gave no document.
-        """
+        """Run the collect stage, and record what is new since the last run."""
         collected = self.stage(task, job)
         require_documents(self.recipe, collected)
         changes = document_changes(self.home, self.recipe.name, self.record.run_id, collected.folder)
@@ -88,11 +84,7 @@ class Night:
         return tuple(Smaller(job.fraction, self.stage(task, job, f"{job.fraction:.4g}")) for job in jobs)
 
     def stage(self, task: Task[Any, Any], job: TimedJob, part: str = "") -> ArtifactRef:
-        """Run a stage's task and record its artifact.
-
-        Args:
-            part: follows the stage's name, if a stage runs more than once.
-        """
+        """Run a stage's task and record its artifact; ``part`` follows the stage's name if it runs more than once."""
         name, started = f"{task.name} {part}".strip(), time.monotonic()
         result = self._run(task, job, name)
         self._record(name, result.ref, time.monotonic() - started, result.cached)

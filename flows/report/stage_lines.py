@@ -93,11 +93,7 @@ def generate_lines(found: GenerateDetails, cached: bool) -> list[str]:
 
 
 def validate_lines(found: ValidateDetails, leak: Mapping[str, Any] | None = None) -> list[str]:
-    """Why rows were lost, and what is left.
-
-    Args:
-        leak: the example of a contaminated row in the run's record.
-    """
+    """Why rows were lost, and what is left; ``leak`` is the example of a contaminated row in the run's record."""
     lines = []
     if found.rules:
         lines.append(f"Rows that broke a contract: {_counts(found.rules)}.")

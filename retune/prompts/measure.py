@@ -72,11 +72,7 @@ class Measures:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two templates on the same documents, with the same seeds.
-
-    Attributes:
-        yield_change: yield after less yield before, paired by request, with its interval and p-value.
-    """
+    """Two templates on the same documents, with the same seeds; ``yield_change`` is paired by request."""
 
     before: Measures
     after: Measures

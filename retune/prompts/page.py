@@ -34,10 +34,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Scale:
-    """The yield's interval on a line 200 wide, with zero at 100.
-
-    ``limit``: points of yield at either end; ``low``, ``middle``, ``high``: x of lower bound, difference, upper bound.
-    """
+    """The yield's interval on a line 200 wide, with zero at 100; ``limit`` is in points of yield at either end."""
 
     limit: float
     low: float
@@ -64,7 +61,10 @@ def diff_page(report: DiffReport) -> str:
         "reasons": reasons(report.comparison),
         "scale": _scale(report),
         "counts": outcome_counts(report.samples),
-        "changes": [(change.name, [(_kind(line), line) for line in change.lines]) for change in report.changes],
+        "changes": [
+            (change.name, [(LINE_KINDS.get(line[:1], "same"), line) for line in change.lines])
+            for change in report.changes
+        ],
         "samples": [(number, sample, *_sides(sample)) for number, sample in enumerate(shown, 1)],
         "left_out": len(report.samples) - len(shown),
     }
@@ -72,11 +72,7 @@ def diff_page(report: DiffReport) -> str:
 
 
 def write_page(report: DiffReport, path: Path) -> Path:
-    """Write the page atomically; returns its path.
-
-    Raises:
-        MachineError: it cannot be written.
-    """
+    """Write the page atomically; returns its path."""
     try:
         write_text(path, diff_page(report))
     except OSError as error:
@@ -89,10 +85,6 @@ def write_page(report: DiffReport, path: Path) -> Path:
 def _without_control_codes(value: Any) -> Any:
     """Each value before it is escaped; the result of a macro was treated already."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _kind(line: str) -> str:
-    return LINE_KINDS.get(line[:1], "same")
 
 
 def _scale(report: DiffReport) -> Scale:

@@ -151,13 +151,7 @@ def _request_of(row: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def bench(recipe: Recipe, home: Home) -> Iterator[Bench]:
-    """Find the served teacher, if it is the recipe's, or start one. The recipe's limits do not apply.
-
-    Raises:
-        RecipeError: the recipe generates nothing, or an endpoint is not valid.
-        ModelError, MachineError: the teacher's files are incomplete, or vLLM is not installed.
-        ServerError: in the block, when the teacher stops answering.
-    """
+    """Find the served teacher, if it is the recipe's, or start one. The recipe's limits do not apply."""
     served = served_model(recipe)
     assert recipe.generate is not None
     config = recipe.generate.model_copy(update={"limits": Limits(), "failure_limit": ANY_FAILURES})

@@ -11,11 +11,7 @@ from tasks.generate.judging import Judgement
 
 @dataclass(frozen=True)
 class TriedRow:
-    """A row of an answer.
-
-    Attributes:
-        rule: ``rule: detail`` that the row broke; None if it is kept.
-    """
+    """A row of an answer; ``rule`` is the ``rule: detail`` that it broke, None if it is kept."""
 
     fields: Mapping[str, str]
     rule: str | None = None
