@@ -39,11 +39,11 @@ check: setup  ## format, lint, types, import rules, layout
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m pytest -q tests/test_layout.py
 
-format: setup  ## format, and mend what lint can mend
+format: setup  ## format, and fix what lint can fix
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-pins: setup  ## resolve the pinned requirements anew
+pins: setup  ## resolve the pinned requirements again
 	@deployments/environments/compile
 
 bench-setup: setup  ## build the environments of the peers that the benchmarks compare with

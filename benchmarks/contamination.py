@@ -1,11 +1,11 @@
-"""Leaks of evaluation texts, planted and looked for: .venv/bin/python -m benchmarks.contamination [--data FOLDER]
+"""Find planted leaks of evaluation texts: .venv/bin/python -m benchmarks.contamination [--data FOLDER]
 
-Into real training rows leaks of known kinds are planted (benchmarks/leaks.py), and rows that only share a phrase with
-an evaluation text (traps). Each method says which rows are leaks: this stage at its defaults, and the usual practice,
-where any run of 8 or of 13 words that a row shares with an evaluation text is a hit. Printed are the share of each kind
-that is found (recall), and of what is no leak; --sweep also tries other settings, on the half of the texts that is not
-reported. The texts are those that ship with the project and, where --data names a folder that has them, CLINC150 and
-Alpaca. Rows of the background are taken for no leaks, though real data have some.
+Leaks of known kinds are planted into real training rows (benchmarks/leaks.py), and rows that only share a phrase with
+an evaluation text (traps). Each method decides which rows are leaks: this stage at its defaults, and the usual
+practice, where any shared run of 8 or of 13 words is a hit. The output is the share of each kind that is found
+(recall), and the share of other rows that is reported by mistake. --sweep also tries other settings, on the half of the
+texts that is not reported. The texts ship with the project; if --data names a folder with CLINC150 and Alpaca, these
+are used too. Background rows count as clean, although real data have some leaks.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def any_run(words: int) -> Method:
     """A hit is any run of so many words that is in an evaluation text too."""
 
     def find(rows: Sequence[Row], texts: Sequence[str]) -> set[int]:
-        said = [conversation_text(row.user, row.assistant) for row in rows]
-        return set(WordRuns(texts, words).find(said, 0.0).rows.tolist())
+        row_texts = [conversation_text(row.user, row.assistant) for row in rows]
+        return set(WordRuns(texts, words).find(row_texts, 0.0).rows.tolist())
 
     return find
 

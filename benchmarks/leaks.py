@@ -38,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Evaluation texts, and rows that are to be told from their copies.
+    """Evaluation texts, and rows that a method must distinguish from their copies.
 
     Attributes:
         name: where the texts come from.

@@ -12,11 +12,11 @@ Each without packing and with it, but for Unsloth, which packs nothing on a CPU.
 random rows; with it, 2 sequences of 512 tokens, accumulated so that an optimizer step sees about as many rows, and a
 run has about as many steps. Each arm is one process for all rounds; the arms take turns. One clock for all
 (benchmarks/arms/train_arm.py): from the end of the trainer's first step to that of its last; start-up, and each round
-until the end of its first step, are told apart. Trained tokens are those of the rows, padding not counted; held-out
-loss is of 16 rows that nobody trained on, each alone. Peak memory is the process's resident memory while it trains.
-Every arm has the environment variables that the stage sets for its worker, so that waiting threads sleep: without
-them, all are several times slower on cores that others use too. Ratios are those of each round, to the plain stack
-without packing; that of the processor's time says the same where other programs take the cores away.
+until the end of its first step, are reported separately. Trained tokens are those of the rows, padding not counted;
+held-out loss is of 16 rows that were not trained on, each alone. Peak memory is the process's resident memory while it
+trains. Every arm has the environment variables that the stage sets for its worker, so that waiting threads sleep:
+without them, all are several times slower on cores that others use too. Ratios are those of each round, to the plain
+stack without packing; that of the processor's time says the same where other programs take the cores away.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def take_turns(arms: Mapping[str, Arm], plan: Plan, folder: Path, record: Path |
     """Start every arm, train a warm-up round in each, then the rounds, in an order that rotates.
 
     Args:
-        record: JSON, written anew after every round, so that a run that is cut short leaves its figures.
+        record: JSON, rewritten after every round, so an interrupted run keeps its figures.
 
     Returns:
         by arm and packing: the rounds, and the warm-up round with the arm's ``startup_seconds``.

@@ -10,9 +10,9 @@ parameters with a vocabulary of 151,936, built here; nothing is downloaded. Rows
 the plain stack (transformers + PEFT + bitsandbytes + TRL with SDPA, benchmarks/arms/train_plain.py), and this stage by
 its backend transformers and by Unsloth; each without packing (micro-batches of 8 random rows) and with it (of 4
 sequences of 1,024 tokens, with about as many rows and so about as many steps). Arms, clock and table are those of
-benchmarks/train.py; a warm-up round, in which Triton and torch.compile build their kernels, is told apart. Peak memory
-is what PyTorch reserved while training. Held-out loss says that the arms learn alike, not that they learn well: the
-base is random.
+benchmarks/train.py; a warm-up round, in which Triton and torch.compile build their kernels, is reported separately.
+Peak memory is what PyTorch reserved while training. Held-out loss says that the arms learn alike, not that they learn
+well: the base is random.
 
 The sizes are arguments. With their defaults it takes about 12 minutes on an H100 (one round of three was seen, in 6);
 after ``--budget-seconds`` no round is begun, and the table has the whole rounds until then.

@@ -18,7 +18,7 @@ UNPINNED = {
     "config.json": {"model_type": "qwen2", "max_position_embeddings": 64, "hidden_size": 64},
     "tokenizer_config.json": {"auto_map": {"AutoTokenizer": [None, "other/code--tokenization_x.XTokenizer"]}},
 }
-"""A model of a family that transformers has, with a tokenizer whose code lies in another repository."""
+"""A model of a family that transformers has, with a tokenizer whose code is in another repository."""
 
 
 def in_hub_cache(cache: Path, patch: pytest.MonkeyPatch, files: Mapping[str, Any], **settings: Any) -> ModelSource:

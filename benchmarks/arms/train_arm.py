@@ -30,7 +30,7 @@ class Round:
     Attributes:
         model: folder of the base model, with its tokenizer.
         rows: Parquet with the columns of a training set; ``messages`` are what is trained on.
-        held_out: JSON, ``input_ids`` and ``labels`` of rows that nobody trains on.
+        held_out: JSON, ``input_ids`` and ``labels`` of rows that are not trained on.
         work: an empty folder for whatever the arm writes.
         result: where the measurement goes, as JSON.
         batch_size: rows that are held at once; with packing, sequences of ``max_length`` tokens.
@@ -171,7 +171,7 @@ def _free() -> None:
     import torch
     from bitsandbytes.optim import GlobalOptimManager
 
-    # It keeps every embedding that a Trainer with an 8-bit optimizer told it about.
+    # It keeps every embedding that a Trainer with an 8-bit optimizer registered.
     GlobalOptimManager.get_instance().initialize()
     gc.collect()
     if torch.cuda.is_available():
