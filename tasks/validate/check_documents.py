@@ -68,10 +68,9 @@ class CheckDocumentsJob:
         )
 
     def fill(self, folder: Path, context: StageContext) -> Summary:
-        """Write the documents that keep their contracts, as the collect stage wrote them, and the quarantine.
+        """Write the documents that keep their contracts, and the quarantine.
 
-        Raises:
-            ContractViolation: a table as a whole breaks its contract. The results are then in the run's logs.
+        Raises ContractViolation if a table as a whole breaks its contract; the results are then in the run's logs.
         """
         with kept_if_it_stops(folder, context, "check_documents"):
             contracts = {boundary: self._contract(boundary) for boundary in TABLES}

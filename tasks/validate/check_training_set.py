@@ -56,11 +56,9 @@ class Publications:
 
 
 def choose_publications(before: Iterable[tuple[str, Path]], window: int) -> Publications:
-    """The newest earlier publication, and the one ``window`` back or else the oldest.
+    """The newest earlier publication, and the one ``window`` publications back or else the oldest.
 
-    Args:
-        before: version and profile of each, newest first; those without a readable profile are skipped.
-        window: how many publications to look back.
+    ``before`` has version and profile of each, newest first; those without a readable profile are skipped.
     """
     known = [Publication(version, str(path)) for version, path in islice(before, window) if read_profile(path)]
     return Publications(known[0], known[-1]) if known else Publications()
@@ -93,9 +91,8 @@ class CheckTrainingSetJob:
     def fill(self, folder: Path, context: StageContext) -> Summary:
         """Write the results of the rules and the drift.
 
-        Raises:
-            ContractViolation: the training set breaks its contract, or has moved further than the contract allows. The
-                results are then in the run's logs.
+        Raises ContractViolation if the set breaks its contract or its drift limits; the results are then in the run's
+        logs.
         """
         with kept_if_it_stops(folder, context, "check_training_set"):
             path, docs = Path(self.config.contracts.training_set), folder / REPORT_FOLDER / DATA_DOCS
@@ -121,11 +118,7 @@ class CheckTrainingSetJob:
 
 
 def read_drift_contract(path: Path) -> Contract | None:
-    """The limits on drift in a training set's contract, or None.
-
-    Raises:
-        ContractError: as :func:`read_contract`.
-    """
+    """The limits on drift in a training set's contract, or None. Raises as :func:`read_contract`."""
     file, _ = read_file(path)
     has_limits = file is not None and any(table.name == DRIFT for table in file.document.schema_ or [])
     return read_contract(path, DRIFT_COLUMNS, table=DRIFT) if has_limits else None
@@ -139,11 +132,9 @@ def _published_profile(publication: Publication | None) -> PublishedProfile | No
 def stop_if_broken(
     contract: Contract, results: Sequence[RuleResult], drift: Drift, limited: Sequence[RuleResult]
 ) -> None:
-    """Stop if the training set breaks its contract, or has moved further than its limits allow.
+    """Raise ContractViolation if the training set breaks its contract or its drift limits.
 
-    Raises:
-        ContractViolation: with every broken critical rule; for a measure its value, its limit and the version that it
-            is compared with.
+    The error has every broken critical rule; for a measure its value, its limit and the version compared with.
     """
     broken = [
         result for result in limited if result.exception or (not result.success and result.rule.severity == "critical")

@@ -39,11 +39,9 @@ OBSERVED = {
 
 @dataclass(frozen=True)
 class RuleResult:
-    """The result of one rule.
+    """The result of one rule; ``success`` includes its ``mostly``.
 
     Attributes:
-        rule: the rule.
-        success: whether it holds, its ``mostly`` included.
         failing: positions of the rows that break it, ascending; None where it judges the table, not rows.
         observed: what was found, for people.
         exception: why it could not run, or None.
@@ -57,20 +55,16 @@ class RuleResult:
 
 
 def run_checkpoint(contract: Contract, rows: pa.Table | pd.DataFrame, data_docs: Path | None) -> list[RuleResult]:
-    """Check every rule on every row.
-
-    The failing rows come from the results of this checkpoint, so Great Expectations alone decides about quarantine.
+    """Check every rule on every row; the failing rows come from Great Expectations' own results.
 
     Args:
-        contract: the rules.
         rows: the table; only the contract's columns are read. The index of a data frame does not matter.
         data_docs: the folder to write Data Docs to, which begin at its ``index.html``; None: write none.
 
     Returns:
         one result per rule, in the contract's order. A rule on a column that the table lacks has an ``exception``.
 
-    Raises:
-        ContractError: a data frame has two columns of a name that a rule reads.
+    Raises ContractError if a data frame has two columns of a name that a rule reads.
     """
     gx = load_great_expectations()
     frame = as_frame(rows, contract.reads)
@@ -102,10 +96,6 @@ def _results(gx: Any, context: Any, contract: Contract, frame: pd.DataFrame) -> 
 
 
 def _checkpoint(gx: Any, context: Any, contract: Contract) -> Any:
-    """The contract as one suite, in one validation, in one checkpoint.
-
-    COMPLETE without index columns gives the positions of the failing rows, in time linear in the rows.
-    """
     expectations = [
         expectation_class(rule.expectation)(
             **rule.arguments, severity=rule.severity, notes=rule.name, meta={"rule": number}
@@ -125,10 +115,7 @@ def _checkpoint(gx: Any, context: Any, contract: Contract) -> Any:
 
 
 def _read_results(store: Any, contract: Contract, columns: Sequence[str], results: dict[int, RuleResult]) -> None:
-    """Read each result before it is stored, and give the store samples only.
-
-    The store copies and serialises what it gets, which takes minutes for a list of a million failing rows.
-    """
+    """Read each result before it is stored: storing a million failing rows takes minutes, so the store gets samples."""
     keep: Callable[..., Any] = store.set
 
     def read_and_keep(key: Any, value: Any, **options: Any) -> Any:
@@ -143,10 +130,9 @@ def _read_results(store: Any, contract: Contract, columns: Sequence[str], result
 
 
 def as_frame(rows: pa.Table | pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """These columns as Python objects, missing values as None, numbers as numbers, indexed by position.
+    """These columns as Python objects, missing values as None, indexed by position.
 
-    Raises:
-        ContractError: a data frame has two columns of one of these names.
+    Raises ContractError if a data frame has two columns of one of these names.
     """
     if isinstance(rows, pa.Table):
         view = contract_view(rows, columns)

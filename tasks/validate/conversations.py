@@ -40,7 +40,6 @@ class Turns:
         role, content: of each turn; null becomes empty.
         calls: tool calls as Arrow lists; null or empty if there are none.
         call_id: the call that a turn answers, or null.
-        with_calls: whether a turn has tool calls.
     """
 
     starts: NDArray[np.int64]

@@ -32,11 +32,7 @@ LOGO = re.compile(r"<img\b[^>]*\bsrc=\"https://great-expectations-web-assets\.[^
 
 
 def make_readable_offline(data_docs: Path) -> None:
-    """Add plain styles to each page and links to the results to the first one; remove the logo, which is downloaded.
-
-    Args:
-        data_docs: the folder with ``index.html``.
-    """
+    """Add plain styles to the pages and links to the results to ``index.html``; remove the remote logo."""
     for page in data_docs.rglob("*.html"):
         text = LOGO.sub("", page.read_text(encoding="utf-8")).replace(HEAD, HEAD + STYLE, 1)
         page.write_text(text, encoding="utf-8")

@@ -27,13 +27,8 @@ MOST_NAMES = 100
 
 @dataclass(frozen=True)
 class Outcome:
-    """The rows that came in, and those that were lost.
-
-    Attributes:
-        rows: all that came in.
-        quarantined, contaminated, duplicates: the lost rows; no row is in two of these.
-        replay: sources whose answers are not labels.
-    """
+    """The rows that came in, and those that were lost, each at most once; ``replay``: sources whose answers are not
+    labels."""
 
     rows: pa.Table
     quarantined: Lost

@@ -34,14 +34,10 @@ BATCH_ROWS = 20_000
 
 @dataclass(frozen=True)
 class Breach:
-    """A rule and the rows that break it.
+    """A rule and the rows that break it (positions, ascending).
 
-    Attributes:
-        contract: the contract's name, or :data:`BUILT_IN`.
-        rule: the rule's name.
-        severity: critical (the rows are quarantined), warning or info.
-        columns: the columns that the rule reads; their values are shown.
-        rows: positions of the rows, ascending.
+    ``contract`` is its name or :data:`BUILT_IN`; severity critical quarantines the rows; the values of ``columns`` are
+    shown.
     """
 
     contract: str
@@ -103,12 +99,8 @@ def counts_by_rule(breaches: Iterable[Breach]) -> dict[str, int]:
 def write_quarantine(path: Path, rows: pa.Table, breaches: Sequence[Breach], fields: Sequence[str]) -> int:
     """Write the rows that break a critical rule, each with all rules that it breaks; returns how many.
 
-    Args:
-        path: the Parquet file.
-        rows: the table that the breaches' positions refer to. Without a ``row_id``, a row has its document's id; other
-            missing columns are empty.
-        breaches: of every severity.
-        fields: the recipe's fields.
+    ``rows`` is the table of the breaches' positions. Without a ``row_id``, a row has its document's id; other missing
+    columns are empty.
     """
     positions = np.flatnonzero(quarantined(breaches, rows.num_rows))
     ordered = sorted(breaches, key=lambda breach: SEVERITIES.index(breach.severity))

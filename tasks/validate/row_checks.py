@@ -29,7 +29,6 @@ class RowChecks:
     """Checks of rows against one contract after the other; a row that one quarantines is not checked by the next.
 
     Attributes:
-        rows: all rows.
         folder: of the artifact, for the Data Docs.
         breaches: rules and the rows that break them; the built-in rules come first.
         checkpoints: the results of each contract.
@@ -69,13 +68,9 @@ class RowChecks:
             self._check(TRAINING_SET, contract.on_rows, ~quarantined(by_contracts, self.rows.num_rows))
 
     def stop_if_broken(self, lost_before: Sequence[str]) -> None:
-        """Stop if the table as a whole breaks a contract.
+        """Raise ContractViolation if the table as a whole breaks a contract; see :func:`check_results`.
 
-        Args:
-            lost_before: lines on lost documents and unwritten rows; part of the message if no row was generated.
-
-        Raises:
-            ContractViolation: see :func:`check_results`.
+        ``lost_before``: lines on lost documents and unwritten rows; part of the message if no row was generated.
         """
         for contract, results in self.checkpoints:
             check_results(contract, results, () if self._is_generated.any() else lost_before)

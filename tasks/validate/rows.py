@@ -28,11 +28,8 @@ def read_rows(
 ) -> pa.Table:
     """All candidate rows: collected before generated ones, each sorted by id.
 
-    Args:
-        documents: Parquet of the training documents.
-        generated: Parquet of generated rows, or None.
-        fields: the recipe's fields; a field that a table lacks is null.
-        include_collected: whether documents that are conversations are rows too.
+    ``documents`` and ``generated`` are Parquet files; a recipe's field that a table lacks is null. With
+    ``include_collected``, documents that are conversations are rows too.
 
     Returns:
         ``LINEAGE``, the fields and ``tools`` as text (``seed`` as int64), ``messages`` (:data:`CONVERSATION`),

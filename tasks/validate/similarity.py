@@ -37,9 +37,9 @@ MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 def normalise(text: str) -> str:
-    """The text without case, compatibility forms, punctuation and repeated white space.
+    """The text without case, compatibility forms, punctuation and repeated white space; see :func:`normalise_texts`.
 
-    A text of punctuation only keeps it, so that "?" and "!" differ. For many texts use :func:`normalise_texts`.
+    A text of punctuation only keeps it, so that "?" and "!" differ.
     """
     normalised: str = normalise_texts([text])[0].as_py()
     return normalised
@@ -88,23 +88,16 @@ def _fold(text: str) -> str:
 
 @cache
 def _gaps(last: int) -> str:
-    """An RE2 expression for runs of white space and punctuation, as this Python's Unicode has them, up to a code point.
-
-    RE2 takes milliseconds to compile the expression for all of Unicode.
-    """
+    """An RE2 expression for white space and punctuation up to a code point: compiling it for all of Unicode is slow."""
     gaps = [char.isspace() or unicodedata.category(char)[0] == "P" for char in map(chr, range(last + 1))]
     edges = np.flatnonzero(np.diff(np.array([False, *gaps, False])))
     return "[" + "".join(rf"\x{{{first:x}}}-\x{{{after - 1:x}}}" for first, after in edges.reshape(-1, 2)) + "]+"
 
 
 def shingle_hashes(texts: pa.LargeStringArray, size: int) -> tuple[Hashes, Positions]:
-    """A 64-bit hash of every shingle of every text, repeated ones included, in the order of the text.
+    """A 64-bit hash of every run of ``size`` characters of every text, in order; a shorter text is one shingle.
 
-    A shingle is a run of ``size`` characters; a shorter text is one shingle.
-
-    Returns:
-        The hashes of all texts one after the other, and the offset of each text's first one (one more than texts; the
-        last is the number of hashes).
+    Returns the hashes of all texts one after the other, and the offset of each text's first one, (texts + 1,).
     """
     points = np.frombuffer("".join(texts.to_pylist()).encode("utf-32-le"), dtype=np.uint32)
     lengths = pc.utf8_length(texts).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -137,15 +130,10 @@ def mix(values: Hashes) -> Hashes:
 
 
 def similarities(texts: pa.LargeStringArray, left: Positions, right: Positions, size: int) -> NDArray[np.float64]:
-    """Jaccard similarity of the shingles of pairs of texts.
+    """Jaccard similarity of the shingles of pairs of normalised texts; ``left`` and ``right`` are positions.
 
-    Two shingles are equal if 52 bits of their hashes are. A collision in a pair of texts of 300 characters has a
-    probability of about 1e-11.
-
-    Args:
-        texts: normalised.
-        left, right: positions of the texts of each pair.
-        size: characters in a shingle.
+    Two shingles are equal if 52 bits of their hashes are: a collision in texts of 300 characters has a probability of
+        1e-11.
     """
     found = np.empty(len(left), dtype=np.float64)
     if not len(left):
@@ -180,11 +168,7 @@ def _similarities(texts: pa.LargeStringArray, left: Positions, right: Positions,
 
 
 def distinct_shingles(texts: pa.LargeStringArray, size: int) -> tuple[Positions, Hashes]:
-    """The distinct shingles of at most :data:`MOST_TEXTS` normalised texts, sorted.
-
-    Returns:
-        The position of the text, and 52 bits of the shingle's hash.
-    """
+    """The distinct shingles of at most :data:`MOST_TEXTS` normalised texts, sorted: text position, 52 bits."""
     keys = _distinct(texts, size)
     return (keys >> _HASH_BITS).astype(np.int64), keys & _HASH
 

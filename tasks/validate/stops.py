@@ -25,10 +25,7 @@ LOST_TO = {"uncontaminated": "contamination ({})", "distinct": "{} duplicate"}
 class LostDocuments:
     """The training documents that their contract quarantined before any row was made from them.
 
-    Attributes:
-        documents: how many were checked.
-        rules: how many were lost, by the first rule that each broke, most first.
-        quarantine: the file that holds them.
+    ``documents`` were checked; ``rules``: how many were lost by the first rule that each broke, most first.
     """
 
     documents: int
@@ -51,17 +48,10 @@ class LostDocuments:
 
 
 def check_results(contract: Contract, results: Sequence[RuleResult], known: Sequence[str] = ()) -> None:
-    """Stop if the table as a whole breaks the contract.
+    """Raise ContractViolation if the table as a whole breaks the contract, with every such rule and what was observed.
 
     That is the case if a rule could not be run, a rule on the table failed, or more rows broke a rule than its
-    ``mostly`` allows.
-
-    Args:
-        contract, results: the rules and their results.
-        known: lines for the message on why the table is as it is.
-
-    Raises:
-        ContractViolation: with every such rule and what was observed.
+    ``mostly`` allows. ``known``: lines for the message on why the table is as it is.
     """
     broken = [result for result in results if _stops_the_run(result)]
     if not broken:
@@ -91,20 +81,15 @@ def _describe(result: RuleResult) -> str:
 def check_floors(
     config: ValidateConfig, losses: pa.Table, expected: Iterable[str], lost: LostDocuments
 ) -> dict[str, tuple[int, int]]:
-    """Stop if too few rows are left.
+    """Raise ContractViolation if too few rows are left, with what removed the others by prompt, source and label.
 
     Args:
-        config: the floors.
         losses: every row that was asked for: :meth:`Outcome.losses`, and :func:`rejected_losses` without a label.
         expected: labels that must be there: those that the task names and the evaluation asks for.
         lost: documents that gave no row; if they are most documents, the remedy starts with them.
 
     Returns:
         the number of rows and its floor: in total (:data:`IN_ALL`), and by label if labels have a floor.
-
-    Raises:
-        ContractViolation: with what is missing and, by prompt, by source and for each label below its floor, how many
-            rows came in, how many were kept, and what removed the others.
     """
     kept = losses.filter(pc.equal(losses["step"], KEPT))
     floor = config.minimum_rows_per_label

@@ -51,12 +51,10 @@ class ValidateJob:
     """The inputs of the stage.
 
     Attributes:
-        config: the recipe's section.
         collected: the collect stage's artifact, with all held-out documents.
         documents: the documents that kept their contracts.
         generated: the generated rows, or None without generation.
         fields: the recipe's fields, which the contracts may name.
-        context: what rules read from the recipe.
         seed: of the control set and of samples.
         replay: sources of general data against forgetting, whose answers are not labels of the task.
     """
@@ -92,9 +90,8 @@ class ValidateJob:
     def fill(self, folder: Path, context: StageContext) -> Summary:
         """Write the training set, the removed rows with reasons, the profile, the waterfall and the Data Docs.
 
-        Raises:
-            ContractViolation: the table as a whole breaks a contract, or too few rows are left. The files are then in
-                the run's logs.
+        Raises ContractViolation if the table breaks a contract or too few rows are left; the files are then in the
+        run's logs.
         """
         with kept_if_it_stops(folder, context, "validate"):
             context.on_progress(0.0, "reading rows")
@@ -166,10 +163,7 @@ class ValidateJob:
         return {"diversity": found.diversity, "control": len(control)}
 
     def _contamination(self, rows: pa.Table, searched: NDArray[np.int64]) -> Contaminated:
-        """The rows at these positions that repeat an evaluation text, by position in the whole table.
-
-        Held-out documents that broke their contract count too.
-        """
+        """Rows that repeat an evaluation text; held-out documents that broke their contract count too."""
         holdout = read_documents(self.collected.folder / tables.HOLDOUT, ())
         holdout = holdout.filter(pc.is_valid(holdout["user_text"]))
         sets = [
@@ -194,10 +188,7 @@ class ValidateJob:
         return Duplicates(positions[rising], order[found.original][rising], found.kind[rising])
 
     def _control(self, checks: RowChecks, outcome: Outcome) -> NDArray[np.int64]:
-        """A random subset of the unfiltered rows, as large as the training set.
-
-        Its rows can be trained on and repeat no evaluation text.
-        """
+        """As many random rows as the training set, unfiltered but trainable and without evaluation texts."""
         may_train = checks.is_trainable
         may_train[outcome.contaminated.positions] = False
         unsearched = np.flatnonzero(may_train & checks.is_quarantined)

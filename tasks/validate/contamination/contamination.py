@@ -43,7 +43,6 @@ class Contaminated:
 
     Attributes:
         positions: of the rows, ascending; int64.
-        sets, evaluation_ids, evaluation_texts: the evaluation text's set, its id in that set, and the text.
         coverages: how much is repeated, 0 to 1; float64.
         spans: where, in the row's :func:`conversation_text` and in the evaluation text.
     """
@@ -66,10 +65,7 @@ def find_contamination(
 ) -> Contaminated:
     """The rows that repeat a text of the evaluation sets; ties go to the first text of the first set.
 
-    Args:
-        user_texts, assistant_texts: of each row; null counts as empty.
-        sets: the evaluation texts.
-        config: the thresholds.
+    ``user_texts`` and ``assistant_texts`` have a text per row; null counts as empty.
     """
     texts = pa.concat_arrays([as_array([]), *(as_array(evaluation_set.texts) for evaluation_set in sets)])
     user, assistant = as_array(user_texts), as_array(assistant_texts)
@@ -110,13 +106,7 @@ def _best(pairs: Pairs) -> Pairs:
 
 
 def write_contaminated(path: Path, rows: pa.Table, found: Contaminated) -> None:
-    """Write ``contaminated.parquet``.
-
-    Args:
-        path: the file.
-        rows: the searched table.
-        found: the rows that repeat a text.
-    """
+    """Write ``contaminated.parquet``."""
     taken = rows.take(pa.array(found.positions))
     texts = list(map(conversation_text, taken["user_text"].to_pylist(), taken["assistant_text"].to_pylist()))
     spans = [

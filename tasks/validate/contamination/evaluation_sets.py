@@ -18,8 +18,7 @@ from tasks.validate.contamination.contamination import EvaluationTexts
 def read_evaluation_sets(config: Contamination) -> list[EvaluationTexts]:
     """The texts of every evaluation set, in the recipe's order; a text's id is its row number, from 1.
 
-    Raises:
-        RecipeError: a file is missing, cannot be read, or lacks its column.
+    Raises RecipeError if a file is missing, cannot be read, or lacks its column.
     """
     found = {name: _read(name, evaluation_set) for name, evaluation_set in config.evaluation_sets.items()}
     return [EvaluationTexts(name, list(map(str, range(1, len(texts) + 1))), texts) for name, texts in found.items()]

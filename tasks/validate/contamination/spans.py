@@ -30,11 +30,7 @@ class Span:
 def common_spans(row: str, evaluation: str, least: int) -> tuple[Span, ...]:
     """The runs of words that both texts have, in the evaluation text's order, without case and punctuation.
 
-    The longest runs are found first; no run is used twice.
-
-    Args:
-        row, evaluation: the texts.
-        least: words in a run; if no run is as long, the longest are returned.
+    The longest runs are found first; no run is used twice. ``least``: words in a run; if none is as long, the longest.
     """
     ours, theirs = list(_words(row)), list(_words(evaluation))
     matcher = difflib.SequenceMatcher(None, [word for word, _, _ in theirs], [word for word, _, _ in ours], False)

@@ -31,16 +31,11 @@ ROUNDING = 1e-9
 
 
 class WholeTexts:
-    """An index of evaluation texts by their rarest shingles.
+    """An index of evaluation texts by their rarest shingles of ``size`` characters; empty texts are never found.
 
     If the Jaccard similarity of two sets reaches a threshold, any ``n - ceil(threshold * n) + 1`` shingles of one
     include a shared one (Chaudhuri, Ganti and Kaushik 2006), so only these are looked up. A candidate is compared
     unless the sizes of the sets (Arasu, Ganti and Kaushik 2006) or the row's number of known shingles rule it out.
-
-    Args:
-        texts: empty ones are never found.
-        size: characters in a shingle.
-        threshold: Jaccard similarity from which a row repeats a text.
     """
 
     def __init__(self, texts: Texts, size: int, threshold: float) -> None:
@@ -85,9 +80,7 @@ class WholeTexts:
     ) -> tuple[Positions, Positions]:
         """The pairs of a row and a text that may reach the threshold.
 
-        Args:
-            of_row, found, counts: a row, one of its known shingles, and how many texts are looked up by it.
-            sizes, known: the number of shingles and of known shingles of each row.
+        ``of_row, found, counts``: a row, one of its known shingles, and the number of texts looked up by it.
         """
         of_row, texts = np.repeat(of_row, counts), self._of_text[spread(counts, self._first[found])]
         may_be = self._is_enough(np.minimum(known[of_row], self._sizes[texts]), sizes[of_row], texts)

@@ -31,12 +31,7 @@ PAIRS = 2_000_000
 
 @dataclass(frozen=True)
 class Pairs:
-    """Rows and the evaluation texts that they repeat; all fields of one length.
-
-    Attributes:
-        rows, texts: positions.
-        shares: how much of the text the row repeats, 0 to 1.
-    """
+    """Positions of rows and of the texts that they repeat; ``shares``: how much of the text, 0 to 1."""
 
     rows: Positions
     texts: Positions
@@ -55,9 +50,7 @@ def concatenate(pairs: Sequence[Pairs]) -> Pairs:
 def by_whole_rows(of_row: Positions, counts: Positions) -> Iterator[tuple[int, int]]:
     """Ranges of at most :data:`PAIRS` pairs, or of one row; a row is never divided.
 
-    Args:
-        of_row: the row of each place, ascending.
-        counts: how many pairs each place stands for.
+    ``of_row``: the row of each place, ascending; ``counts``: the number of pairs of each place.
     """
     begin, ends = 0, np.cumsum(counts)
     while begin < len(of_row):

@@ -36,12 +36,9 @@ VENDI_ORDERS = (1, 2)
 def diversity(texts: Texts, seed: int) -> dict[str, Any]:
     """Measure the diversity of a random sample; a measure that is undefined is None.
 
-    All measures change with the number of texts. Compare only sets of at least :data:`SAMPLE` texts, or sets of equal
-    size.
-
-    Args:
-        texts: at most :data:`SAMPLE` are drawn; the first :data:`SAMPLE_CHARACTERS` characters of each are read.
-        seed: of the draw.
+    All measures change with the number of texts: compare only sets of equal size or of at least :data:`SAMPLE` texts.
+        Of
+    each text the first :data:`SAMPLE_CHARACTERS` characters are read.
 
     Returns:
         ``sample`` (texts measured), ``distinct_1`` to ``distinct_3`` (:func:`distinct`), ``self_bleu``
@@ -63,10 +60,9 @@ def _draw(texts: Texts, seed: int) -> list[str]:
 
 
 def self_similarity(texts: Sequence[str]) -> float | None:
-    """Mean Jaccard similarity of each text to its nearest neighbour, from 0 (nothing shared) to 1 (all equal).
+    """Mean Jaccard similarity of each text to its nearest neighbour: 0 (nothing shared) to 1 (all equal).
 
-    Compares the character shingles of every pair of normalised texts, so time grows with the square of their number.
-    None for fewer than two texts.
+    Compares the shingles of all pairs of normalised texts: quadratic in their number. None for fewer than two texts.
     """
     if len(texts) < 2:
         return None
@@ -81,12 +77,7 @@ def self_similarity(texts: Sequence[str]) -> float | None:
 
 
 class WordCodes:
-    """The words of some texts as numbers from 1.
-
-    Attributes:
-        codes: of all texts, one after the other; equal words have equal codes.
-        lengths: how many words each text has.
-    """
+    """The words of all texts as numbers from 1, equal words with equal codes; ``lengths``: words of each text."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         split = [words(text) for text in texts]
@@ -169,11 +160,10 @@ def _bleu(matches: Sequence[tuple[int, int]], length: int, reference: int) -> fl
 
 
 def vendi_score(texts: WordCodes) -> float | None:
-    """The effective number of different texts: 1 (all equal) to their number (nothing shared).
+    """The effective number of different texts: 1 (all equal) to their number (nothing shared); None without a text.
 
     The Vendi score of Friedman and Dieng (2023, arXiv:2210.02410): the exponential of the entropy of the eigenvalues of
-    K / n. K is the mean of the cosine similarities of the counts of words and of word pairs; a text shorter than that
-    counts as one n-gram. None if there is no text.
+    K / n. K is the mean of the cosine similarities of the counts of words and of word pairs.
     """
     if not len(texts.lengths):
         return None

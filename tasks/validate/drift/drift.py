@@ -87,11 +87,7 @@ DRIFT_COLUMNS = {f"{name}{suffix}": "number" for suffix in ("", SINCE_BASELINE) 
 
 
 def measure_drift(now: Profile, last: Profile | None, baseline: Profile | None) -> dict[str, float | None]:
-    """The row of the table ``drift``: every measure against the last training set and against an older one.
-
-    Returns:
-        values by column; None where there is nothing to compare with.
-    """
+    """The row of the table ``drift``: every measure against the last training set and an older one, or None."""
     return {
         f"{name}{suffix}": measure(now, then) if then is not None else None
         for suffix, then in (("", last), (SINCE_BASELINE, baseline))

@@ -49,11 +49,7 @@ class Drift:
         return {role: published.version for role, published in roles.items() if published}
 
     def measures(self, results: Sequence[RuleResult]) -> dict[str, dict[str, Any]]:
-        """Each measure that has a value, with its most important limit, that limit's severity and an explanation.
-
-        Args:
-            results: of the limits.
-        """
+        """Each measure with a value, its most important limit, that limit's severity and an explanation."""
         return {
             column: self._measure(column, value, [result for result in results if column in result.rule.columns])
             for column, value in self.values.items()
@@ -75,7 +71,8 @@ class Drift:
     def describe(self, broken: Sequence[RuleResult]) -> list[str]:
         """Describe each broken limit: measure, value, limit, version compared with, and what changed.
 
-        If the last publication is also the baseline, a measure that breaks both of its limits is described once.
+        A measure that breaks the same limit against the last publication and the baseline, if they are one, is
+        described once.
         """
         columns = [next(iter(result.rule.columns), "") for result in broken]
         if self.last == self.baseline:

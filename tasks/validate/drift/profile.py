@@ -46,11 +46,9 @@ class Counts(Record):
 
 
 class Lengths(Record):
-    """The distribution of text lengths.
+    """Text lengths: quantiles of characters and of words, empty without rows.
 
-    Attributes:
-        characters, words: quantiles; words are separated by white space. Empty if there are no rows.
-        bins: rows by length in half octaves: bin b holds 2^(b/2) to 2^((b+1)/2) characters, bin -1 empty texts.
+    ``bins``: rows by length in half octaves; bin b holds 2^(b/2) to 2^((b+1)/2) characters, bin -1 empty texts.
     """
 
     characters: dict[str, int]
@@ -59,16 +57,12 @@ class Lengths(Record):
 
 
 class Profile(Record):
-    """What a training set looks like.
+    """What a training set looks like; profiles of different ``format`` are not compared.
 
     Attributes:
-        format: of this record; a profile of another format is not compared.
-        rows: conversations.
-        user, assistant: the lengths of their texts.
         answers: answers of at most 80 characters that more than one row has, such as labels.
         origins, sources, prompts: where rows come from; a collected row's prompt is ``(collected)``.
         sample: rows that the measures below read.
-        languages: of user and assistant text together.
         refusals: answers in the sample that refuse.
         self_similarity: see :func:`tasks.validate.drift.size_free_diversity.mean_similarity`.
         distinct: see :func:`tasks.validate.drift.size_free_diversity.distinct_shares`.
@@ -94,9 +88,8 @@ class Profile(Record):
 def profile(rows: pa.Table, seed: int) -> Profile:
     """Measure a training set.
 
-    Args:
-        rows: ``user_text``, ``assistant_text``, ``origin``, ``source`` and ``prompt``: strings; null counts as empty.
-        seed: of the sample.
+    ``rows`` has the text columns ``user_text``, ``assistant_text``, ``origin``, ``source`` and ``prompt``; null is
+    empty.
     """
     user, assistant = _texts(rows["user_text"]), _texts(rows["assistant_text"])
     chosen = _sample(rows.num_rows, seed)

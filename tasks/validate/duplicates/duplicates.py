@@ -17,12 +17,9 @@ EXACT, NEAR = "exact", "near"
 
 @dataclass(frozen=True)
 class Duplicates:
-    """The rows to drop, and the rows that are kept instead: three arrays of one length, by rising position.
+    """The rows to drop and the rows that are kept instead, by rising position of the dropped row (int64).
 
-    Attributes:
-        position: of each dropped row (int64).
-        original: position of the row that is kept instead (int64), which is never dropped itself.
-        kind: ``exact`` (equal once normalised), ``near`` or ``meaning`` (object).
+    ``kind``: ``exact`` (equal once normalised), ``near`` or ``meaning``. An ``original`` is never dropped itself.
     """
 
     position: Positions
@@ -34,14 +31,10 @@ class Duplicates:
 
 
 def find_duplicates(texts: Texts, config: NearDuplicates) -> Duplicates:
-    """The rows that duplicate an earlier one; no original is dropped itself.
+    """The rows that duplicate an earlier one; ``texts`` are in order of precedence, null counts as empty.
 
     Each near duplicate reaches the threshold's true similarity to its original, not an estimate. Few are missed: see
     :func:`tasks.validate.duplicates.minhash.band_rows`.
-
-    Args:
-        texts: in order of precedence; null counts as empty.
-        config: when two texts are near.
     """
     normalised = normalise_texts(texts)
     first, text_of = first_of_each(normalised)

@@ -42,14 +42,11 @@ def add_same_meaning(texts: Texts, found: Duplicates, config: SameMeaning, folde
         texts: in order of precedence; those in which ``found`` was found.
         found: exact and near duplicates. If their original is dropped here, they get its original and the kind
             ``meaning``.
-        config: the model and the threshold.
         folder: for temporary files.
         log: file for the embedding process's output.
 
-    Raises:
-        ContractViolation: more than :data:`MOST_TEXTS` rows are left to compare.
-        ModelError: the model cannot be loaded.
-        MemoryShortage, ChildError, WorkerError: the embedding process failed.
+    Raises ContractViolation for more than :data:`MOST_TEXTS` rows, ModelError if the model cannot be loaded, and
+    MemoryShortage, ChildError or WorkerError if the embedding process failed.
     """
     left = np.delete(np.arange(len(texts)), found.position)
     if len(left) > MOST_TEXTS:
@@ -72,10 +69,7 @@ def add_same_meaning(texts: Texts, found: Duplicates, config: SameMeaning, folde
 
 
 def embed(texts: pa.LargeStringArray, model: ModelSource, folder: Path, log: Path) -> Embeddings:
-    """Embeddings of texts, (texts, hidden size), each of length 1, or 0 for a text without tokens.
-
-    Computed in a process of its own: see :mod:`tasks.validate.duplicates.meaning_worker`.
-    """
+    """Embeddings of texts, (texts, hidden size), of length 1, or 0 for a text without tokens; from a child process."""
     check_model(model)
     source, out = folder / "meaning.parquet", folder / "meaning.npy"
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,13 +87,10 @@ def embed(texts: pa.LargeStringArray, model: ModelSource, folder: Path, log: Pat
 
 
 def representatives(embeddings: Embeddings, threshold: float) -> Positions:
-    """For each text the position of the text that is kept: itself, or the most similar earlier one that is kept.
+    """For each text the position of the text that is kept: itself, or the most similar earlier kept one.
 
     A text is dropped if and only if its cosine similarity to an earlier kept text reaches the threshold.
-
-    Args:
-        embeddings: of length 1, in order of precedence, (texts, dimensions); overwritten.
-        threshold: cosine similarity.
+    ``embeddings``, (texts, dimensions) of length 1 in order of precedence, are overwritten.
     """
     kept_for = np.arange(len(embeddings))
     # Positions of the kept texts; their embeddings are moved to the front of the array.

@@ -26,17 +26,11 @@ CHUNK = 50_000
 def embed(job: dict[str, Any]) -> dict[str, Any]:
     """Write the embedding of every text: the mean of the model's last hidden states over its tokens, of length 1.
 
-    Args:
-        job: ``model`` (path, revision), ``texts`` (Parquet with a column ``text``), ``out`` (a .npy file: float32,
-            (texts, hidden size); zeros for a text without tokens).
+    ``job``: ``model`` (path, revision), ``texts`` (Parquet with a column ``text``), ``out`` (a .npy file: float32,
+    (texts, hidden size); zeros for a text without tokens). Returns ``texts`` and ``dimensions``.
 
-    Returns:
-        ``texts`` and ``dimensions``.
-
-    Raises:
-        ModelError: the model cannot be loaded or needs code that the recipe does not allow, or its hidden states are
-            not finite.
-        MemoryShortage: not enough memory.
+    Raises ModelError if the model cannot be loaded, needs code that the recipe does not allow, or gives hidden states
+    that are not finite; MemoryShortage without enough memory.
     """
     import torch
 

@@ -33,9 +33,8 @@ the threshold."""
 class Sketches:
     """Summaries of the minima of n texts.
 
-    Attributes:
-        bands: a key for each band of each text, (bands, n); equal if all minima of the band are.
-        minima: the lowest 8 bits of each minimum, (n, permutations) (Li and König 2010, doi:10.1145/1772690.1772759).
+    ``bands``: a key for each band of each text, (bands, n); equal if all minima of the band are. ``minima``: the lowest
+    8 bits of each minimum, (n, permutations) (Li and König 2010, doi:10.1145/1772690.1772759).
     """
 
     bands: Hashes

@@ -33,11 +33,7 @@ def representatives(texts: pa.LargeStringArray, config: NearDuplicates) -> Posit
 
 
 class _Selection:
-    """Greedy selection, in blocks of texts.
-
-    Attributes:
-        kept_for: for each text, the kept text that represents it.
-    """
+    """Greedy selection, in blocks of texts; ``kept_for``: for each text, the kept text that represents it."""
 
     def __init__(self, texts: pa.LargeStringArray, config: NearDuplicates) -> None:
         self._texts, self._config = texts, config
@@ -60,8 +56,8 @@ class _Selection:
     def _decide(self, members: Positions, numbers: Positions) -> None:
         """Compare a block with the kept texts of earlier blocks, then its texts with each other, in rounds.
 
-        In each round, the texts that come first in all their buckets are kept, and the other texts of these buckets
-        are compared with them.
+        Each round keeps the texts that come first in all their buckets, and compares the others of these buckets with
+        them.
         """
         known = self._counts[numbers]
         self._drop(np.repeat(members, known), self._kept[spread(known, self._begins[numbers])])

@@ -15,12 +15,9 @@ from tasks.validate.rows import COLLECTED
 
 
 def precedence(rows: pa.Table) -> NDArray[np.int64]:
-    """The rows' positions in order of precedence.
+    """Positions in order of precedence: collected before generated rows, then by falling score, then in table order.
 
-    Collected before generated rows, then by falling score (rows without a score last), then in the table's order.
-
-    Args:
-        rows: ``origin`` and ``judgements``.
+    Rows without a score come last. ``rows`` has the columns ``origin`` and ``judgements``.
     """
     is_generated = pc.not_equal(pc.fill_null(rows["origin"], ""), COLLECTED).to_numpy()
     scores = by_batches(_scores, rows["judgements"], pa.float64()).to_numpy()

@@ -37,12 +37,7 @@ KEY = ("prompt", "source", "step", "rule")
 
 @dataclass(frozen=True)
 class Lost:
-    """Rows that a step of the validate stage removed.
-
-    Attributes:
-        positions: in the table of rows, each at most once.
-        rules: strings; what removed each row.
-    """
+    """Rows that a step of the validate stage removed: positions, each at most once, and the rule of each."""
 
     positions: npt.NDArray[np.int64]
     rules: pa.Array | pa.ChunkedArray
@@ -51,12 +46,7 @@ class Lost:
 def row_losses(rows: pa.Table, lost: Mapping[str, Lost]) -> pa.Table:
     """For each row its ``prompt``, its document's ``source``, the ``step`` that lost it (or KEPT), and the ``rule``.
 
-    Args:
-        rows: all rows that the validate stage read, with ``origin``, ``prompt`` and ``source``.
-        lost: by step.
-
-    Raises:
-        AssertionError: a row was lost twice, which is a defect of the stage.
+    ``rows`` has the columns ``origin``, ``prompt`` and ``source``. AssertionError if a row was lost twice.
     """
     reasons, reason_of_row = [(KEPT, "")], np.zeros(rows.num_rows, dtype=np.int32)
     for step, removed in lost.items():
@@ -70,14 +60,9 @@ def row_losses(rows: pa.Table, lost: Mapping[str, Lost]) -> pa.Table:
 
 
 def rejected_losses(quarantine: Path | None, documents: Path) -> pa.Table:
-    """The same for each row that the generate stage rejected.
+    """The same for each row that the generate stage rejected; none without a ``quarantine``.
 
-    Args:
-        quarantine: the generate stage's ``quarantine.parquet``, or None without generation.
-        documents: ``train.parquet`` of the documents that rows were generated from, for their sources.
-
-    Raises:
-        AssertionError: a rule that no step knows, which is a defect of the stage.
+    ``documents`` is the table that rows were generated from, for their sources. AssertionError for an unknown rule.
     """
     if quarantine is None:
         return pa.table({name: pa.array([], TEXT) for name in KEY})

@@ -21,13 +21,9 @@ KEPT = "kept"
 
 @dataclass(frozen=True)
 class Group:
-    """The rows of one prompt on the documents of one source.
+    """The rows of one prompt on the documents of one source; ``(collected)`` for documents that are rows themselves.
 
-    Attributes:
-        prompt: its name; ``(collected)`` for documents that are rows themselves.
-        source: as the documents name it.
-        asked: rows asked for; a request without a row counts as one.
-        lost: rows lost, by step and rule.
+    ``asked`` counts a request without a row as one; ``lost`` is by step and rule.
     """
 
     prompt: str
