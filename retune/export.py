@@ -36,9 +36,8 @@ Row = dict[str, Any]
 class Export:
     """An exported training set.
 
-    Attributes:
-        skipped_there: how many LLaMA-Factory leaves out, because their turns do not alternate.
-        calls_as_text: whether LLaMA-Factory takes the arguments of tool calls for a text, as OpenAI's API has them.
+    ``skipped_there``: how many LLaMA-Factory leaves out, because their turns do not alternate. ``calls_as_text``:
+    whether LLaMA-Factory takes the arguments of tool calls for a text, as OpenAI's API has them.
     """
 
     folder: Path
@@ -62,12 +61,8 @@ class Export:
 def export_training_set(home: Home, recipe: str, form: ExportForm, folder: Path) -> Export:
     """Write the last training set that a recipe's nights accepted, atomically.
 
-    Args:
-        folder: must not exist, or be empty.
-
-    Raises:
-        RecipeError: the recipe has no training set yet, or the folder is not empty.
-        SourceError: a conversation cannot be written in the form.
+    ``folder``: must not exist, or be empty. Raises RecipeError: the recipe has no training set yet, or the folder is
+    not empty; SourceError: a conversation cannot be written in the form.
     """
     folder = folder.resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -43,9 +43,7 @@ class Workload:
 
     Attributes:
         rows: of the recipe's last training set; None before its first run.
-        trainings: one, or one per subset of the rows.
-        steps: optimizer steps; None if they depend on rows that are not known yet.
-        tokens: tokens in these steps; None like the steps.
+        steps, tokens: optimizer steps, and tokens in them; None if they depend on rows that are not known yet.
         tokens_are: ``counted``: from the mean length that an earlier training found in these rows; ``bound``: at most,
             if each row is as long as ``max_length`` allows.
         tokens_per_second: of the newest training of this model, method and device in this RETUNE_HOME, or None.
@@ -86,13 +84,12 @@ def plan_recipe(
 ) -> Plan:
     """Plan a recipe's training on this machine, without weights and without a network.
 
+    Raises ModelError: the model's config is not on this machine, or the model has no layer of a wanted name.
+
     Args:
         home: holds the training sets and speeds of earlier runs.
         config_file: the model's ``config.json``, if neither its folder nor the catalogue has it.
         devices: None: those of this machine.
-
-    Raises:
-        ModelError: the model's config is not on this machine, or the model has no layer of a wanted name.
     """
     devices = devices or devices_present()
     planned = plan_training(recipe.model, recipe.train, recipe.evaluate.server, devices, config_file)

@@ -67,12 +67,8 @@ def _hand_over() -> None:
 def prefect_server(home: Home, port: int, *, interface: bool) -> Iterator[PrefectServer]:
     """Run a Prefect server with its SQLite database under RETUNE_HOME while the block runs.
 
-    Args:
-        port: on 127.0.0.1.
-        interface: also run the web interface and the services (scheduler and so on).
-
-    Raises:
-        MachineError: the port is in use, or the server does not start.
+    ``port``: on 127.0.0.1. ``interface``: also run the web interface and the services (scheduler and so on). Raises
+    MachineError: the port is in use, or the server does not start.
     """
     _require_free(port)
     log = home.logs / SERVER_LOG

@@ -51,13 +51,9 @@ class Committed:
 def committed(path: Path, revision: str, kind: Kind) -> Iterator[Committed]:
     """A file of a working tree as a revision has it, while the block runs.
 
-    Args:
-        path: the file; it may have been removed.
-        revision: any name of a commit that Git takes: ``HEAD``, ``main~3``, a tag, a hash.
-
-    Raises:
-        RetuneError: of the kind's type: the file is not in a Git repository, or there is no such revision.
-        MachineError: Git is not installed.
+    ``path``: the file; it may have been removed. ``revision``: any name of a commit that Git takes: ``HEAD``,
+    ``main~3``, a tag, a hash. Raises RetuneError: of the kind's type: the file is not in a Git repository, or there is
+    no such revision; MachineError: Git is not installed.
     """
     folder = path.resolve().parent
     if not folder.is_dir():

@@ -15,8 +15,7 @@ from tasks.core.home import Home
 def run_night(recipe: str, home: Home) -> None:
     """Run a recipe's whole night in this process, against the Prefect server that is found or started.
 
-    Raises:
-        RetuneError: the recipe is not valid, or a stage failed; the run's record holds it too.
+    Raises RetuneError: the recipe is not valid, or a stage failed; the run's record holds it too.
     """
     check_before_start(recipe, home)
     with prefect_api(home):

@@ -47,9 +47,7 @@ class StandingTeacher:
 
     Attributes:
         url: base URL, without ``/v1``.
-        api_key: the bearer token.
         model, model_digest: the teacher as the recipe names it, and its revision.
-        fingerprint: of its files, see :func:`fingerprint`.
         engine: name and version of the server software, and the settings that shape its answers.
     """
 

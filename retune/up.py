@@ -21,8 +21,7 @@ POLL_SECONDS = 1.0
 def serve(home: Home, port: int) -> None:
     """Serve until interrupted, then end every child process.
 
-    Raises:
-        MachineError: the port is in use, deploying fails, or the server or the worker ends.
+    Raises MachineError: the port is in use, deploying fails, or the server or the worker ends.
     """
     with prefect_server(home, port, interface=True) as server, announced(home, server.url):
         say("creating the work pool and the deployments")

@@ -25,9 +25,7 @@ def check_before_start(name: str, home: Home) -> None:
     """Check a recipe before a Prefect server starts; the night that follows does not check it again.
 
     A run that the check stops leaves its record, as every run does; a name without a recipe is a mistyped command.
-
-    Raises:
-        RetuneError: the recipe or a file that it names is wrong, or it does not fit its champion.
+    Raises RetuneError: the recipe or a file that it names is wrong, or it does not fit its champion.
     """
     recipe_path(name)
     try:

@@ -124,9 +124,8 @@ class Night:
 def night(recipe_name: str) -> Iterator[Night]:
     """Take the lock, check the recipe, and leave a record of the run, however it ends.
 
-    Raises:
-        RetuneError: the recipe or a file it names is wrong, it does not fit its champion, or another run uses this
-            RETUNE_HOME.
+    Raises RetuneError: the recipe or a file it names is wrong, it does not fit its champion, or another run uses this
+    RETUNE_HOME.
     """
     home = Home.from_environment()
     with run_lock(home), recorded(home, recipe_name, str(flow_run.id or "")) as record:

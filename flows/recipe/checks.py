@@ -34,8 +34,7 @@ Problem = tuple[str, str]
 def check_recipe(recipe: Recipe) -> None:
     """Check sources, models, prompts, judges, contracts, evaluation sets and the task's fields.
 
-    Raises:
-        RetuneError: a missing source or column, a broken prompt or contract, an incomplete model, no vLLM.
+    Raises RetuneError: a missing source or column, a broken prompt or contract, an incomplete model, no vLLM.
     """
     collect = recipe.collect
     check_columns(collect, ReaderSettings(Home.from_environment().snapshots, collect.max_field_bytes))

@@ -27,9 +27,8 @@ class Project:
 def with_absolute_paths(recipe: Recipe, folder: Path, project: Project) -> Recipe:
     """The recipe with absolute paths.
 
-    Args:
-        folder: of the recipe's file: its relative paths begin there.
-        project: where prompts and contracts are found by name.
+    ``folder``: of the recipe's file: its relative paths begin there. ``project``: where prompts and contracts are found
+    by name.
     """
     sources = tuple(_source(source, folder) for source in recipe.collect.sources)
     update: dict[str, Any] = {

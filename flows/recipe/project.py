@@ -75,11 +75,7 @@ class ProjectRecipe:
 
 
 def read_project_recipe(name: str, project: Project) -> ProjectRecipe:
-    """Read a recipe by name or path.
-
-    Raises:
-        RetuneError: there is none, or it is malformed.
-    """
+    """Read a recipe by name or path. Raises RetuneError: there is none, or it is malformed."""
     return ProjectRecipe(recipe_path(name, project), project, read_recipe(name, project))
 
 

@@ -21,8 +21,7 @@ from tasks.core.yaml_tree import doubled_keys, find_node
 def recipe_path(name: str, project: Project | None = None) -> Path:
     """The file of a recipe: a path, or a name in ``deployments/recipes``.
 
-    Raises:
-        RecipeError: there is none; the error lists those that exist.
+    Raises RecipeError: there is none; the error lists those that exist.
     """
     folder = (project or Project()).recipes
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
@@ -36,11 +35,8 @@ def recipe_path(name: str, project: Project | None = None) -> Path:
 def read_recipe(name: str, project: Project | None = None) -> Recipe:
     """Read a recipe by name or path, and make its paths absolute.
 
-    Args:
-        project: where recipes, prompts and contracts are found by name; None: this one.
-
-    Raises:
-        RecipeError: no such recipe, not valid YAML, an unknown key or a wrong value; with file and line.
+    ``project``: where recipes, prompts and contracts are found by name; None: this one. Raises RecipeError: no such
+    recipe, not valid YAML, an unknown key or a wrong value; with file and line.
     """
     path = recipe_path(name, project)
     try:

@@ -150,8 +150,7 @@ def _place(published: Published | None) -> dict[str, Any] | None:
 def read_record(home: Home, run_id: str | None = None) -> RunRecord:
     """The record of a run; without ``run_id``, the latest one that can be read.
 
-    Raises:
-        RecipeError: the run does not exist, or its record is damaged.
+    Raises RecipeError: the run does not exist, or its record is damaged.
     """
     records = sorted(home.runs.glob(f"{run_id or '*'}/{RECORD}"), reverse=True)
     if not records:
@@ -181,10 +180,7 @@ def read_record(home: Home, run_id: str | None = None) -> RunRecord:
 def latest_artifacts(home: Home, recipe: str, stage: str, file: str = MANIFEST) -> Iterator[tuple[RunRecord, Path]]:
     """The runs of a recipe that finished a stage, newest first, each with the artifact's folder.
 
-    Runs whose record is damaged are left out.
-
-    Args:
-        file: what the artifact must still have.
+    Runs whose record is damaged are left out. ``file``: what the artifact must still have.
     """
     for path in sorted(home.runs.glob(f"*/{RECORD}"), key=_age, reverse=True):
         with contextlib.suppress(RecipeError):

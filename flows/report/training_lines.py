@@ -50,9 +50,8 @@ def train_lines(found: TrainDetails) -> list[str]:
 def training_markdown(folder: Path, link: str) -> list[str]:
     """The section of the page: the loss curve, the shares by source, and an example with the learned part marked.
 
-    Args:
-        folder: the artifact of train; parts of the section that it lacks are left out.
-        link: to the curve's picture, relative to the page.
+    ``folder``: the artifact of train; parts of the section that it lacks are left out. ``link``: to the curve's
+    picture, relative to the page.
     """
     lines = ["## Training", ""]
     if (folder / REPORT_FOLDER / CURVE).is_file():

@@ -38,12 +38,8 @@ class Unchanged:
 def diff(name: str, recipe_name: str, home: Home, *, against: str, rows: int, documents: str) -> DiffReport | Unchanged:
     """Ask the teacher with both templates and compare the results.
 
-    Args:
-        rows: requests by each template, at most.
-        documents: ``recipe``, ``example``, or a file.
-
-    Raises:
-        RetuneError: template, recipe, revision or documents are not valid, or the teacher does not answer.
+    ``rows``: requests by each template, at most. ``documents``: ``recipe``, ``example``, or a file. Raises RetuneError:
+    template, recipe, revision or documents are not valid, or the teacher does not answer.
     """
     edited = read_prompt(template_path(name))
     recipe = read_recipe(recipe_name)

@@ -41,9 +41,7 @@ Spec = TypeVar("Spec", DocumentField, FewShot)
 class Material:
     """What a template is tried on.
 
-    Attributes:
-        pool: documents that few-shot examples are drawn from.
-        origin: where they come from, in words.
+    ``pool``: documents that few-shot examples are drawn from. ``origin``: where they come from, in words.
     """
 
     documents: Sequence[Document]
@@ -54,14 +52,10 @@ class Material:
 def find_documents(source: str, prompt: Prompt, recipe: Recipe, home: Home, most: int) -> Material:
     """The first ``most`` documents that a template applies to.
 
-    Args:
-        source: ``example``: the template's own (examples/NAME.json next to it); ``recipe``: training documents of the
-            recipe's last night, or for a judge the rows that it wrote; else a file: JSON (an object or a list), JSONL,
-            CSV or Parquet.
-
-    Raises:
-        PromptError: the template has no usable example.
-        SourceError: the file cannot be read, or no document has the fields that the template reads.
+    ``source``: ``example``: the template's own (examples/NAME.json next to it); ``recipe``: training documents of the
+    recipe's last night, or for a judge the rows that it wrote; else a file: JSON (an object or a list), JSONL, CSV or
+    Parquet. Raises PromptError: the template has no usable example; SourceError: the file cannot be read, or no
+    document has the fields that the template reads.
     """
     if source == RECIPE:
         return _of_recipe(prompt, recipe, home, most)

@@ -23,13 +23,12 @@ from tasks.core.prompts.rendering import Renderer
 def lint_prompts(names: Sequence[str], recipe: str | None = None, project: Project | None = None) -> LintReport:
     """Check templates.
 
+    Raises RecipeError: the recipe does not exist or cannot be read.
+
     Args:
         names: of templates in ``prompts/``, or paths; if empty, all of ``prompts/``, or all of the recipe.
         recipe: check them for this recipe, even if it does not name them; None: for each recipe that names them.
         project: holds the files; None: this project.
-
-    Raises:
-        RecipeError: the recipe does not exist or cannot be read.
     """
     project = project or Project()
     named = [_template_path(name, project) for name in names]

@@ -38,9 +38,8 @@ def unknown_fields(
 ) -> Iterator[Finding]:
     """The fields that a template reads and the recipe's rows do not have.
 
-    Args:
-        row_fields: the columns of the recipe's rows, which a judge reads, or None where they are not known; a writer
-            reads those of its documents.
+    ``row_fields``: the columns of the recipe's rows, which a judge reads, or None where they are not known; a writer
+    reads those of its documents.
     """
     is_judge = template.head.judge is not None
     if is_judge and row_fields is None:

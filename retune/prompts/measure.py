@@ -32,19 +32,13 @@ class Measures:
 
     Attributes:
         kept_requests: requests that gave at least one kept row.
-        yield_: kept requests / requests.
-        yield_interval: Wilson's, at :data:`CONFIDENCE`.
-        rows, kept_rows: rows that the answers gave, and those that are kept.
-        judged: rows that judges saw.
-        passed: share of the judged rows that every judge passed.
-        completion_tokens: of an answer.
-        prompt_tokens: of a request, on average.
+        yield_: kept requests / requests; its interval is Wilson's, at :data:`CONFIDENCE`.
+        judged, passed: rows that judges saw, and the share of them that every judge passed.
+        completion_tokens, prompt_tokens: per answer; per request, on average.
         tokens: in and out, of all requests, without those of judges.
-        tokens_per_kept_row: tokens / kept rows.
-        compared: how many kept rows the measures below are based on: the smaller number of both templates, because
-            all four change with the number of rows.
-        distinct_1: distinct words over all words.
-        distinct_2: the same for pairs of neighbouring words.
+        compared: kept rows that the measures below are based on: the smaller number of both templates, because all four
+            change with the number of rows.
+        distinct_1, distinct_2: distinct words / all words; the same for pairs of neighbouring words.
         self_similarity: mean Jaccard similarity of a row to the nearest other row.
         near_duplicates: share of rows that repeat an earlier row, as the recipe's validation counts it.
     """
@@ -82,9 +76,8 @@ class Comparison:
 def compare(before: Sequence[Trial], after: Sequence[Trial], near: NearDuplicates) -> Comparison:
     """Measure both, and the difference in yield between paired requests.
 
-    Args:
-        after: trials of the same documents and indices, in the same order.
-        near: when two rows count as duplicates, as in the recipe's validation.
+    ``after``: trials of the same documents and indices, in the same order. ``near``: when two rows count as duplicates,
+    as in the recipe's validation.
     """
     pairs = [(trial.document_id, trial.index) for trial in before]
     if pairs != [(trial.document_id, trial.index) for trial in after]:

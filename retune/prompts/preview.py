@@ -33,15 +33,12 @@ NO_TEACHER = Teacher("", "", "")
 
 @dataclass(frozen=True)
 class Preview:
-    """A template tried on a few documents.
+    """A template tried on a few documents, one trial a row.
 
     Attributes:
-        recipe: whose teacher, judges and documents.
         teacher: the model that answered; empty if it was not asked.
         documents: where the documents come from, in words.
-        asked: whether the teacher was asked.
         seconds: how long asking took, with the start of a teacher; 0 if it was not asked.
-        trials: one for each row.
     """
 
     prompt: str
@@ -73,11 +70,8 @@ def template_faults(path: Path, recipe: str, documents: str) -> LintReport:
 def preview(name: str, recipe_name: str, home: Home, *, rows: int, documents: str, run: bool) -> Preview:
     """Render a template for a few documents and, with ``run``, ask the teacher and the recipe's judges.
 
-    Args:
-        documents: ``example``, ``recipe``, or a file.
-
-    Raises:
-        RetuneError: the template, the recipe or the documents are not valid, or the teacher does not answer.
+    ``documents``: ``example``, ``recipe``, or a file. Raises RetuneError: the template, the recipe or the documents are
+    not valid, or the teacher does not answer.
     """
     prompt = read_prompt(template_path(name))
     recipe = read_recipe(recipe_name)

@@ -42,14 +42,9 @@ class DiffReport:
     """Everything about one comparison.
 
     Attributes:
-        prompt, path: the template's name and file.
         revision, subject, date: of the commit: short hash, first line of its message, ISO 8601.
-        recipe: whose teacher, judges and documents.
         documents: where the documents come from, in words.
-        document_count: how many different documents.
-        made: when, ISO 8601.
-        asked: requests that were sent, including the judges'.
-        reused: requests with a stored answer.
+        asked, reused: requests that were sent, including the judges'; requests with a stored answer.
         samples: every request of both, in the plan's order.
     """
 

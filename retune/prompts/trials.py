@@ -33,12 +33,11 @@ class Trial:
 
     Attributes:
         index: which of the document's rows, from 0.
-        messages: the conversation that is sent; empty if the template could not be rendered.
+        messages: empty if the template could not be rendered.
         rows: at least one after it was asked; a failed request is one row with its rule.
         answer: the teacher's raw text; None if it was not asked.
         finish_reason: ``stop``, ``length`` or ``refused: ...``.
-        prompt_tokens: tokens in; None if they were not counted.
-        was_stored: whether an earlier run had stored the answer.
+        prompt_tokens: None if they were not counted.
     """
 
     document_id: str

@@ -62,10 +62,8 @@ def collected_document(files: RunFiles, document_id: str) -> LostRow | None:
 def set_aside_under(files: RunFiles, lost: pa.Table, document_id: str) -> pa.Table:
     """The rows of ``lost`` that collect set aside and to which their source gives this id, in their order.
 
-    Finds rows that could be read; in a row that is cut off in the quarantine, an id before the cut.
-
-    Args:
-        lost: :func:`retune.quarantine.lost_rows.read_lost_rows` of the run.
+    Finds rows that could be read; in a row that is cut off in the quarantine, an id before the cut. ``lost``:
+    :func:`retune.quarantine.lost_rows.read_lost_rows` of the run.
     """
     is_of_collect = pc.and_(pc.equal(lost["stage"], COLLECT), pc.equal(lost["outcome"], QUARANTINED))
     rows = lost.filter(is_of_collect)

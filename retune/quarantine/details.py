@@ -40,12 +40,10 @@ class LostRow:
     """A row that was set aside.
 
     Attributes:
-        stage, outcome: which stage set it aside, and why.
-        row_id, prompt, source, document_id: where it comes from; ``prompt`` in brackets if no prompt wrote it.
+        prompt: in brackets if no prompt wrote the row.
         reasons: every rule that it broke, critical ones first.
         turns: its conversation as (role, text); empty if it never was a conversation.
         raw: what it was made from: the teacher's answer, a document's conversation, a source's row.
-        fields: the recipe's fields, if the file has them.
         stored: everything that the file holds.
     """
 

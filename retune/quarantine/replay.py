@@ -54,10 +54,8 @@ class Replay:
 
     Attributes:
         recipe: whose contracts applied: its name or file.
-        documents: the quarantine of documents.
-        rows: the quarantine of rows; None if the run was stopped before it had any.
-        training_set: rows in the training set now; None if there were no rows to validate.
-        before: rows of the run's own training set; None if the run was stopped before it wrote one.
+        documents, rows: the quarantines; no rows if the run was stopped before it had any.
+        training_set, before: rows in the training set now, and in the run's own; None if there is none.
         was_there: whether this result was stored already.
         asks_again: whether the next run asks the teacher again before it validates: the documents have changed, or
             a limit had cut generation short.
@@ -80,15 +78,14 @@ class Replay:
 def replay(files: RunFiles, home: Home, recipe_name: str | None = None) -> Replay:
     """Validate a run's documents and generated rows again.
 
+    Raises RecipeError: an artifact that the run collected or generated no longer exists, or the recipe does not;
+    ContractViolation: the rows still break a contract as a whole, or too little is left; BusyError: a run is in
+    progress.
+
     Args:
         files: of the run; a stage that is replayed may have stopped it.
         home: where the artifacts go, under the keys by which the next run finds them.
         recipe_name: whose contracts apply; None: the run's own recipe, as its file is now.
-
-    Raises:
-        RecipeError: an artifact that the run collected or generated no longer exists, or the recipe does not.
-        ContractViolation: the rows still break a contract as a whole, or too little is left.
-        BusyError: a run is in progress.
     """
     name = recipe_name or files.record.started_as or files.record.recipe
     recipe = read_recipe(name)

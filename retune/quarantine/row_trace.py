@@ -33,8 +33,6 @@ class Written:
     """How a teacher wrote a row.
 
     Attributes:
-        request_id: of the request that the row came from.
-        teacher, teacher_revision: the model that answered.
         sampling, seed, attempts: of the request; None if unknown.
         run_id: the run that asked; a later run reuses the answer.
         drawn: by variable, the value drawn for the row.
@@ -85,12 +83,8 @@ class RowTrace:
 def trace_row(files: RunFiles, home: Home, row_id: str) -> RowTrace:
     """Find a row of a run, set aside or kept, or a document that it collected, and trace where it comes from.
 
-    Args:
-        home: whose answers are searched.
-        row_id: a generated row's id, a document's, or ``SOURCE:LINE`` of a row that never became a document.
-
-    Raises:
-        RecipeError: the run has no such row; with similar ids.
+    ``home``: whose answers are searched. ``row_id``: a generated row's id, a document's, or ``SOURCE:LINE`` of a row
+    that never became a document. Raises RecipeError: the run has no such row; with similar ids.
     """
     lost = read_lost_rows(files)
     under_id = set_aside_under(files, lost, row_id)

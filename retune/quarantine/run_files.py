@@ -21,9 +21,8 @@ STAGES = ("collect", "check_documents", "generate", "validate")
 class RunFiles:
     """The files that still exist of a run.
 
-    Attributes:
-        folders: by stage, the artifact's folder; for a stage that stopped the run, the folder of its evidence.
-        gone: stages whose folder no longer exists.
+    ``folders``: by stage, the artifact's folder; for a stage that stopped the run, the folder of its evidence.
+    ``gone``: stages whose folder no longer exists.
     """
 
     record: RunRecord
@@ -48,8 +47,7 @@ class RunFiles:
 def find_run(home: Home, run_id: str | None) -> RunFiles:
     """A run by its id; by default the latest that read documents. Reports why, if that is not the latest of all.
 
-    Raises:
-        RecipeError: there is no such run, or none of its files exists any more.
+    Raises RecipeError: there is no such run, or none of its files exists any more.
     """
     if run_id is not None:
         return _files_of(read_record(home, run_id))

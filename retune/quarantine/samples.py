@@ -39,12 +39,9 @@ def sample_lost_rows(
 ) -> Sample:
     """Draw from the rows that a run set aside; the same seed draws the same rows.
 
-    Args:
-        stage, rule, prompt: only rows of these; a row that broke several rules belongs to each. ``near`` as well as
-            ``near (duplicate)``, as it is shown.
-
-    Raises:
-        RecipeError: there is no such row; with the values that there are.
+    ``stage``, ``rule``, ``prompt``: only rows of these; a row that broke several rules belongs to each. ``near`` as
+    well as ``near (duplicate)``, as it is shown. Raises RecipeError: there is no such row; with the values that there
+    are.
     """
     lost = read_lost_rows(files)
     if lost.num_rows == 0:

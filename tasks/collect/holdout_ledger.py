@@ -35,8 +35,7 @@ class Ledger:
     def before(self, sources: str) -> str | None:
         """Digest of the ledger that a collection from these sources starts from.
 
-        Args:
-            sources: digest of everything else that determines the collection.
+        ``sources``: digest of everything else that determines the collection.
         """
         state = self._state()
         if state is None:

@@ -38,15 +38,10 @@ def resolve(index: Index, held_ids: Collection[str], held_inputs: Collection[byt
     """Decide the outcome of every document.
 
     A document is held out if its hash says so, if its id or input was held out before, or if another document with the
-    same
-    input is held out: an input is on one side only. Among equal documents the one held out before stays, else one that
-        its
-    hash holds out, else the one with the smallest id. Among versions of an id in one source the newest stays; among
-    other different documents with one id, the one with the smallest digest.
-
-    Args:
-        held_ids: ids held out before.
-        held_inputs: digests of inputs held out before.
+    same input is held out: an input is on one side only. Among equal documents the one held out before stays, else one
+    that its hash holds out, else the one with the smallest id. Among versions of an id in one source the newest stays;
+    among other different documents with one id, the one with the smallest digest. ``held_ids``: ids held out before.
+    ``held_inputs``: digests of inputs held out before.
 
     Returns:
         train, holdout, duplicate, superseded or duplicate_id, shape (documents,), in the order of the index.

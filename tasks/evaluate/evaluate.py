@@ -95,10 +95,9 @@ class EvaluateJob:
     def fill(self, folder: Path, context: StageContext) -> Summary:
         """Write the evaluation, the answers, the probes, the refused rows, the learning curve and the report.
 
-        Raises:
-            ContractViolation: the holdout is empty, or no row of it was answered by every model.
-            ServerStartError, ServerError: vLLM did not start, or stopped answering.
-            ModelError, MachineError: a candidate could not be made a whole model.
+        Raises ContractViolation: the holdout is empty, or no row of it was answered by every model; ServerStartError,
+        ServerError: vLLM did not start, or stopped answering; ModelError, MachineError: a candidate could not be made a
+        whole model.
         """
         holdout, unasked = read_holdout(self.collected.folder / tables.HOLDOUT, self.config.max_rows, self.replay)
         questions = [

@@ -67,10 +67,8 @@ def collect_replies(
 ) -> Replies:
     """Start vLLM with the adapters on the base, then once for each whole model, and ask everything.
 
-    ``log`` is vLLM's log file; a whole model has its own next to it, with its name.
-
-    Raises:
-        ServerStartError, ServerError: vLLM did not start, or stopped answering.
+    ``log`` is vLLM's log file; a whole model has its own next to it, with its name. Raises ServerStartError,
+    ServerError: vLLM did not start, or stopped answering.
     """
     adapters = {one.name: one.folder for one in contestants if not one.is_whole}
     whole = [one for one in contestants if one.is_whole]

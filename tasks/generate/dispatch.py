@@ -49,9 +49,7 @@ class Round:
     def run(self, requests: Sequence[Request]) -> None:
         """Send until every request is answered or given up, or a limit is reached.
 
-        Raises:
-            ServerError: no endpoint is left; answers so far were kept.
-            GenerationError: from ``keep``.
+        Raises ServerError: no endpoint is left; answers so far were kept; GenerationError: from ``keep``.
         """
         try:
             with self._meter.asking():

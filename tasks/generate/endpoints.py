@@ -92,8 +92,7 @@ class OwnEndpoint(Endpoint):
 def remote_endpoints(config: GenerateConfig) -> list[Endpoint]:
     """The endpoints of a recipe, not connected yet.
 
-    Raises:
-        RecipeError: a URL is not valid, or the variable with a key is not set.
+    Raises RecipeError: a URL is not valid, or the variable with a key is not set.
     """
     found = []
     for number, endpoint in enumerate(config.endpoints):
@@ -151,8 +150,7 @@ class Pool:
     async def acquire(self, avoid: Endpoint | None = None) -> Endpoint | None:
         """Wait for a slot and take it; None once the pool is closed. ``avoid`` is used only if no other has room.
 
-        Raises:
-            ServerError: no endpoint is left; names each with its reason.
+        Raises ServerError: no endpoint is left; names each with its reason.
         """
         while not self.closed:
             await self.require_one()

@@ -71,16 +71,12 @@ class Engine:
         A request that the server refuses has the ``finish_reason`` ``refused: ...``, one that was given up ``failed:
         ...``; neither is stored, so that another night asks again. When :attr:`stopped` is set, unanswered requests are
         missing from the result. Do not retry a failed request: it had its tries, and it may have killed the server.
-
-        Args:
-            verdict: the rule that an answer breaks ("truncated: ...": the part before the colon is counted), or None.
-                Called once for every answer, also a reused, refused or failed one; it may call :meth:`rows_written`.
-            attempt: after the first, broken rules do not count towards ``failure_limit``.
-
-        Raises:
-            GenerationError: a larger share than ``failure_limit`` of at least 50 answers of this stage broke a rule.
-            ServerError: vLLM died too often, or no endpoint is left; with the reasons.
-            ServerStartError, MachineError, ModelError: vLLM could not be started.
+        ``verdict``: the rule that an answer breaks ("truncated: ...": the part before the colon is counted), or None.
+        Called once for every answer, also a reused, refused or failed one; it may call :meth:`rows_written`.
+        ``attempt``: after the first, broken rules do not count towards ``failure_limit``. Raises GenerationError: a
+        larger share than ``failure_limit`` of at least 50 answers of this stage broke a rule; ServerError: vLLM died
+        too often, or no endpoint is left; with the reasons; ServerStartError, MachineError, ModelError: vLLM could not
+        be started.
         """
         wanted = {request.request_id: request for request in requests}
         answers = self._store.find(wanted)

@@ -111,9 +111,8 @@ class GenerateJob:
     def fill(self, folder: Path, context: StageContext) -> Summary:
         """Ask what was never asked before, block by block, and write every result.
 
-        Raises:
-            GenerationError: too many answers were unusable, or a limit left fewer rows than ``limits.minimum_rows``.
-            ServerError: the teacher stopped answering.
+        Raises GenerationError: too many answers were unusable, or a limit left fewer rows than ``limits.minimum_rows``;
+        ServerError: the teacher stopped answering.
         """
         prompts, teacher = self.prompts, self.teacher
         columns = columns_of_rows(self.fields, prompts)

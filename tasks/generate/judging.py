@@ -123,8 +123,7 @@ class Panel:
     def judge(self, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
         """The rows that passed, and quarantine rows for the others, each with its verdicts.
 
-        Raises:
-            GenerationError: a larger share than ``failure_limit`` of at least 50 rows failed one judge.
+        Raises GenerationError: a larger share than ``failure_limit`` of at least 50 rows failed one judge.
         """
         verdicts: dict[str, list[Judgement]] = {row["row_id"]: [] for row in rows}
         lost: list[Row] = []

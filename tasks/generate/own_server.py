@@ -41,8 +41,7 @@ class OwnServer:
     def endpoint_for(self, requests: Sequence[Request]) -> OwnEndpoint:
         """The running server; restarted if its context is too short for the requests.
 
-        Raises:
-            ServerStartError, MachineError, ModelError: it cannot be started.
+        Raises ServerStartError, MachineError, ModelError: it cannot be started.
         """
         needed = self._config.server.max_model_len or context_length(self._teacher, requests)
         if self._endpoint is not None and needed > (self._context_length or needed):
@@ -58,10 +57,8 @@ class OwnServer:
     def bury(self, cause: ServerError, explains: int = 0) -> None:
         """End what is left of a dead or silent server, so that the next request starts another.
 
-        ``explains`` deaths have a known culprit, this one included; they do not count against the server.
-
-        Raises:
-            ServerError: it was restarted too often; with the log's last lines.
+        ``explains`` deaths have a known culprit, this one included; they do not count against the server. Raises
+        ServerError: it was restarted too often; with the log's last lines.
         """
         assert self._server is not None and self._endpoint is not None
         log, reason = self._server.log, self._endpoint.out or cause.what

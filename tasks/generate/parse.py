@@ -73,9 +73,8 @@ def rejection(answer: Answer) -> str | None:
 def plain_json(text: str) -> Any:
     """Parse JSON text with finite numbers only.
 
-    Raises:
-        ValueError: it is not valid JSON, or has NaN, Infinity, or a number beyond a float (1e999).
-        RecursionError: it is nested too deeply.
+    Raises ValueError: it is not valid JSON, or has NaN, Infinity, or a number beyond a float (1e999); RecursionError:
+    it is nested too deeply.
     """
     return json.loads(text, parse_constant=_refuse, parse_float=_finite)
 

@@ -66,10 +66,8 @@ def plan_rows(
 ) -> list[PlannedRow]:
     """Plan, prompt by prompt, ``rows_per_document`` rows of every document, with different draws and seeds.
 
-    ``pool`` has the training documents for few-shot draws; None: ``documents`` alone.
-
-    Raises:
-        GenerationError: two rows would have the same id.
+    ``pool`` has the training documents for few-shot draws; None: ``documents`` alone. Raises GenerationError: two rows
+    would have the same id.
     """
     documents = list(documents)
     pool = pool or ExamplePool(documents)

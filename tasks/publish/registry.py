@@ -115,8 +115,7 @@ class Registry:
     def roll_back(self, to: str | None = None) -> tuple[Published, Published | None]:
         """Move ``champion`` back to the version before, to a version, or remove it (``none``); returns old and new.
 
-        Raises:
-            RegistryError: there is no champion, or none before it.
+        Raises RegistryError: there is no champion, or none before it.
         """
         current = self.champion()
         if current is None:

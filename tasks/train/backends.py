@@ -46,11 +46,9 @@ def load_trainable(
 ) -> Trainable:
     """The base model with its trainable parameters; with backend auto, transformers loads what Unsloth cannot.
 
-    ``work`` is shared with later attempts; ``initial`` is the PEFT folder of the adapter to continue.
-
-    Raises:
-        ModelError: the model cannot be loaded, needs code that the recipe does not allow, could not be served with
-            virtual tokens, has no quantised layer, or lacks a named layer; or the initial adapter does not fit.
+    ``work`` is shared with later attempts; ``initial`` is the PEFT folder of the adapter to continue. Raises
+    ModelError: the model cannot be loaded, needs code that the recipe does not allow, could not be served with virtual
+    tokens, has no quantised layer, or lacks a named layer; or the initial adapter does not fit.
     """
     config_of_model, method = base_model.require_allowed_code(model), config.training_method
     if method.adds_virtual_tokens:  # for a hub model, this is the first check of the family

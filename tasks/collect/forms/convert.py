@@ -28,9 +28,8 @@ FIELDS: dict[Form, tuple[str, ...]] = {
 class Conversation:
     """A converted row.
 
-    Attributes:
-        messages: in canonical form; empty if the row only feeds prompts.
-        tools: the callable tools in OpenAI's form, as JSON text, or None.
+    ``messages``: in canonical form; empty if the row only feeds prompts. ``tools``: the callable tools in OpenAI's
+    form, as JSON text, or None.
     """
 
     messages: list[Message]
@@ -48,10 +47,9 @@ def convert(
 ) -> Conversation:
     """Read a row in its source's form, or in the detected form if the source states none and maps no column.
 
-    Args:
-        columns: field: column, with dots into nested values; in addition to a form's own fields. Only the task's
-            context may be empty.
-        task: its system turn is added to a conversation without one; the answer must be one of its labels.
+    ``columns``: field: column, with dots into nested values; in addition to a form's own fields. Only the task's
+    context may be empty. ``task``: its system turn is added to a conversation without one; the answer must be one of
+    its labels.
     """
     try:
         form = source.form or ("columns" if columns else form_of(values))

@@ -45,15 +45,10 @@ def read_file(
 ) -> Iterator[Record]:
     """All rows of a file, streamed; an unreadable row is a record with its problem.
 
-    A text or Markdown file is one row with the column ``text``. Memory holds a few rows of the largest size.
-
-    Args:
-        name: the source's name in the records.
-        max_field_bytes: a row with a larger field has a problem.
-
-    Raises:
-        SourceError: the file cannot be read as a whole: it is missing, not packed as its name says, has no usable
-            header, or has another format.
+    A text or Markdown file is one row with the column ``text``. Memory holds a few rows of the largest size. ``name``:
+    the source's name in the records. ``max_field_bytes``: a row with a larger field has a problem. Raises SourceError:
+    the file cannot be read as a whole: it is missing, not packed as its name says, has no usable header, or has another
+    format.
     """
     fit = Fit.of(max_field_bytes, columns)
     match format:

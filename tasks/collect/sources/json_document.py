@@ -35,8 +35,7 @@ def read_json(blocks: Callable[[], Iterator[bytes]], source: str, fit: Fit, wher
     - Any other object, and any that holds a conversation: one row.
     - Several objects in sequence: JSON Lines under another name.
 
-    Args:
-        blocks: opens the text.
+    ``blocks``: opens the text.
     """
     longest = LONGEST_ROW * fit.max_field_bytes
     match _first_byte(blocks()):

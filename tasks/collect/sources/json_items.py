@@ -19,10 +19,8 @@ def json_items(blocks: Iterable[bytes], longest: int, member: int | None = None)
     """The text of every item of a document that begins with a bracket; only brackets and strings are parsed.
 
     An item longer than ``longest`` bytes keeps its beginning and has a problem; so do content after the document and
-    the end of a truncated one.
-
-    Args:
-        member: yield the items of this value of the document's object (from 0). None: the document's own items.
+    the end of a truncated one. ``member``: yield the items of this value of the document's object (from 0). None: the
+    document's own items.
     """
     cutter = _Cutter(longest, member)
     try:

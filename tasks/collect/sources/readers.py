@@ -32,8 +32,7 @@ def needed_columns(config: CollectConfig, source: SourceSection) -> list[str]:
 def resolved(source: Source) -> FileSource | HubSource | SqlSource | HttpSource | ObjectSource:
     """The source; one from ``dataset_info.json`` becomes the source that its entry describes.
 
-    Raises:
-        SourceError: the ``dataset_info.json`` is missing or does not describe the data set.
+    Raises SourceError: the ``dataset_info.json`` is missing or does not describe the data set.
     """
     if not isinstance(source, DatasetInfoSource):
         return source
@@ -80,10 +79,8 @@ def reader_of(source: Source, settings: ReaderSettings, columns: Iterable[str] |
 def check_columns(config: CollectConfig, settings: ReaderSettings) -> None:
     """Check every source, and the named columns of local files and folders.
 
-    A file without a readable first row passes: its rows go to quarantine, or it has none.
-
-    Raises:
-        SourceError: a source's own check fails; or a column does not exist, with file, column and the existing columns.
+    A file without a readable first row passes: its rows go to quarantine, or it has none. Raises SourceError: a
+    source's own check fails; or a column does not exist, with file, column and the existing columns.
     """
     for source, reader in zip(config.sources, readers_of(config, settings), strict=True):
         reader.check()

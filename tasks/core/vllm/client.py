@@ -37,10 +37,9 @@ T = TypeVar("T")
 class Unanswered(Exception):
     """A try that brought no answer.
 
-    Attributes:
-        kind: ``busy`` (429, or 503 with Retry-After), ``timeout``, ``lost`` (no connection), ``error`` (5xx, or an
-            unreadable answer), ``barred`` (wrong key, unknown model: a retry cannot help).
-        retry_after: seconds that the server asks to wait, or None.
+    ``kind``: ``busy`` (429, or 503 with Retry-After), ``timeout``, ``lost`` (no connection), ``error`` (5xx, or an
+    unreadable answer), ``barred`` (wrong key, unknown model: a retry cannot help). ``retry_after``: seconds that the
+    server asks to wait, or None.
     """
 
     def __init__(

@@ -48,9 +48,8 @@ def read_contract(
 ) -> Contract:
     """Read a contract for a table with these columns, and the types that they are stored as, where those are known.
 
-    Raises:
-        ContractError: the file is missing or not ODCS, or a rule names an unknown column or expectation, has arguments
-            that do not fit, or can never fail or never hold; with file and line.
+    Raises ContractError: the file is missing or not ODCS, or a rule names an unknown column or expectation, has
+    arguments that do not fit, or can never fail or never hold; with file and line.
     """
     contract, findings = examine_contract(path, columns, table=table, context=context)
     if error := first_error(findings):

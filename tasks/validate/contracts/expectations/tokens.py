@@ -53,8 +53,7 @@ class TokenCounts(Arguments):
 def has_wrong_token_count(values: pd.Series[Any], arguments: TokenCounts) -> Mask:
     """Texts with fewer or more tokens than the bounds allow, and values that are not strings.
 
-    Raises:
-        ModelError: the tokenizer is missing or cannot be read.
+    Raises ModelError: the tokenizer is missing or cannot be read.
     """
     counts = count_tokens(values, load_tokenizer(arguments.tokenizer))
     low = arguments.min_value if arguments.min_value is not None else 0
