@@ -150,7 +150,6 @@ def _mean_length(training: Manifest) -> float | None:
 
 
 def _speed(training: Manifest, planned: TrainingPlan) -> float | None:
-    """Tokens a second of an earlier training, if it used the same method on the same kind of device."""
     details = _details(training)
     device = "cpu" if planned.device.kind == "cpu" else planned.device.name
     is_same = (details.method, details.device) == (planned.method, device)

@@ -65,7 +65,6 @@ def _rows(record: RunRecord) -> Table:
 
 
 def _table(*heads: str) -> Table:
-    """A table that folds text instead of cutting it if it is wider than the terminal."""
     table = Table()
     for head in heads:
         table.add_column(head, overflow="fold")
@@ -111,7 +110,6 @@ def _curve(found: EvaluateDetails) -> Table:
 
 
 def _print_places(record: RunRecord) -> None:
-    """Print where the page, the waterfall's picture and the Data Docs are, also for a run that was stopped."""
     for stage, folder in record.evidence.items():
         show(f"findings of stage {stage}, which stopped the run: {folder}")
     folders = {stage: done["path"] for stage, done in record.stages.items()} | dict(record.evidence)

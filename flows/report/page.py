@@ -183,5 +183,4 @@ def _link(record: RunRecord, name: str, path: str) -> str:
 
 
 def _relative(record: RunRecord, path: str) -> str:
-    """A path relative to the page: links stay valid if RETUNE_HOME is moved."""
     return quote(os.path.relpath(path, record.folder))

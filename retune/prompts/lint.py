@@ -115,7 +115,6 @@ class _Linter:
         return list(dict.fromkeys(columns))
 
     def _twins(self) -> Iterator[Finding]:
-        """Templates with the same name: their rows would have the same ids."""
         seen: dict[str, Path] = {}
         for path in self.paths:
             template = self._opened[path.resolve()][0]

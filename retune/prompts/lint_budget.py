@@ -87,7 +87,6 @@ def cached_file(model: ModelSource, name: str) -> Path | None:
 
 
 def _count(model: ModelSource, conversations: Sequence[Messages]) -> int | str:
-    """The tokens of the longest request with its chat template, or why they cannot be counted."""
     if not model.is_local and cached_file(model, "tokenizer_config.json") is None:
         return "its tokenizer is not on this machine"
     try:

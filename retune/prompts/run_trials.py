@@ -85,7 +85,6 @@ class Bench:
         return by_id
 
     def _judge(self, judge: Prompt, planned: Sequence[PlannedRow]) -> Mapping[str, list[TriedRow]]:
-        """The verdict on each row, by its row id: a row that the judge passes counts as kept."""
         requests = [plan.request for plan in planned if plan.request is not None]
         found = self.engine.answer(requests, "judging", lambda _, answer: read_judgement(judge, answer).problem)
         by_id: dict[str, list[TriedRow]] = defaultdict(list)

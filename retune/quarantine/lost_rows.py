@@ -91,7 +91,6 @@ def _critical(breaches: pa.ListArray) -> pa.ListArray:
 
 
 def _places(table: pa.Table) -> pa.Array:
-    """``SOURCE:LINE``, the id of a row that never became a document."""
     return pc.binary_join_element_wise(_texts(table, "source"), _texts(table, "line"), pa.scalar(":", TEXT))
 
 
@@ -110,7 +109,6 @@ def _texts(table: pa.Table, name: str) -> pa.Array:
 
 
 def _origins(table: pa.Table) -> pa.Array:
-    """In brackets, for rows that no prompt wrote: ``(collected)``, ``(held out)``."""
     origins = _filled(_texts(table, "origin"), COLLECTED)
     return pc.binary_join_element_wise(pa.scalar("(", TEXT), origins, pa.scalar(")", TEXT), pa.scalar("", TEXT))
 

@@ -144,7 +144,6 @@ def _print_written(console: Console, written: Written) -> None:
 
 
 def _print_values(console: Console, values: Mapping[str, object]) -> None:
-    """Print a value a line, unbroken, so that ids and digests can be copied."""
     for name, value in values.items():
         if value not in (None, "", {}):
             console.print(plain(f"  {name}: {_cut(str(value), MOST_TRACED)}"), soft_wrap=True)

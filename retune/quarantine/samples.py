@@ -58,7 +58,6 @@ def sample_lost_rows(
 
 
 def _with_rule(lost: pa.Table, rule: str) -> pa.Table:
-    """The rows that a rule removed: by its name, or as it is shown, with the outcome behind it."""
     rules = lost["rules"].combine_chunks()
     names, owners = pc.list_flatten(rules), pc.list_parent_indices(rules)
     outcomes = lost["outcome"].take(owners)

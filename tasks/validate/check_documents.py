@@ -19,14 +19,7 @@ from tasks.core.details import DocumentsDetails
 from tasks.core.progress import say
 from tasks.core.stage import StageContext
 from tasks.core.table_writer import TableWriter
-from tasks.validate.boundary import (
-    DATA_DOCS,
-    LIBRARIES,
-    context_key,
-    contract_digests,
-    kept_if_it_stops,
-    warnings_of,
-)
+from tasks.validate.boundary import DATA_DOCS, LIBRARIES, context_key, contract_digests, kept_if_it_stops, warnings_of
 from tasks.validate.checkpoint import RuleResult, run_checkpoint
 from tasks.validate.config import ValidateConfig
 from tasks.validate.contracts.columns import document_columns
@@ -88,7 +81,6 @@ class CheckDocumentsJob:
         return read_contract(path, document_columns(self.fields), context=self.context)
 
     def _check(self, boundary: str, contract: Contract, folder: Path) -> _Checked:
-        """Check a table and write its kept documents."""
         source = self.collected.folder / TABLES[boundary]
         documents = read_documents(source, [name for name in self.fields if name in contract.reads])
         results = run_checkpoint(contract, documents, folder / REPORT_FOLDER / DATA_DOCS / boundary)
@@ -103,7 +95,6 @@ class CheckDocumentsJob:
         return _Checked(boundary, source, results, breaches, is_broken, rows, conversations)
 
     def _write_quarantine(self, path: Path, checked: Iterable[_Checked]) -> None:
-        """Write one file for both tables; ``origin`` distinguishes them."""
         rows: list[pa.Table] = []
         breaches: list[Breach] = []
         for table in checked:
@@ -139,7 +130,6 @@ class _Checked:
 
 
 def _split(source: Path, is_broken: NDArray[np.bool_], kept: Path, rejected: Path) -> int:
-    """Write the kept and the quarantined documents as they were stored; returns the number of kept conversations."""
     conversations = start = 0
     schema = pq.read_schema(source)
     with (
@@ -176,7 +166,6 @@ def _outcomes(rows: int, quarantined: int) -> dict[str, int]:
 
 
 def _by_source(checked: Iterable[_Checked]) -> dict[str, dict[str, int]]:
-    """The outcomes of both tables' rows by document source: the largest sources, in alphabetical order."""
     parts = [
         pq.read_table(table.source, columns=["source"]).append_column("broken", [table.is_broken]) for table in checked
     ]

@@ -13,14 +13,7 @@ from tasks.core.details import TrainingSetDetails
 from tasks.core.errors import ContractViolation
 from tasks.core.files import file_digest, write_json
 from tasks.core.stage import StageContext
-from tasks.validate.boundary import (
-    DATA_DOCS,
-    LIBRARIES,
-    context_key,
-    contract_digests,
-    kept_if_it_stops,
-    warnings_of,
-)
+from tasks.validate.boundary import DATA_DOCS, LIBRARIES, context_key, contract_digests, kept_if_it_stops, warnings_of
 from tasks.validate.checkpoint import RuleResult, run_checkpoint
 from tasks.validate.config import ValidateConfig
 from tasks.validate.contracts.columns import contract_columns

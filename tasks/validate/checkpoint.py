@@ -30,11 +30,7 @@ SHOWN_CHARACTERS, SHOWN_ITEMS = 300, 20
 SAMPLE = 1_000
 """The first values of a column, which show whether values repeat."""
 COMPLETE = {"result_format": "COMPLETE", "return_unexpected_index_query": False}
-OBSERVED = {
-    "observed_value": "observed",
-    "partial_unexpected_list": "unexpected",
-    "partial_missing_list": "missing",
-}
+OBSERVED = {"observed_value": "observed", "partial_unexpected_list": "unexpected", "partial_missing_list": "missing"}
 
 
 @dataclass(frozen=True)

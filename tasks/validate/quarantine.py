@@ -135,7 +135,6 @@ def _texts(rows: pa.Table, name: str) -> pa.ChunkedArray | pa.Array:
 
 
 def _breaches(rows: pa.Table, positions: NDArray[np.int64], breaches: Sequence[Breach]) -> pa.Array:
-    """The list of breaches of each row."""
     view = contract_view(rows, [column for breach in breaches for column in breach.columns])
     owners, pieces = [np.zeros(0, np.int64)], []
     for breach in breaches:
@@ -155,7 +154,6 @@ def _breaches(rows: pa.Table, positions: NDArray[np.int64], breaches: Sequence[B
 
 
 def _values(columns: Sequence[pa.ChunkedArray], rows: int) -> pa.Array:
-    """The values of a rule's columns: one value as text, several as a JSON list, none as an empty text."""
     if not columns:
         return pa.repeat(pa.scalar("", pa.string()), rows)
     if len(columns) == 1:

@@ -180,7 +180,6 @@ def _shown(table: pa.Table, name: str) -> pa.ChunkedArray:
 
 
 def _json(messages: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Conversations as JSON text; text stays unchanged."""
     if pa.types.is_string(messages.type) or pa.types.is_large_string(messages.type):
         return messages
     return by_batches(lambda batch: as_json(as_conversations(batch)), messages)

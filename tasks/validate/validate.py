@@ -132,7 +132,6 @@ class ValidateJob:
         return checks
 
     def _remove(self, checks: RowChecks, folder: Path, context: StageContext) -> Outcome:
-        """Write the rows that leak an evaluation text, and those that repeat another row."""
         rows, is_left = checks.rows, ~checks.is_quarantined
         broken = np.flatnonzero(~is_left)
         context.on_progress(0.5, "looking for leaks of evaluation texts")

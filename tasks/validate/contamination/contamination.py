@@ -94,12 +94,10 @@ def find_contamination(
 
 
 def _at(positions: Positions, pairs: Pairs) -> Pairs:
-    """Pairs by the positions of their texts among all texts."""
     return Pairs(pairs.rows, positions[pairs.texts], pairs.shares)
 
 
 def _best(pairs: Pairs) -> Pairs:
-    """For every row the text that it repeats most, of equals the first."""
     order = np.lexsort((pairs.texts, -pairs.shares, pairs.rows))
     best = order[begins_of(pairs.rows[order])]
     return Pairs(pairs.rows[best], pairs.texts[best], pairs.shares[best])

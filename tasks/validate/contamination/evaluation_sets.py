@@ -60,7 +60,6 @@ def _read(name: str, evaluation_set: EvaluationSet) -> pa.ChunkedArray:
 
 
 def _read_csv(path: Path) -> pa.Table:
-    """Read every column as text, also if it starts with numbers."""
     options = pyarrow.csv.ParseOptions(newlines_in_values=True)
     with pyarrow.csv.open_csv(path, parse_options=options) as reader:
         names = reader.schema.names

@@ -44,7 +44,6 @@ def common_spans(row: str, evaluation: str, least: int) -> tuple[Span, ...]:
 
 
 def _words(text: str) -> Iterator[tuple[str, int, int]]:
-    """Words as they are compared, with start and end."""
     for number, match in enumerate(WORD.finditer(text)):
         if number == MOST_WORDS:
             return

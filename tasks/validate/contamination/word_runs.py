@@ -114,7 +114,6 @@ class WordRuns:
         return found, of_row[begins]
 
     def _covered(self, of_row: Positions, found: Positions, counts: Positions, start: int, least: float) -> Pairs:
-        """The share of each text that the runs of each row cover."""
         uses = spread(counts, self._first[found])
         row, text, at = np.repeat(of_row, counts), self._of_text[uses], self._at[uses]
         order = np.lexsort((at, text, row))

@@ -158,7 +158,6 @@ class _Compiler:
             self._report("not-checked", what, (*at, name), f"remove it, or as a quality rule {CUSTOM_REMEDY}")
 
     def _add_bound_rules(self, bounds: dict[str, Any], column: Mapping[str, str], at: Place) -> None:
-        """Add one rule for a lower and an upper bound, and a second one where there are two of a kind."""
         while bounds:
             first_of_a_kind = {BOUNDS[name][0]: name for name in reversed(bounds)}
             chosen = [name for name in bounds if name in first_of_a_kind.values()]

@@ -147,7 +147,6 @@ def _nearest_lengths(lengths: Positions) -> list[int]:
 
 
 def _bleu(matches: Sequence[tuple[int, int]], length: int, reference: int) -> float:
-    """BLEU from the (matched, all) n-grams of each order."""
     if not matches[0][0]:
         return 0.0
     logarithms, smoothing = [], 1.0

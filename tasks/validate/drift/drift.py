@@ -128,7 +128,6 @@ def _frequent(one: Counts, other: Counts) -> list[str]:
 
 
 def _shares(counts: Counts, names: list[str]) -> NDArray[np.float64]:
-    """The shares of these values, and of all others together."""
     found = np.array([counts.names.get(name, 0) for name in names], dtype=float)
     return np.append(found, counts.rows - found.sum()) / counts.rows
 

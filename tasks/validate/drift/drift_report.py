@@ -98,7 +98,6 @@ class Drift:
 
 
 def _limit(result: RuleResult, value: float) -> float | None:
-    """The bound that a value breaks; if none, the upper bound, or else the lower."""
     least, most = (result.rule.arguments.get(name) for name in ("min_value", "max_value"))
     is_below = least is not None and value < least
     return least if is_below or most is None else most

@@ -162,7 +162,6 @@ def _quantiles(lengths: NDArray[np.int64]) -> dict[str, int]:
 
 
 def _counts(values: pa.ChunkedArray, rows: int) -> Counts:
-    """Count the most frequent values; ties are broken alphabetically."""
     counted = pa.table({"value": values}).group_by("value").aggregate([("value", "count")])
     ordered = counted.sort_by([("value_count", "descending"), ("value", "ascending")]).slice(0, MOST_NAMES)
     names, numbers = (ordered[name].to_pylist() for name in ("value", "value_count"))
@@ -170,5 +169,4 @@ def _counts(values: pa.ChunkedArray, rows: int) -> Counts:
 
 
 def _repeated(counts: Counts) -> Counts:
-    """Without answers of a single row: those are free text, not labels."""
     return Counts(rows=counts.rows, names={name: rows for name, rows in counts.names.items() if rows > 1})

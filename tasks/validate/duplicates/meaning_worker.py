@@ -88,7 +88,6 @@ def pooled(model: Any, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
 
 
 def _load(source: ModelSource) -> Any:
-    """The model without its head, in float32 on the first GPU or the CPU."""
     import torch
     from transformers import AutoModel
 

@@ -79,13 +79,11 @@ class _Selection:
             self._drop(members[behind], led_by[behind])
 
     def _keep(self, members: Positions, numbers: Positions) -> None:
-        """Keep texts, each in another bucket."""
         self._kept[self._begins[numbers] + self._counts[numbers]] = members
         self._counts[numbers] += 1
         self._is_decided[members] = True
 
     def _drop(self, candidates: Positions, kept: Positions) -> None:
-        """Drop the candidates that are near their kept text; pairs may repeat."""
         config = self._config
         one, other = np.divmod(sorted_distinct(candidates * len(self._texts) + kept), len(self._texts))
         shared = agreements(self._minima, one, other)
@@ -101,6 +99,5 @@ class _Selection:
 
 
 def _rank(values: Positions) -> Positions:
-    """For each of some sorted values, how many equal ones precede it."""
     places = np.arange(len(values))
     return places - np.maximum.accumulate(np.where(begins_of(values), places, 0))

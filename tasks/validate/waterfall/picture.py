@@ -60,7 +60,6 @@ def draw_waterfall(found: Waterfall, path: Path) -> None:
 
 
 def _draw_total(axes: Axes, total: Group) -> None:
-    """Draw a column per step: the rows that passed, and above them the rows that the step removed."""
     counts = total.counts
     before = total.asked
     for number, step in enumerate(STEPS):
@@ -83,7 +82,6 @@ def _draw_total(axes: Axes, total: Group) -> None:
 
 
 def _draw_groups(figure: SubFigure, groups: Sequence[Group], left_out: int) -> None:
-    """Draw a bar per group: the shares of its rows that were kept and that each step removed."""
     axes = figure.subplots()
     drawn: dict[str, Artist] = {}
     for number, group in enumerate(groups):
@@ -112,7 +110,6 @@ def _draw_groups(figure: SubFigure, groups: Sequence[Group], left_out: int) -> N
 
 
 def _name(group: Group) -> str:
-    """A line with the prompt, the end of the source, and the rows kept."""
     room = max(20, NAME_CHARACTERS - len(group.prompt))
     source = group.source if len(group.source) <= room else "\u2026" + group.source[-room:]
     return f"{group.prompt} \u00b7 {source}: {group.kept:,} of {group.asked:,}"

@@ -109,7 +109,6 @@ def _table_class(check: TableCheck) -> Any:
 
 
 def _class(base: Any, check: RowCheck | TableCheck, members: Mapping[str, Any]) -> Any:
-    """An expectation class with a check's arguments as its fields, and a sentence for Data Docs."""
     from great_expectations.compatibility import pydantic
     from great_expectations.expectations.expectation import render_suite_parameter_string
     from great_expectations.render import LegacyRendererType
