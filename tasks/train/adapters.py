@@ -79,9 +79,8 @@ def differing_settings(
 ) -> Iterator[tuple[str, str]]:
     """What differs between an adapter's ``adapter_config.json`` and a training, and the setting that would make it fit.
 
-    Layers are not compared: the recipe may name them by a word, and PEFT by a pattern. ``trained_by`` is the method
-        that
-    trained it, if known: QLoRA and LoRA write the same adapter.
+    Layers are not compared: the recipe may name them by a word, and PEFT by a pattern. ``trained_by`` is the
+    method that trained it, if known: QLoRA and LoRA write the same adapter.
     """
     method = train.training_method
     if found.get("peft_type") != method.peft_type or (trained_by or train.method) != train.method:

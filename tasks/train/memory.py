@@ -36,7 +36,7 @@ LOGIT_COPIES = 5
 MIB = 2**20
 RUNTIME = {"transformers": 715 * MIB, "unsloth": 730 * MIB}
 LARGEST_HEAP_BLOCK = 32 * MIB  # glibc maps larger ones directly (M_MMAP_THRESHOLD_MAX in mallopt(3))
-SERVER_RUNTIME = 1800 * MIB  # vLLM's three processes on a CPU
+SERVER_RUNTIME = 1800 * MIB  # vLLM's processes on a CPU
 GPU_RUNTIME = 1000 * MIB  # CUDA's context, cuBLAS' workspaces and unusable cache: an assumption, not measured
 
 

@@ -77,13 +77,11 @@ def train(job: dict[str, Any], stop: StopRequest) -> dict[str, Any] | None:
 
     if first_backend(config, current_device()) == "unsloth":
         import unsloth  # noqa: F401  it patches transformers and trl, so it comes before them
-    import torch
     from transformers import set_seed
 
     from tasks.train.trainer import new_trainer
     from tasks.train.training_rows import prepare_rows
 
-    torch.set_num_threads(os.cpu_count() or 1)
     set_seed(seed)
     initial = job.get("initial")
     shape = resource_checks.shape_of(config, source)

@@ -132,8 +132,8 @@ def mix(values: Hashes) -> Hashes:
 def similarities(texts: pa.LargeStringArray, left: Positions, right: Positions, size: int) -> NDArray[np.float64]:
     """Jaccard similarity of the shingles of pairs of normalised texts; ``left`` and ``right`` are positions.
 
-    Two shingles are equal if 52 bits of their hashes are: a collision in texts of 300 characters has a probability of
-        1e-11.
+    Two shingles are equal if 52 bits of their hashes are: a collision in texts of 300 characters has a probability
+    of 1e-11.
     """
     found = np.empty(len(left), dtype=np.float64)
     if not len(left):

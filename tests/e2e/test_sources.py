@@ -152,6 +152,7 @@ def documents(record: dict[str, Any]) -> list[dict[str, Any]]:
 def test_a_night_runs_from_every_source_and_the_next_one_reads_only_what_is_new(
     retune: Retune, database: Postgres, bucket: str, tmp_path: Path
 ) -> None:
+    """The next night ends with its validation: it wants more rows than there are."""
     write_folder(tmp_path / "folder")
     write_prompt(tmp_path)
     recipe = write_recipe(tmp_path, database, bucket)
@@ -182,8 +183,12 @@ def test_a_night_runs_from_every_source_and_the_next_one_reads_only_what_is_new(
         "UPDATE faq SET answer = 'It is four', updated_at = now() WHERE id = 2",
         "DELETE FROM faq WHERE id = 1",
     )
+    wanting = yaml.safe_load(Path(recipe).read_text(encoding="utf-8"))
+    wanting["validate"]["minimum_rows"] = 10**6
+    wanting.pop("generate", None)
+    Path(recipe).write_text(yaml.safe_dump(wanting, sort_keys=False), encoding="utf-8")
     done = retune.call("run", "--recipe", recipe)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1 and "validate.minimum_rows" in done.stderr, done.stderr
     second = retune.report()
     assert "documents new 1, changed 1, gone 0" in second["changes"]
     faq = {row["document_id"]: row for row in documents(second) if str(row["instruction"]).startswith("Double of")}

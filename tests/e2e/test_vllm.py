@@ -1,4 +1,7 @@
-"""The real vLLM, started, asked, killed and ended; with a random model of 0.1 million parameters."""
+"""The real vLLM, started, asked, killed and ended; with a random model of 0.1 million parameters.
+
+The tests share one server; the last of them kills it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,9 +58,18 @@ def adapters(model: ModelSource, tmp_path_factory: pytest.TempPathFactory) -> di
 
 
 @pytest.fixture(scope="module")
-def server(model: ModelSource, adapters: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(model, SETTINGS, log=tmp_path_factory.mktemp("log") / "vllm.log", adapters=adapters) as running:
-        yield running
+def block() -> Iterator[ExitStack]:
+    """The block in which the server runs."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def server(
+    block: ExitStack, model: ModelSource, adapters: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Server:
+    log = tmp_path_factory.mktemp("log") / "vllm.log"
+    return block.enter_context(serving(model, SETTINGS, log=log, adapters=adapters))
 
 
 def requests(count: int, max_tokens: int, temperature: float = 0.0) -> list[Request]:
@@ -142,19 +155,19 @@ def test_a_prompt_beyond_the_context_is_refused_with_the_servers_words(server: S
     assert log_likelihoods(server, "base", [long.messages], LABELS, concurrency=1, on_done=lambda done: None) == [None]
 
 
-def test_a_killed_server_is_a_typed_error_and_leaves_nothing(model: ModelSource, tmp_path: Path) -> None:
-    with serving(model, SETTINGS, log=tmp_path / "vllm.log") as running:
-        root = psutil.Process(running.process.pid)
-        scratch = Path(root.environ()["TMPDIR"])
-        tree = [root, *root.children(recursive=True)]
-        killer = threading.Timer(1.0, lambda: root.send_signal(signal.SIGKILL))
-        killer.start()
-        answers: list[Answer] = []
-        with pytest.raises(ServerError, match="last lines") as caught:
-            ask(running, "base", requests(5000, 200, temperature=1.0), concurrency=8, on_answer=answers.append)
-        assert caught.value.retryable and "pid=" in caught.value.what
-        assert len(answers) < 5000
-        port = int(running.url.rpartition(":")[2])
+def test_a_killed_server_is_a_typed_error_and_leaves_nothing(server: Server, block: ExitStack) -> None:
+    root = psutil.Process(server.process.pid)
+    scratch = Path(root.environ()["TMPDIR"])
+    tree = [root, *root.children(recursive=True)]
+    killer = threading.Timer(1.0, lambda: root.send_signal(signal.SIGKILL))
+    killer.start()
+    answers: list[Answer] = []
+    with pytest.raises(ServerError, match="last lines") as caught:
+        ask(server, "base", requests(5000, 200, temperature=1.0), concurrency=8, on_answer=answers.append)
+    assert caught.value.retryable and "pid=" in caught.value.what
+    assert len(answers) < 5000
+    port = int(server.url.rpartition(":")[2])
+    block.close()
     deadline = time.monotonic() + 10
     while any(one.is_running() for one in tree) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from flows.night.jobs import collect_job, documents_job, generate_job, training_set_job, validate_job
+from flows.night.preparation import recorded
 from flows.recipe.read import read_recipe
 from flows.recipe.recipe import Recipe
-from flows.report.page import write_page
 from flows.report.record import RunRecord
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.home import PROJECT_ROOT, Home
@@ -105,20 +105,12 @@ class SmallNight:
         Raises:
             RetuneError: of a stage.
         """
-        record = RunRecord.start(self.home, self.recipe_file, "")
-        record.recipe = self.recipe.name
-        try:
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(own_server, "serving", self.teacher.serving)
-                patch.setattr(generate, "vllm_version", lambda: "vllm-1.0")
-                self._run(record)
+        with recorded(self.home, self.recipe_file) as record, pytest.MonkeyPatch.context() as patch:
+            record.recipe = self.recipe.name
+            patch.setattr(own_server, "serving", self.teacher.serving)
+            patch.setattr(generate, "vllm_version", lambda: "vllm-1.0")
+            self._run(record)
             record.status, record.reason = "rejected", "It is not better."
-            record.write()
-        except BaseException as error:
-            record.fail(error)
-            raise
-        finally:
-            write_page(record)
         return record
 
     def _run(self, record: RunRecord) -> None:

@@ -63,9 +63,8 @@ class _Feed:
 def read_delimited(lines: Iterator[Line], source: str, fit: Fit, delimiter: str, where: str) -> Iterator[Record]:
     """A record for every non-blank row, located at its first line.
 
-    A quoted field must end at a delimiter or the end of the row: in a row that breaks this rule, the first line is set
-        aside
-    and its other lines are read as separate rows.
+    A quoted field must end at a delimiter or the end of the row: if it does not, the row's first line is set aside, and
+    its other lines are read as rows of their own.
     """
     feed = _Feed(lines, LONGEST_ROW * fit.max_field_bytes)
     csv.field_size_limit(2**31 - 1)  # the limit is global and not recoverable: the feed bounds a row instead

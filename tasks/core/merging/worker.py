@@ -7,7 +7,6 @@ models on a CPU. A fully trained model is converted to the requested dtype; for 
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,7 +45,6 @@ def merge(job: dict[str, Any]) -> dict[str, Any]:
     """
     import torch
 
-    torch.set_num_threads(os.cpu_count() or 1)
     source, trained, out = ModelSource.model_validate(job["model"]), Path(job["adapter"]), Path(job["out"])
     shutil.rmtree(out, ignore_errors=True)
     make = {"lora": merge_lora, "prompt": merge_prompt, "model": write_model}[job.get("form", "lora")]

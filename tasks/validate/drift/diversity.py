@@ -37,8 +37,7 @@ def diversity(texts: Texts, seed: int) -> dict[str, Any]:
     """Measure the diversity of a random sample; a measure that is undefined is None.
 
     All measures change with the number of texts: compare only sets of equal size or of at least :data:`SAMPLE` texts.
-        Of
-    each text the first :data:`SAMPLE_CHARACTERS` characters are read.
+    Of each text the first :data:`SAMPLE_CHARACTERS` characters are read.
 
     Returns:
         ``sample`` (texts measured), ``distinct_1`` to ``distinct_3`` (:func:`distinct`), ``self_bleu``

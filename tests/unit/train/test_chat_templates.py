@@ -12,15 +12,8 @@ from tasks.core.errors import ModelError
 from tasks.train.chat_templates import CHATML, TEMPLATES, template_marks, with_chat_template
 from tasks.train.masking import IGNORED, mark_trained, row_tokeniser
 from tests.tiny_model import tiny_tokenizer
+from tests.unit.train.conversations import CALL, TURNS
 
-TURNS = [
-    {"role": "system", "content": "route"},
-    {"role": "user", "content": "where is my card"},
-    {"role": "assistant", "content": "cards"},
-    {"role": "user", "content": "and my account"},
-    {"role": "assistant", "content": "accounts"},
-]
-CALL = {"id": "1", "type": "function", "function": {"name": "find_card", "arguments": {"owner": "Ann"}}}
 TOOL_TURNS: list[dict[str, Any]] = [
     {"role": "user", "content": "where is my card"},
     {"role": "assistant", "content": "", "tool_calls": [CALL, CALL]},

@@ -10,14 +10,8 @@ from tasks.core.errors import TrainingError
 from tasks.train.chat_templates import CHATML
 from tasks.train.masking import IGNORED, mark_trained, row_tokeniser, trained_token_share
 from tests.tiny_model import tiny_tokenizer
+from tests.unit.train.conversations import CALL, TURNS
 
-TURNS = [
-    {"role": "system", "content": "route"},
-    {"role": "user", "content": "where is my card"},
-    {"role": "assistant", "content": "cards"},
-    {"role": "user", "content": "and my account"},
-    {"role": "assistant", "content": "accounts"},
-]
 TOKENIZER = tiny_tokenizer()
 
 
@@ -50,7 +44,6 @@ def test_the_tokens_before_the_answer_are_those_a_server_prompts_with(user: str,
     assert learned == TOKENIZER(answer + "<|im_end|>")["input_ids"]
 
 
-CALL = {"id": "1", "type": "function", "function": {"name": "find_card", "arguments": {"owner": "Ann"}}}
 TOOL_TURNS: list[dict[str, Any]] = [
     {"role": "user", "content": "where is my card"},
     {"role": "assistant", "content": "", "tool_calls": [CALL]},

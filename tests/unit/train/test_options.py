@@ -288,7 +288,7 @@ def test_an_adapter_is_gone_on_from_only_if_it_fits(trial: MakeTrial, tmp_path: 
     second = trial(initial=str(tmp_path / "champion"))
     assert all(value.equal(expected[name]) for name, value in second.trained().items())
     for changes, says in (
-        ({"rank": 8}, "r is 4 there and 8 here"),
+        ({"rank": 8}, "its rank is 4, not 8"),
         ({"target_modules": ["q_proj"]}, r"on other layers, such as .*lora_"),
     ):
         with pytest.raises(ModelError, match=says):
