@@ -5,6 +5,7 @@ The tests share one RETUNE_HOME and run in this order.
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tasks.core.home import PROJECT_ROOT, Home
 from tasks.publish.registry import Registry
 from tests.e2e.conftest import RECIPES, Retune
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.families]
 
 ASKED = 6
 SYSTEM = "Route the customer's message to a queue: cards, flights, dining or payroll."
@@ -37,12 +38,18 @@ def write_recipe(folder: Path, **train: Any) -> str:
     return str(path)
 
 
-def test_every_weight_is_trained_asked_and_published(retune: Retune, tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path, method="full", max_steps=60, learning_rate=5e-4)
+def test_every_weight_is_trained_asked_drawn_as_a_curve_and_published(retune: Retune, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, method="full", max_steps=60, learning_rate=5e-4, fractions=[0.5, 1.0])
     done = retune.call("run", "--recipe", recipe)
     assert done.returncode == 0, done.stderr
     record = retune.report()
     assert record["status"] == "published", record["reason"]
+    half, whole = record["evaluation"]["curve"]
+    assert half["rows"] < whole["rows"] and whole["score"] == record["evaluation"]["candidate"]
+    with (Path(record["stages"]["evaluate"]["path"]) / "curve.csv").open(encoding="utf-8") as file:
+        assert [float(row["score"]) for row in csv.DictReader(file)] == [half["score"], whole["score"]]
+    assert record["evaluation"]["curve_gain"]["sentence"] in done.stdout
+    assert list(record["stages"])[-4:] == ["train 0.5", "train", "evaluate", "publish"]
     champion = Path(record["champion"]["path"])
     assert not (champion / "adapter").exists() and (champion / "merged" / "model.safetensors").is_file()
     assert record["stages"]["publish"]["merge"]["max_logit_difference"] < 1e-4

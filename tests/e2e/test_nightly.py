@@ -1,4 +1,4 @@
-"""One small night with every real part: interrupted, killed twice, finished, published once, repeated, rolled back.
+"""One small night with every real part: killed, interrupted, finished, published once, repeated, rolled back.
 
 The tests share one RETUNE_HOME and run in this order: each goes on from where the one before left it.
 """
@@ -9,7 +9,6 @@ import json
 import re
 import signal
 import sqlite3
-import subprocess
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -43,26 +42,10 @@ def answers(home: Path) -> int:
     return count
 
 
-def kill(retune: Retune, process: subprocess.Popen[str]) -> None:
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    retune.wait_for_no_process()
-
-
 def details(record: dict[str, Any], stage: str) -> dict[str, Any]:
     manifest = json.loads((Path(record["stages"][stage]["path"]) / "manifest.json").read_text())
     found: dict[str, Any] = manifest["summary"]["details"]
     return found
-
-
-def test_ctrl_c_ends_everything_and_says_so(retune: Retune) -> None:
-    process = retune.start("run", "--recipe", RECIPE)
-    wait_until(lambda: "starting vLLM" in retune.output() or process.poll() is not None, START_SECONDS, retune.output)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130, retune.output()
-    assert "interrupted" in retune.output()
-    assert retune.processes() == []
-    assert retune.report()["status"] == "failed"
 
 
 def test_a_kill_in_the_middle_of_generation_leaves_no_process_and_keeps_the_answers(retune: Retune) -> None:
@@ -71,12 +54,14 @@ def test_a_kill_in_the_middle_of_generation_leaves_no_process_and_keeps_the_answ
         lambda: answers(retune.home) >= ANSWERS_BEFORE_KILL or process.poll() is not None, START_SECONDS, retune.output
     )
     assert process.poll() is None, retune.output()
-    kill(retune, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    retune.wait_for_no_process()
     assert answers(retune.home) >= ANSWERS_BEFORE_KILL
     assert retune.report()["status"] == "failed"
 
 
-def test_a_kill_in_the_middle_of_training_leaves_a_checkpoint(retune: Retune) -> None:
+def test_ctrl_c_in_the_middle_of_training_ends_everything_says_so_and_leaves_a_checkpoint(retune: Retune) -> None:
     before = answers(retune.home)
     process = retune.start("run", "--recipe", RECIPE)
 
@@ -84,8 +69,11 @@ def test_a_kill_in_the_middle_of_training_leaves_a_checkpoint(retune: Retune) ->
         return any(retune.home.glob("work/train/*/**/checkpoint.json")) or process.poll() is not None
 
     wait_until(checkpointed, START_SECONDS, retune.output)
-    assert process.poll() is None, retune.output()
-    kill(retune, process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130, retune.output()
+    assert "interrupted" in retune.output()
+    assert retune.processes() == []
+    assert retune.report()["status"] == "failed"
     generated = details(retune.report(), "generate")
     assert generated["reused"] >= before, "answered rows were asked again"
     assert generated["asked"] + generated["reused"] == answers(retune.home)

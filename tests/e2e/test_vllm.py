@@ -1,4 +1,4 @@
-"""The real vLLM, started, asked, killed and ended; with a random model of 0.1 million parameters.
+"""The real vLLM, started, asked, killed and ended; with the tiny model and the champion of an older RETUNE_HOME.
 
 The tests share one server; the last of them kills it.
 """
@@ -27,7 +27,7 @@ from tasks.core.vllm.client import ask
 from tasks.core.vllm.likelihoods import log_likelihoods
 from tasks.core.vllm.request import Request
 from tasks.core.vllm.server import Server, serving
-from tests.tiny_model import write_tiny_model
+from tests.fixtures.older_home import OlderHome
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -36,18 +36,23 @@ LABELS = ["billing", "billing dispute", "cards"]
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
-    return ModelSource(path=str(write_tiny_model(tmp_path_factory.mktemp("model"))))
+def older(tmp_path_factory: pytest.TempPathFactory) -> OlderHome:
+    return OlderHome(tmp_path_factory.mktemp("older"))
 
 
 @pytest.fixture(scope="module")
-def adapters(model: ModelSource, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two random adapters of different rank."""
+def model(older: OlderHome) -> ModelSource:
+    return ModelSource(path=str(older.folder / "project" / "model"))
+
+
+@pytest.fixture(scope="module")
+def adapters(older: OlderHome, model: ModelSource, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two random adapters of different rank, and the one that a night of the older home published."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    folders = {}
+    folders = {"older": older.champion / "adapter"}
     for name, rank in (("candidate", 4), ("champion", 24)):
         torch.manual_seed(rank)
         base = AutoModelForCausalLM.from_pretrained(model.path, dtype=torch.float32)
@@ -137,7 +142,7 @@ def test_base_and_adapters_are_served_side_by_side_as_transformers_and_peft_comp
 
     found = {
         name: log_likelihoods(server, name, prompts, LABELS, concurrency=4, on_done=lambda done: None)
-        for name in ("base", "candidate", "champion")
+        for name in ("base", *adapters)
     }
     for name, rows in found.items():
         for prompt, scores in zip(prompts, rows, strict=True):

@@ -17,11 +17,11 @@ from flows.recipe.recipe import Recipe
 from flows.report.record import read_record
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.errors import RecipeError, RegistryError
-from tasks.core.home import Home
 from tasks.core.models import model_digest
 from tasks.publish.registry import Registry
 from tasks.train.train import InitialAdapter
 from tests.flows.conftest import WriteRecipe
+from tests.mlflow_store import home_with_store
 
 NAME = "support-router"
 LORA = {"peft_type": "LORA", "r": 16, "lora_alpha": 32, "use_rslora": False, "use_dora": False, "bias": "none",
@@ -33,7 +33,7 @@ class World:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.home = Home(root / "home")
+        self.home = home_with_store(root / "home")
         self.registry = Registry(self.home, NAME)
         self.recipe = self.with_training()
 

@@ -18,12 +18,12 @@ from flows.report.record import RunRecord
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.errors import ContractViolation
 from tasks.core.files import write_json
-from tasks.core.home import Home
 from tasks.core.stage import StageResult, run_stage
 from tasks.publish.history import TRAINING_PROFILE
 from tasks.publish.publish import PublishJob, publish
 from tasks.publish.registry import Registry
 from tasks.validate.drift.profile import PROFILE
+from tests.mlflow_store import home_with_store
 from tests.unit.validate.drift.profiles import WORDS, training_rows, write_validated
 
 NIGHTS = 10
@@ -35,7 +35,7 @@ class Nights:
     """A recipe's nights, each with a training set of its own; what passes its check is published."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.home = root, Home(root / "home")
+        self.root, self.home = root, home_with_store(root / "home")
         self.recipe = read_recipe("embedded")
         self.registry = Registry(self.home, self.recipe.publish.name)
         self.records: list[RunRecord] = []

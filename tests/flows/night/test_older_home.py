@@ -1,17 +1,16 @@
 """A RETUNE_HOME that version 0.4 (commit 01f4634) wrote goes on working: see ``tests/fixtures/make_home.py``.
 
+That vLLM serves its champion is tested in ``tests/e2e/test_vllm.py``.
+
 Keys hold the versions of libraries. Where the installed ones differ from those that the fixture was made with, the
 tests that compare keys are skipped: run the script again in a checkout of that commit with the new pins.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 from pathlib import Path
-from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 
@@ -19,49 +18,12 @@ from flows.night import jobs
 from flows.night.champion import find_rival
 from flows.recipe.read import read_recipe
 from tasks.core.artifacts import ArtifactRef, ArtifactStore
-from tasks.core.config import ModelSource, ServerSettings
-from tasks.core.home import Home
 from tasks.core.merging.trained import trained_in
 from tasks.core.stage import StageJob
-from tasks.core.vllm.server import serving
 from tasks.publish.registry import Registry
 from tasks.validate.check_training_set import Publications
-from tests.fixtures.make_home import unpack
+from tests.fixtures.older_home import QUESTION, STAGES, OlderHome
 from tests.retune.command import retune, retune_process
-
-ARCHIVE = Path(__file__).parents[2] / "fixtures" / "older_home.tar.xz"
-STAGES = ("collect", "check_documents", "generate", "validate", "check_training_set", "train", "evaluate", "publish")
-QUESTION = [{"role": "system", "content": "Route it."}, {"role": "user", "content": "where is my card"}]
-
-
-class OlderHome:
-    """The fixture, unpacked."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = unpack(ARCHIVE, folder)
-        self.home = Home(folder / "home")
-        self.recipe_file = str(folder / "project" / "older.yaml")
-        self.vllm_python = str(folder / "vllm" / "bin" / "python")
-
-    @property
-    def champion(self) -> Path:
-        found = Registry(self.home, "older-router").champion()
-        assert found is not None
-        return Path(found.path)
-
-    def manifest(self, stage: str) -> dict[str, Any]:
-        (file,) = self.home.artifacts.glob(f"{stage}/*/manifest.json")
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return found
-
-    def require_its_pins(self) -> None:
-        """Skip a test that compares keys if they were made with other versions of libraries."""
-        made_with = {name: version for stage in STAGES
-                     for name, version in self.manifest(stage)["determinants"]["libraries"].items()}  # fmt: skip
-        differing = [f"{name} {version}" for name, version in made_with.items()
-                     if importlib.metadata.version(name) != version]  # fmt: skip
-        if differing:
-            pytest.skip(f"made with {', '.join(differing)}: run tests/fixtures/make_home.py with the new pins")
 
 
 @pytest.fixture(scope="module")
@@ -164,19 +126,3 @@ def test_its_champion_loads_merged_and_as_an_adapter_and_both_answer_alike(older
         adapted, merged = (model.eval()(**encoded).logits[0, -1] for model in models.values())
     assert torch.isfinite(merged).all()
     assert torch.nn.functional.cosine_similarity(adapted, merged, dim=0) > 0.98
-
-
-@pytest.mark.e2e
-@pytest.mark.slow
-def test_its_champion_is_served_by_vllm_beside_the_base(older: OlderHome, tmp_path: Path) -> None:
-    model = ModelSource(path=str(older.folder / "project" / "model"))
-    settings = ServerSettings(dtype="float32", max_model_len=512, cpu_kv_cache_gib=0.25)
-    adapters = {"champion": older.champion / "adapter"}
-    with serving(model, settings, log=tmp_path / "vllm.log", adapters=adapters) as server:
-        reply = httpx.post(
-            f"{server.url}/v1/chat/completions",
-            json={"model": "champion", "messages": QUESTION, "temperature": 0, "max_tokens": 4},
-            headers={"Authorization": f"Bearer {server.api_key}"},
-            timeout=60,
-        )
-    assert reply.status_code == 200 and reply.json()["usage"]["completion_tokens"] > 0, reply.text

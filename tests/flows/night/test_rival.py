@@ -10,16 +10,16 @@ import pytest
 from flows.night.champion import find_rival
 from flows.recipe.read import read_recipe
 from tasks.core.artifacts import ArtifactRef
-from tasks.core.home import Home
 from tasks.publish.publish import PublishJob, publish
 from tasks.publish.registry import Registry
+from tests.mlflow_store import home_with_store
 
 
 class World:
     """A registry, and train, evaluate and publish artifacts as small as they can be."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.home = root, Home(root / "home")
+        self.root, self.home = root, home_with_store(root / "home")
         self.recipe = read_recipe("embedded")
         self.registry = Registry(self.home, self.recipe.publish.name)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +10,12 @@ import pytest
 from tasks.core.errors import RegistryError
 from tasks.core.home import Home
 from tasks.publish.registry import CANDIDATE, CHAMPION, PROMOTED_TAG, Published, Registry
-
-
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's database with its tables, which take seconds to make."""
-    home = Home(tmp_path_factory.mktemp("store"))
-    assert Registry(home, "router").versions() == []
-    return home.root
+from tests.mlflow_store import home_with_store
 
 
 @pytest.fixture
-def registry(empty_store: Path, tmp_path: Path) -> Registry:
-    shutil.copytree(empty_store, tmp_path / "home")
-    return Registry(Home(tmp_path / "home"), "router")
+def registry(tmp_path: Path) -> Registry:
+    return Registry(home_with_store(tmp_path / "home"), "router")
 
 
 def register(registry: Registry, name: str) -> Published:

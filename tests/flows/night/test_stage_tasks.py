@@ -1,10 +1,11 @@
-"""How a stage's task ends in Prefect, on a real server: made, found, tried again, or failed."""
+"""How a stage's task ends in Prefect, on a real server: made, found, tried again, failed, or as part of a curve."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +13,12 @@ from prefect import State, flow, get_client, task
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
+from flows.night.run import Night
+from flows.recipe.read import read_recipe
+from flows.report.record import RunRecord
 from tasks.core.artifacts import StageKey, Summary
 from tasks.core.errors import ChildError, ContractViolation, RetuneError
+from tasks.core.home import Home
 from tasks.core.stage import StageContext, StageResult
 from tasks.core.task import finish_stage, task_policy
 
@@ -36,6 +41,29 @@ class OneRow:
 
 @task(**{**task_policy("collect"), "retry_delay_seconds": 0})
 def collect_one(job: OneRow, run_id: str) -> State[StageResult]:
+    return finish_stage(job, run_id)
+
+
+@dataclass(frozen=True)
+class TinyTraining:
+    """What the flow sees of a training: its fraction, its time limit, and an artifact."""
+
+    fraction: float
+
+    @property
+    def config(self) -> Any:
+        return SimpleNamespace(timeout_minutes=1)
+
+    def key(self) -> StageKey:
+        return StageKey("train", 1, {"fraction": self.fraction})
+
+    def fill(self, folder: Path, context: StageContext) -> Summary:
+        rows = round(100 * self.fraction)
+        return Summary(rows_in=rows, accepted=rows)
+
+
+@task(**task_policy("train"))
+def train_tiny(job: TinyTraining, run_id: str) -> State[StageResult]:
     return finish_stage(job, run_id)
 
 
@@ -94,3 +122,25 @@ def test_a_lost_child_is_tried_again_and_a_broken_contract_is_not(storage: Path)
     with pytest.raises(ContractViolation, match="It is broken"):
         broken.result()
     assert recorded(broken) == ("Failed", 1)
+
+
+def test_each_part_is_trained_under_its_own_name_and_found_the_next_night(storage: Path) -> None:
+    home = Home(storage / "home")
+
+    @flow(persist_result=False)
+    def two_nights() -> list[tuple[RunRecord, Any]]:
+        nights = []
+        for _ in range(2):
+            one = Night(read_recipe("embedded"), home, RunRecord.start(home, "embedded", ""))
+            jobs: Any = [TinyTraining(0.25), TinyTraining(0.5)]
+            smaller = one.smaller(train_tiny, jobs)
+            one.stage(train_tiny, TinyTraining(1.0))
+            nights.append((one.record, smaller))
+        return nights
+
+    (first, smaller), (second, again) = two_nights()
+    assert list(first.stages) == ["train 0.25", "train 0.5", "train"]
+    assert [(one.fraction, one.trained.rows) for one in smaller] == [(0.25, 25), (0.5, 50)]
+    assert [stage["cached"] for stage in (*first.stages.values(), *second.stages.values())] == [False] * 3 + [True] * 3
+    assert again == smaller
+    assert len({one.trained.key for one in smaller}) == 2
