@@ -26,7 +26,7 @@ from tasks.generate import own_server
 from tasks.generate.config import GenerateConfig
 from tasks.generate.engine import Engine
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.faults]
 
 SEEDLING = ModelSource(path=str(PROJECT_ROOT / "seedling" / "model"))
 COUNT = 200

@@ -1,4 +1,4 @@
-"""One small night with every real part: killed, interrupted, finished, published once, repeated, rolled back.
+"""One small night with every real part: killed, robbed of its vLLM, interrupted, finished, published, rolled back.
 
 The tests share one RETUNE_HOME and run in this order: each goes on from where the one before left it.
 """
@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 import httpx
 import pandas as pd
+import psutil
 import pytest
 
 from flows.report.record import COUNTS
@@ -61,13 +62,22 @@ def test_a_kill_in_the_middle_of_generation_leaves_no_process_and_keeps_the_answ
     assert retune.report()["status"] == "failed"
 
 
-def test_ctrl_c_in_the_middle_of_training_ends_everything_says_so_and_leaves_a_checkpoint(retune: Retune) -> None:
+def test_a_vllm_killed_in_the_middle_is_started_again_and_ctrl_c_in_training_leaves_a_checkpoint(
+    retune: Retune,
+) -> None:
     before = answers(retune.home)
     process = retune.start("run", "--recipe", RECIPE)
+
+    def answered_more() -> bool:
+        return answers(retune.home) >= before + ANSWERS_BEFORE_KILL or process.poll() is not None
 
     def checkpointed() -> bool:
         return any(retune.home.glob("work/train/*/**/checkpoint.json")) or process.poll() is not None
 
+    wait_until(answered_more, START_SECONDS, retune.output)
+    for child in psutil.Process(process.pid).children(recursive=True):
+        if child.cmdline()[1:3] == ["-m", "vllm.entrypoints.openai.api_server"]:
+            child.kill()
     wait_until(checkpointed, START_SECONDS, retune.output)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130, retune.output()
@@ -77,6 +87,9 @@ def test_ctrl_c_in_the_middle_of_training_ends_everything_says_so_and_leaves_a_c
     generated = details(retune.report(), "generate")
     assert generated["reused"] >= before, "answered rows were asked again"
     assert generated["asked"] + generated["reused"] == answers(retune.home)
+    stats = generated["stats"]
+    assert (stats["restarts"], stats["failed"]) == (1, 0)
+    assert 0 < stats["first_token_seconds"]["p50"] <= stats["latency_seconds"]["p50"]
 
 
 def test_the_next_run_resumes_training_and_publishes_once(retune: Retune) -> None:
