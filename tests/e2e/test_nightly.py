@@ -1,35 +1,144 @@
-"""One small night with every real part: killed, robbed of its vLLM, interrupted, finished, published, rolled back.
+"""One small night with every real part, from a folder, a database and S3, on a real Prefect server and worker.
 
-The tests share one RETUNE_HOME and run in this order: each goes on from where the one before left it.
+It is killed, robbed of its vLLM and interrupted; then ``prefect deployment run`` ends it on a worker of ``retune up``.
+It is published once, repeated, followed by one with news, and rolled back. The tests share one RETUNE_HOME and run in
+this order: each goes on from where the one before left it.
 """
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
 import re
 import signal
+import socket
 import sqlite3
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import boto3
 import httpx
 import pandas as pd
 import psutil
 import pytest
+import yaml
+from moto.server import ThreadedMotoServer
 
 from flows.report.record import COUNTS
 from tasks.core.config import ModelSource, ServerSettings
-from tasks.core.home import Home
+from tasks.core.home import PROJECT_ROOT, Home
+from tasks.core.processes import free_port
 from tasks.core.vllm.server import serving
 from tasks.publish.registry import Registry
 from tests.e2e.conftest import RECIPES, Retune, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-RECIPE = str(RECIPES / "small.yaml")
+MESSAGES = PROJECT_ROOT / "deployments" / "recipes" / "data" / "support_messages.csv"
+QUEUES = ("cards", "flights", "dining", "payroll")
 START_SECONDS = 300
 ANSWERS_BEFORE_KILL = 40
+
+
+@dataclass(frozen=True)
+class Sources:
+    """A third of the messages in a folder, in a database and in a bucket, and the recipe that reads them all."""
+
+    database: Path
+    recipe: str
+    messages: int
+
+    def execute(self, *statements: str) -> None:
+        with sqlite3.connect(self.database) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+
+def write_folder(folder: Path, rows: list[dict[str, str]]) -> None:
+    """Two formats, a line that cannot be read, and a file that is not text."""
+    folder.mkdir()
+    with (folder / "messages.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows[1:])
+    with gzip.open(folder / "more.jsonl.gz", "wt", encoding="utf-8") as packed:
+        packed.write(json.dumps(rows[0]) + '\n{"message": [\n')
+    (folder / "photo.jpg").write_bytes(b"\xff\xd8")
+
+
+def write_database(file: Path, rows: list[dict[str, str]]) -> None:
+    with sqlite3.connect(file) as connection:
+        connection.execute("CREATE TABLE messages (id TEXT, message TEXT, queue TEXT, topic TEXT, updated_at TEXT)")
+        values = [(row["id"], row["message"], row["queue"], row["topic"], "2026-01-01 00:00:00") for row in rows]
+        connection.executemany("INSERT INTO messages VALUES (?, ?, ?, ?, ?)", values)
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+def write_bucket(url: str, rows: list[dict[str, str]]) -> None:
+    client: Any = boto3.client(
+        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="y"
+    )
+    client.create_bucket(Bucket="messages")
+    body = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    client.put_object(Bucket="messages", Key="days/1.jsonl.gz", Body=gzip.compress(body))
+
+
+@pytest.fixture(scope="module")
+def sources(retune: Retune, bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Sources:
+    folder = tmp_path_factory.mktemp("sources")
+    with MESSAGES.open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["queue"] in QUEUES]
+    found = Sources(folder / "shop.db", str(folder / "small.yaml"), len(rows))
+    write_folder(folder / "folder", rows[::3])
+    write_database(found.database, rows[1::3])
+    write_bucket(bucket, rows[2::3])
+    recipe = yaml.safe_load((RECIPES / "small.yaml").read_text(encoding="utf-8"))
+    recipe["model"]["path"] = str(PROJECT_ROOT / "seedling" / "model")
+    query = "SELECT id, message, queue, topic, updated_at FROM messages"
+    recipe["collect"]["sources"] = [
+        {"path": "folder"},
+        {"sql": f"sqlite:///{found.database}", "query": query, "watermark": "updated_at"},
+        {"object": "s3://messages/days/", "options": {"endpoint_url": bucket, "key": "${S3_KEY}", "secret": "y"}},
+    ]
+    Path(found.recipe).write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    retune.settings |= {"S3_KEY": "x"}
+    return found
+
+
+@dataclass(frozen=True)
+class Up:
+    """What ``retune up`` started."""
+
+    process: subprocess.Popen[str]
+    port: int
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}/{path}"
+
+
+@pytest.fixture(scope="module")
+def up(retune: Retune) -> Iterator[Up]:
+    port = free_port()
+    process = retune.start("up", "--port", str(port))
+    wait_until(lambda: "ready:" in retune.output() or process.poll() is not None, START_SECONDS, retune.output)
+    assert process.poll() is None, retune.output()
+    yield Up(process, port)
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=120)
 
 
 def answers(home: Path) -> int:
@@ -49,8 +158,21 @@ def details(record: dict[str, Any], stage: str) -> dict[str, Any]:
     return found
 
 
-def test_a_kill_in_the_middle_of_generation_leaves_no_process_and_keeps_the_answers(retune: Retune) -> None:
-    process = retune.start("run", "--recipe", RECIPE)
+def test_a_port_in_use_is_one_clear_error(retune: Retune) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = retune.call("up", "--port", str(port))
+    assert done.returncode == 1
+    assert f"Port {port} is in use" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_kill_in_the_middle_of_generation_leaves_no_process_and_keeps_the_answers(
+    retune: Retune, sources: Sources
+) -> None:
+    process = retune.start("run", "--recipe", sources.recipe)
     wait_until(
         lambda: answers(retune.home) >= ANSWERS_BEFORE_KILL or process.poll() is not None, START_SECONDS, retune.output
     )
@@ -63,10 +185,10 @@ def test_a_kill_in_the_middle_of_generation_leaves_no_process_and_keeps_the_answ
 
 
 def test_a_vllm_killed_in_the_middle_is_started_again_and_ctrl_c_in_training_leaves_a_checkpoint(
-    retune: Retune,
+    retune: Retune, sources: Sources
 ) -> None:
     before = answers(retune.home)
-    process = retune.start("run", "--recipe", RECIPE)
+    process = retune.start("run", "--recipe", sources.recipe)
 
     def answered_more() -> bool:
         return answers(retune.home) >= before + ANSWERS_BEFORE_KILL or process.poll() is not None
@@ -92,9 +214,14 @@ def test_a_vllm_killed_in_the_middle_is_started_again_and_ctrl_c_in_training_lea
     assert 0 < stats["first_token_seconds"]["p50"] <= stats["latency_seconds"]["p50"]
 
 
-def test_the_next_run_resumes_training_and_publishes_once(retune: Retune) -> None:
-    done = retune.call("run", "--recipe", RECIPE)
-    assert done.returncode == 0, done.stderr
+def test_a_deployment_run_on_a_worker_resumes_training_and_publishes_once(
+    retune: Retune, sources: Sources, up: Up
+) -> None:
+    retune.settings["PREFECT_API_URL"] = up.url("api")
+    run = ["deployment", "run", "nightly-retraining/on-demand", "--watch"]
+    done = retune.call(*run, "--param", f"recipe={sources.recipe}", module="prefect")
+    del retune.settings["PREFECT_API_URL"]  # the command finds the server of `retune up` by itself
+    assert done.returncode == 0, done.stdout + done.stderr + retune.output()
     record = retune.report()
     assert record["status"] == "published"
     assert record["stages"]["generate"]["cached"]
@@ -106,9 +233,26 @@ def test_the_next_run_resumes_training_and_publishes_once(retune: Retune) -> Non
     for name, stage in record["stages"].items():
         assert stage["rows_in"] == sum(stage[count] for count in COUNTS[1:]), name
     assert len(Registry(Home(retune.home), "small-router").versions()) == 1
+    page = retune.call("report").stdout
     for text in ("published", "95% interval", "champion: small-router version 1"):
-        assert text in done.stdout
-    retune.wait_for_no_process()
+        assert text in page
+    runs = httpx.post(up.url("api/flow_runs/filter"), json={}, timeout=30).json()
+    assert {"COMPLETED", "SCHEDULED"} <= {one["state_type"] for one in runs}
+    assert httpx.get(up.url(""), timeout=30, follow_redirects=True).status_code == 200
+
+
+def documents(record: dict[str, Any]) -> pd.DataFrame:
+    folder = Path(record["stages"]["collect"]["path"])
+    return pd.concat([pd.read_parquet(folder / f"{split}.parquet") for split in ("train", "holdout")])
+
+
+def test_it_read_every_source(retune: Retune, sources: Sources) -> None:
+    record = retune.report()
+    assert record["stages"]["collect"]["rules"] == {"unreadable": 1}
+    assert any("photo.jpg" in note for note in record["stages"]["collect"]["notes"])
+    counts = documents(record)["source"].value_counts()
+    assert counts["messages.csv"] > 30 and counts["more.jsonl.gz"] == 1
+    assert sum(counts) == sources.messages and len(counts) == 4, counts
 
 
 def test_every_link_of_the_page_leads_to_a_file(retune: Retune) -> None:
@@ -138,14 +282,13 @@ def test_teacher_rows_are_mostly_valid_and_distinct(retune: Retune) -> None:
     assert validated["accepted"] >= 0.6 * (validated["accepted"] + validated["duplicates"])
 
 
-def test_the_same_night_again_is_a_no_op(retune: Retune) -> None:
-    done = retune.call("run", "--recipe", RECIPE)
+def test_the_same_night_again_is_a_no_op(retune: Retune, sources: Sources, up: Up) -> None:
+    done = retune.call("run", "--recipe", sources.recipe)
     assert done.returncode == 0, done.stderr
     record = retune.report()
     assert record["status"] == "no-op"
     assert all(stage["cached"] for stage in record["stages"].values())
     assert len(Registry(Home(retune.home), "small-router").versions()) == 1
-    retune.wait_for_no_process()
 
 
 @pytest.fixture
@@ -197,11 +340,43 @@ def test_merged_model_answers_rightly_in_vllm(
     assert reply["finish_reason"] == "stop"
 
 
-def test_rollback_says_what_it_did(retune: Retune) -> None:
-    refused = retune.call("rollback", "--recipe", RECIPE)
+def test_the_next_night_reads_only_what_is_new(retune: Retune, sources: Sources, up: Up) -> None:
+    """It ends with its validation, as it wants more rows than there are."""
+    with sqlite3.connect(sources.database) as connection:
+        changed, gone = (row[0] for row in connection.execute("SELECT id FROM messages LIMIT 2"))
+    sources.execute(
+        "INSERT INTO messages VALUES ('new', 'my card is gone since monday', 'cards', 'lost', '2026-01-03 00:00:00')",
+        f"UPDATE messages SET message = 'no wages yet', updated_at = '2026-01-02 00:00:00' WHERE id = '{changed}'",
+        f"DELETE FROM messages WHERE id = '{gone}'",
+    )
+    recipe = yaml.safe_load(Path(sources.recipe).read_text(encoding="utf-8"))
+    del recipe["generate"]
+    recipe["validate"] = {"contracts": {"rows": "chat_examples"}, "minimum_rows": 10**6}
+    wanting = Path(sources.recipe).with_name("wanting.yaml")
+    wanting.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    done = retune.call("run", "--recipe", str(wanting))
+    assert done.returncode == 1 and "validate.minimum_rows" in done.stderr, done.stderr
+    record = retune.report()
+    assert "documents new 1, changed 1, gone 0" in record["changes"]
+    messages = documents(record).set_index("document_id")["message"]
+    assert messages[changed] == "no wages yet" and messages["new"] == "my card is gone since monday"
+    assert len(messages) == sources.messages + 1
+
+
+def test_rollback_says_what_it_did(retune: Retune, sources: Sources, up: Up) -> None:
+    refused = retune.call("rollback", "--recipe", sources.recipe)
     assert refused.returncode == 1
     assert "first champion" in refused.stderr
-    done = retune.call("rollback", "--recipe", RECIPE, "--to", "none")
+    done = retune.call("rollback", "--recipe", sources.recipe, "--to", "none")
     assert done.returncode == 0, done.stderr
     assert "version 1 is no longer champion" in done.stdout
     assert Registry(Home(retune.home), "small-router").champion() is None
+
+
+def test_ctrl_c_ends_the_server_and_the_worker(retune: Retune, up: Up) -> None:
+    up.process.send_signal(signal.SIGINT)
+    up.process.wait(timeout=120)
+    assert up.process.returncode == 0, retune.output()
+    retune.wait_for_no_process()
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", up.port)) != 0, "the port is still open"

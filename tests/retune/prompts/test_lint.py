@@ -262,7 +262,7 @@ PIECES = (
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_random_edits_of_a_template_give_findings_and_nothing_else(data: st.DataObject, tmp_path: Path) -> None:
     name = data.draw(st.sampled_from([WRITE, SHOW, JUDGE, RULES, EXAMPLE, CONTRACT]))

@@ -68,6 +68,7 @@ def test_the_installed_version_is_the_pinned_one_on_cpu_and_gpu(name: str) -> No
         assert importlib.metadata.version(name) == pinned.split("==")[1].split()[0]
 
 
+@pytest.mark.families
 def test_unsloth_loads_with_the_arguments_that_are_given(unsloth: dict[str, Any]) -> None:
     """backends._load_with_unsloth; use_exact_model_name goes through as a keyword."""
     load = unsloth["load"]
@@ -75,6 +76,7 @@ def test_unsloth_loads_with_the_arguments_that_are_given(unsloth: dict[str, Any]
     assert {"model_name", "max_seq_length", "dtype", "revision", "use_gradient_checkpointing", "kwargs"} <= set(load)
 
 
+@pytest.mark.families
 def test_unsloth_makes_adapters_with_the_arguments_that_are_given(unsloth: dict[str, Any]) -> None:
     """backends._load_with_unsloth."""
     adapter = unsloth["adapter"]
@@ -84,6 +86,7 @@ def test_unsloth_makes_adapters_with_the_arguments_that_are_given(unsloth: dict[
     assert {"target_modules", "use_gradient_checkpointing"} <= set(adapter)
 
 
+@pytest.mark.families
 def test_unsloth_packs_nothing_and_has_no_8_bit_optimizer_on_a_cpu(unsloth: dict[str, Any]) -> None:
     """support.why_not_unsloth sends such recipes to transformers."""
     assert (unsloth["packing"], unsloth["optimizer"]) == (False, "adamw_torch_fused")

@@ -129,6 +129,7 @@ def measured_and_planned(folder: Path, model: Path, **settings: Any) -> tuple[in
 
 
 @pytest.mark.slow
+@pytest.mark.families
 def test_a_full_size_qwen_trains_in_6_gb_as_the_planner_says(tmp_path: Path) -> None:
     model = write_random_model(tmp_path / "model")
     measured, planned = measured_and_planned(tmp_path, model, backend="transformers", batch_size=1, max_length=128)
@@ -137,7 +138,7 @@ def test_a_full_size_qwen_trains_in_6_gb_as_the_planner_says(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["transformers", "unsloth"])
+@pytest.mark.parametrize("backend", ["transformers", pytest.param("unsloth", marks=pytest.mark.families)])
 def test_a_tiny_model_s_peak_is_mostly_that_of_the_libraries_and_planned(tmp_path: Path, backend: str) -> None:
     measured, planned = measured_and_planned(tmp_path, SEEDLING, backend=backend, batch_size=16, max_length=128)
     assert planned == pytest.approx(measured, rel=0.25)

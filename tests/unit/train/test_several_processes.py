@@ -10,31 +10,33 @@ import pytest
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.config import ModelSource
 from tasks.core.home import Home
-from tasks.core.stage import StageResult, run_stage
+from tasks.core.stage import run_stage
 from tasks.train.train import TrainJob, launcher
-from tests.unit.train.trial import settings
+from tests.unit.train.trial import settings, train_here
 
 pytestmark = pytest.mark.slow
 
 
-def train(model: Path, training_set: ArtifactRef, home: Path, **changes: Any) -> StageResult:
+def new_job(model: Path, training_set: ArtifactRef, **changes: Any) -> TrainJob:
     config = settings(max_steps=None, epochs=1, save_steps=3, **changes)
-    return run_stage(TrainJob(config, ModelSource(path=str(model)), training_set, seed=7), Home(home), "night")
+    return TrainJob(config, ModelSource(path=str(model)), training_set, seed=7)
 
 
 def test_two_processes_learn_what_one_learns_from_the_same_rows(
-    tiny_model: Path, training_set: ArtifactRef, tmp_path: Path
+    tiny_model: Path, training_set: ArtifactRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from safetensors.torch import load_file
 
-    alone = train(tiny_model, training_set, tmp_path / "alone", batch_size=4)
-    together = train(tiny_model, training_set, tmp_path / "together", batch_size=2, processes=2)
-    found = [result.ref.manifest()["summary"]["details"] for result in (alone, together)]
+    alone = train_here(new_job(tiny_model, training_set, batch_size=4), tmp_path / "alone", monkeypatch)
+    job = new_job(tiny_model, training_set, batch_size=2, processes=2)
+    together = run_stage(job, Home(tmp_path / "together"), "night").ref
+    found = [alone["details"], together.manifest()["summary"]["details"]]
+    folders = [tmp_path / "alone" / "out", together.folder]
     assert [one["steps"] for one in found] == [8, 8]
     assert [one["processes"] for one in found] == [1, 2]
-    weights = [load_file(result.ref.folder / "adapter" / "adapter_model.safetensors") for result in (alone, together)]
+    weights = [load_file(folder / "adapter" / "adapter_model.safetensors") for folder in folders]
     assert all((value - weights[1][name]).abs().max() < 1e-4 for name, value in weights[0].items())
-    curves = [(result.ref.folder / "loss.csv").read_text().splitlines() for result in (alone, together)]
+    curves = [(folder / "loss.csv").read_text().splitlines() for folder in folders]
     assert len(curves[0]) == len(curves[1]) == 9
 
 

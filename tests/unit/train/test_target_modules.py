@@ -59,6 +59,7 @@ for number, name in enumerate(sys.argv[1:]):
 
 
 @pytest.mark.slow
+@pytest.mark.families
 def test_unsloth_changes_the_same_layers(tmp_path: Path) -> None:
     """In a process of its own: Unsloth patches transformers for good."""
     run = subprocess.run(

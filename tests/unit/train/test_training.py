@@ -24,6 +24,7 @@ from tasks.train import train
 from tasks.train.config import TrainConfig
 from tasks.train.train import TrainJob
 from tests.unit.train.conftest import write_training_set
+from tests.unit.train.trial import train_here
 
 pytestmark = pytest.mark.slow
 
@@ -44,31 +45,6 @@ def new_job(model: Path, training_set: ArtifactRef, **changes: Any) -> TrainJob:
         **changes,
     }
     return TrainJob(TrainConfig.model_validate(settings), ModelSource(path=str(model)), training_set, seed=7)
-
-
-def train_here(job: TrainJob, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Do the worker's job in this process, where the libraries are imported already."""
-    from tasks.train import worker
-    from tasks.train.worker import StopRequest
-
-    work, out = folder / "work", folder / "out"
-    work.mkdir()
-    out.mkdir()
-    monkeypatch.chdir(work)
-    result = worker.train(
-        {
-            "config": job.config.model_dump(mode="json"),
-            "model": job.model.model_dump(mode="json"),
-            "seed": job.seed,
-            "training_set": str(job.training_set.folder / "training_set.parquet"),
-            "out": str(out),
-            "work": str(work),
-            "mlflow": {"uri": f"sqlite:///{folder}/mlflow/mlflow.db", "experiment": "retune", "name": "here"},
-        },
-        StopRequest(),
-    )
-    assert result is not None
-    return result
 
 
 def details(result: StageResult) -> dict[str, Any]:

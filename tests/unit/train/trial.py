@@ -1,4 +1,4 @@
-"""A training in this process, without MLflow and artifacts: what an option does to model, optimizer and data."""
+"""A training in this process: what an option does to model, optimizer and data; or all that the worker does."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.config import ModelSource
 from tasks.train.config import TrainConfig
+from tasks.train.train import TrainJob
 
 SEED = 7
 
@@ -81,3 +84,28 @@ def new_trial(
     tokenizer = with_chat_template(loaded.tokenizer, config.chat_template)
     rows = prepare_rows(training_set.folder / "training_set.parquet", config, tokenizer, seed, 1.0, folder).rows
     return Trial(new_trainer(config, loaded, tokenizer, rows, folder, seed), config, rows, loaded)
+
+
+def train_here(job: TrainJob, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Do the worker's job in this process, where the libraries are imported already."""
+    from tasks.train import worker
+    from tasks.train.worker import StopRequest
+
+    work, out = folder / "work", folder / "out"
+    work.mkdir(parents=True)
+    out.mkdir()
+    monkeypatch.chdir(work)
+    result = worker.train(
+        {
+            "config": job.config.model_dump(mode="json"),
+            "model": job.model.model_dump(mode="json"),
+            "seed": job.seed,
+            "training_set": str(job.training_set.folder / "training_set.parquet"),
+            "out": str(out),
+            "work": str(work),
+            "mlflow": {"uri": f"sqlite:///{folder}/mlflow/mlflow.db", "experiment": "retune", "name": "here"},
+        },
+        StopRequest(),
+    )
+    assert result is not None
+    return result

@@ -534,7 +534,7 @@ def tables(draw: st.DrawFn, identity: str, columns: tuple[str, ...]) -> pa.Table
     return pa.table({**{name: made[name] for name in kept}, **rest})
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     train=tables("document_id", ("source",)),
     holdout=tables("document_id", ("source",)),
