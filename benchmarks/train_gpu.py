@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arms.train_rows import write_model, write_rows
-from benchmarks.train import PLAIN, STAGE, UNSLOTH, Plan, check_tokens, describe, new_arms, report, take_turns
+from benchmarks.train import STAGE, UNSLOTH, Plan, new_arms, take_turns
+from benchmarks.train_report import PLAIN, check_tokens, describe, report
 
 SHAPE = {
     "vocab_size": 151_936,

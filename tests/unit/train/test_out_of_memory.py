@@ -20,7 +20,7 @@ from tests.unit.train.trial import settings
 pytestmark = pytest.mark.slow
 
 MOST_BYTES = 2_300 * 2**20
-ROWS, LENGTH = 256, 512
+ROWS, LENGTH = 128, 512
 
 
 @pytest.fixture
