@@ -84,6 +84,7 @@ class CheckedTransport(httpx.HTTPTransport):
     """httpx over ``CheckedBackend``; ``SSL_CERT_FILE`` names trusted certificates, as usual."""
 
     def __init__(self, allow_hosts: Iterable[str], allowance: Allowance) -> None:
-        super().__init__(trust_env=False)
+        context = httpx.create_ssl_context()
+        super().__init__(verify=context, trust_env=False)
         backend = CheckedBackend(allow_hosts, allowance)
-        self._pool = httpcore.ConnectionPool(ssl_context=httpx.create_ssl_context(), network_backend=backend)
+        self._pool = httpcore.ConnectionPool(ssl_context=context, network_backend=backend)

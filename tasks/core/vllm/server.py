@@ -63,7 +63,7 @@ class Server:
         import httpx
 
         headers = {"Authorization": f"Bearer {self.api_key}"}
-        return httpx.get(f"{self.url}{path}", headers=headers, timeout=timeout_s, trust_env=False)
+        return httpx.get(f"{self.url}{path}", headers=headers, timeout=timeout_s, trust_env=False, verify=False)
 
 
 def vllm_python() -> Path:
