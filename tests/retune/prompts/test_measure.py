@@ -34,6 +34,12 @@ def test_a_difference_that_may_be_chance_is_called_so() -> None:
     assert readings(found)[0].judgement == ""
 
 
+def test_a_change_is_relative_to_the_committed_template() -> None:
+    found = compare([kept("a", "one two")], [kept("a", "one two three four")], NEAR)
+    change = {reading.name: reading.change for reading in readings(found)}
+    assert change["words in a kept row"] == "+100%" and change["rows kept"] == "0%"
+
+
 def test_trials_of_different_documents_are_not_compared() -> None:
     with pytest.raises(ValueError, match="same documents"):
         compare([kept("a", "x")], [kept("b", "x")], NEAR)

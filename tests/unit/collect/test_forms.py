@@ -139,6 +139,8 @@ def test_a_row_of_no_known_form_is_rejected_with_its_columns() -> None:
         "form: unknown for the columns 'question', 'answer'; map them"
     )
     assert rule({f"c{n}": n for n in range(50)}).count("'c") == 12
+    assert "'c11', ...; map" in rule({f"c{n}": n for n in range(13)})
+    assert "'c11'; map" in rule({f"c{n}": n for n in range(12)})
 
 
 @pytest.mark.parametrize("form", [None, "alpaca", "sharegpt", "openai", "prompt_completion"])

@@ -126,6 +126,11 @@ def test_the_llama_reference_recipe_trains_20971520_parameters_of_8_billion() ->
     assert plan["total_parameters"] == 8_030_261_248
 
 
+def test_only_models_that_are_stored_in_4_bit_are_known_as_such() -> None:
+    quantised = [model for model, config in catalogue().items() if "quantization_config" in config]
+    assert quantised and all(model.endswith("-bnb-4bit") for model in quantised)
+
+
 @pytest.mark.parametrize("model", PUBLISHED)
 def test_the_catalogue_s_numbers_make_models_of_the_published_size(model: str) -> None:
     assert model_shape(catalogue()[model], training()).total_parameters == PUBLISHED[model]

@@ -78,3 +78,8 @@ def test_it_holds_where_every_share_is_within_the_bounds(labels: list[str], one:
 def test_bounds_that_nothing_can_keep_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         LabelShares(**arguments)
+
+
+def test_every_label_may_be_asked_to_have_the_same_share() -> None:
+    arguments = LabelShares(min_share=0.5, value_set=["a", "b"])
+    assert observe_label_shares(pd.Series(["a", "b"], dtype=object), arguments).success
