@@ -64,14 +64,6 @@ def test_every_row_has_its_fields_its_conversation_and_its_lineage(tmp_path: Pat
     assert 1 <= len(details.samples) <= 8
 
 
-def test_samples_are_spread_over_the_rows(tmp_path: Path, teacher: Teacher) -> None:
-    job = make_job(tmp_path)
-    many_documents(tmp_path, 40)
-    summary, rows, _ = fill(job, tmp_path)
-    said = [row["messages"][-1]["content"] for row in rows[:: len(rows) // 8]][:8]
-    assert [sample.output for sample in summary.details.samples] == said and len(rows) == 120
-
-
 def test_an_unusable_answer_is_quarantined_with_rule_and_raw_text(tmp_path: Path, teacher: Teacher) -> None:
     def answer(question: str) -> tuple[str, str]:
         return {"Vary lost card.": ("half a ", "length"), "Vary new pin.": (" ", "stop")}.get(
