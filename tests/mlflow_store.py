@@ -10,19 +10,16 @@ from pathlib import Path
 from tasks.core.home import Home
 from tasks.publish.registry import Registry
 
-_kept: list[tempfile.TemporaryDirectory[str]] = []
-"""Removed when the process ends."""
-
 
 @functools.cache
-def _empty() -> Path:
-    _kept.append(tempfile.TemporaryDirectory(prefix="mlflow-"))
-    home = Home(Path(_kept[-1].name))
-    assert Registry(home, "any").versions() == []
-    return home.root
+def _empty() -> tempfile.TemporaryDirectory[str]:
+    """Removed when the process ends, as the cache lets go of it."""
+    folder = tempfile.TemporaryDirectory(prefix="mlflow-")
+    assert Registry(Home(Path(folder.name)), "any").versions() == []
+    return folder
 
 
 def home_with_store(root: Path) -> Home:
     """A new home with an empty MLflow store."""
-    shutil.copytree(_empty(), root, dirs_exist_ok=True)
+    shutil.copytree(_empty().name, root, dirs_exist_ok=True)
     return Home(root)

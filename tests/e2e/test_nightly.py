@@ -21,13 +21,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import boto3
 import httpx
 import pandas as pd
 import psutil
 import pytest
 import yaml
-from moto.server import ThreadedMotoServer
 
 from flows.report.record import COUNTS
 from tasks.core.config import ModelSource, ServerSettings
@@ -36,6 +34,7 @@ from tasks.core.processes import free_port
 from tasks.core.vllm.server import serving
 from tasks.publish.registry import Registry
 from tests.e2e.conftest import RECIPES, Retune, wait_until
+from tests.object_store import client_of, object_store
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -52,11 +51,6 @@ class Sources:
     database: Path
     recipe: str
     messages: int
-
-    def execute(self, *statements: str) -> None:
-        with sqlite3.connect(self.database) as connection:
-            for statement in statements:
-                connection.execute(statement)
 
 
 def write_folder(folder: Path, rows: list[dict[str, str]]) -> None:
@@ -80,17 +74,12 @@ def write_database(file: Path, rows: list[dict[str, str]]) -> None:
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with object_store() as url:
+        yield url
 
 
 def write_bucket(url: str, rows: list[dict[str, str]]) -> None:
-    client: Any = boto3.client(
-        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="y"
-    )
+    client = client_of(url)
     client.create_bucket(Bucket="messages")
     body = "".join(json.dumps(row) + "\n" for row in rows).encode()
     client.put_object(Bucket="messages", Key="days/1.jsonl.gz", Body=gzip.compress(body))
@@ -344,11 +333,11 @@ def test_the_next_night_reads_only_what_is_new(retune: Retune, sources: Sources,
     """It ends with its validation, as it wants more rows than there are."""
     with sqlite3.connect(sources.database) as connection:
         changed, gone = (row[0] for row in connection.execute("SELECT id FROM messages LIMIT 2"))
-    sources.execute(
-        "INSERT INTO messages VALUES ('new', 'my card is gone since monday', 'cards', 'lost', '2026-01-03 00:00:00')",
-        f"UPDATE messages SET message = 'no wages yet', updated_at = '2026-01-02 00:00:00' WHERE id = '{changed}'",
-        f"DELETE FROM messages WHERE id = '{gone}'",
-    )
+        new = ("new", "my card is gone since monday", "cards", "lost", "2026-01-03 00:00:00")
+        connection.execute("INSERT INTO messages VALUES (?, ?, ?, ?, ?)", new)
+        later = ("no wages yet", "2026-01-02 00:00:00", changed)
+        connection.execute("UPDATE messages SET message = ?, updated_at = ? WHERE id = ?", later)
+        connection.execute("DELETE FROM messages WHERE id = ?", (gone,))
     recipe = yaml.safe_load(Path(sources.recipe).read_text(encoding="utf-8"))
     del recipe["generate"]
     recipe["validate"] = {"contracts": {"rows": "chat_examples"}, "minimum_rows": 10**6}

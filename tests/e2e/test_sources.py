@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from moto.server import ThreadedMotoServer
 
 from tasks.core.home import PROJECT_ROOT
 from tests.e2e.conftest import Retune
+from tests.object_store import client_of, object_store
 from tests.postgres import PASSWORD, Postgres, find_programs, postgres
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.families]
@@ -47,20 +46,14 @@ def database() -> Iterator[Postgres]:
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    client: Any = boto3.client(
-        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="y"
-    )
-    client.create_bucket(Bucket="faq")
-    for day in (1, 2):
-        rows = [{"prompt": f"Day {day}, question {n}?", "completion": f"Answer {n}."} for n in range(10)]
-        body = "".join(json.dumps(row) + "\n" for row in rows).encode()
-        client.put_object(Bucket="faq", Key=f"days/{day}.jsonl.gz", Body=gzip.compress(body))
-    yield url
-    server.stop()
+    with object_store() as url:
+        client = client_of(url)
+        client.create_bucket(Bucket="faq")
+        for day in (1, 2):
+            rows = [{"prompt": f"Day {day}, question {n}?", "completion": f"Answer {n}."} for n in range(10)]
+            body = "".join(json.dumps(row) + "\n" for row in rows).encode()
+            client.put_object(Bucket="faq", Key=f"days/{day}.jsonl.gz", Body=gzip.compress(body))
+        yield url
 
 
 def write_folder(folder: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def close_tests(root: Path, module: Path) -> list[str]:
-    """Paths of test files, from the root: those of the room that mirrors the module's, else all that import it.
+    """Paths of test files, from the root: those of the module's own room, else all that import it.
 
     Where no test imports it, those of the modules that do.
     """
@@ -32,8 +32,8 @@ def _tests_of(root: Path, module: Path) -> set[Path]:
             found |= importers.get(_name(root, file), set())
     found = {file for file in found if file.name.startswith("test_")}
     mirrored = set((root / "tests").rglob(f"test_{module.stem}.py"))
-    room = set((root / "tests").rglob(f"{module.parent.name}/test_*.py"))
-    return room or found | mirrored
+    near = {file for file in found | mirrored if module.parent.name in file.parts}
+    return near or found | mirrored
 
 
 def _name(root: Path, file: Path) -> str:

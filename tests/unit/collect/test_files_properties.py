@@ -41,7 +41,7 @@ def read(content: bytes, format: FileFormat, name: str = "a", most: int = MOST) 
         return list(read_file(path, format, name="a", max_field_bytes=most))
 
 
-def check(record: Record) -> None:
+def assert_storable(record: Record) -> None:
     """A record can be stored, and it is either readable or says why it is not."""
     assert (record.values is None) == bool(record.problem)
     json.dumps(record.values, allow_nan=False, ensure_ascii=False).encode()
@@ -62,7 +62,7 @@ def test_any_bytes_in_any_format_give_records_or_one_source_error(
     except SourceError:
         return
     for record in records:
-        check(record)
+        assert_storable(record)
 
 
 @given(st.binary(min_size=1, max_size=60), st.integers(0, 2000), st.sampled_from(["gz", "zst"]))
@@ -76,7 +76,7 @@ def test_damage_anywhere_in_a_packed_file_stops_nothing(damage: bytes, place: in
     except SourceError:
         return
     for record in records:
-        check(record)
+        assert_storable(record)
 
 
 @given(st.binary(min_size=1, max_size=30), st.integers(0, 5000))
@@ -92,7 +92,7 @@ def test_damage_anywhere_in_a_parquet_file_is_told_or_stops_nothing(damage: byte
     except SourceError:
         return
     for record in records:
-        check(record)
+        assert_storable(record)
 
 
 @given(st.lists(BYTES.map(lambda line: line.replace(b"\n", b" ")), max_size=8))

@@ -11,14 +11,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from tasks.collect.config import ObjectSource
 from tasks.collect.records import ReaderSettings, Record
 from tasks.collect.sources.objects import ObjectReader
 from tasks.core.errors import SourceError, SourceUnavailable
+from tests.object_store import client_of, object_store
 
 BUCKET = "documents"
 SECRET = "very-secret-indeed"
@@ -29,9 +28,7 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._client: Any = boto3.client(
-            "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="y"
-        )
+        self._client = client_of(url)
 
     def empty(self) -> None:
         urllib.request.urlopen(urllib.request.Request(f"{self.url}/moto-api/reset", method="POST")).close()
@@ -47,11 +44,8 @@ class Store:
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Store]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield Store(f"http://{host}:{port}")
-    server.stop()
+    with object_store() as url:
+        yield Store(url)
 
 
 @pytest.fixture
