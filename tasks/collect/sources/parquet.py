@@ -44,7 +44,7 @@ def read_parquet(path: Path, source: str, fit: Fit) -> Iterator[Record]:
             except FAULTS as error:
                 problem = f"rows {line} to {first + rows - 1} cannot be read: {error}"
                 yield Record(source, line, None, "", problem)
-            first += rows
+            first = max(first + rows, line)  # a damaged footer may count less than was read
 
 
 def column_names(path: Path) -> list[str]:

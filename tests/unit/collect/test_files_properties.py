@@ -81,6 +81,7 @@ def test_damage_anywhere_in_a_packed_file_stops_nothing(damage: bytes, place: in
 
 @given(st.binary(min_size=1, max_size=30), st.integers(0, 5000))
 @settings(max_examples=150, deadline=None)
+@example(b"\x01", 2174)  # the first row group has less than no rows, says the footer
 def test_damage_anywhere_in_a_parquet_file_is_told_or_stops_nothing(damage: bytes, place: int) -> None:
     buffer = io.BytesIO()
     table = pa.table({"text": [str(number**5) for number in range(100)], "n": list(range(100))})
