@@ -19,7 +19,7 @@ from tasks.core.errors import ChildError
 from tasks.core.home import PROJECT_ROOT
 from tasks.core.prompts.template import Prompt
 
-WORKER = "tasks.core.prompts.render_worker"
+WORKER = "tasks.core.templates.render_worker"
 START_SECONDS = 120.0
 SLACK_SECONDS = 3.0
 MAX_ANSWER_BYTES = 64 * 2**20

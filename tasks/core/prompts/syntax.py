@@ -15,7 +15,7 @@ from jinja2.meta import TrackingCodeGenerator
 from jinja2.parser import Parser
 
 from tasks.core.findings import Finding
-from tasks.core.prompts.environment import TemplateEnvironment, UnfoldedCode
+from tasks.core.templates.environment import TemplateEnvironment, UnfoldedCode
 
 ENVIRONMENT = TemplateEnvironment()
 INHERITANCE = (nodes.Extends, nodes.Block, nodes.ScopedEvalContextModifier)

@@ -219,19 +219,21 @@ def test_the_process_ends_with_its_parent_even_when_that_is_killed() -> None:
 
 
 def test_a_process_that_does_not_start_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendering_module, "WORKER", "tasks.core.prompts.no_such_module")
+    monkeypatch.setattr(rendering_module, "WORKER", "tasks.core.templates.no_such_module")
     with Renderer() as own, pytest.raises(ChildError, match="no_such_module"):
         one(own, "{{ topic }}")
 
 
 def test_the_process_imports_nothing_heavy() -> None:
-    script = "import sys, tasks.core.prompts.render_worker; print(*sys.modules)"
+    script = "import sys, tasks.core.templates.render_worker; print(*sys.modules)"
     run = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=PROJECT_ROOT, check=True, timeout=60
     )
     loaded = {name.split(".")[0] for name in run.stdout.split()}
     assert "jinja2" in loaded
     assert not loaded & {
+        "pydantic",
+        "yaml",
         "pandas",
         "numpy",
         "pyarrow",

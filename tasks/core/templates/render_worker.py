@@ -17,7 +17,7 @@ from typing import Any
 
 from jinja2 import FunctionLoader, Template
 
-from tasks.core.prompts.environment import TemplateEnvironment
+from tasks.core.templates.environment import TemplateEnvironment
 
 MAX_CHARACTERS = 2_000_000
 """A longer conversation does not fit any model's context: the template does not end."""
