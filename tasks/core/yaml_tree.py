@@ -72,8 +72,12 @@ def _mappings(root: yaml.Node | None) -> Iterator[yaml.MappingNode]:
 
 def _nodes(root: yaml.Node | None) -> Iterator[yaml.Node]:
     waiting = [root] if root is not None else []
+    seen: set[int] = set()
     while waiting:
         node = waiting.pop()
+        if id(node) in seen:  # an alias is its anchor's node once more, and may lie within it
+            continue
+        seen.add(id(node))
         if isinstance(node, yaml.SequenceNode):
             waiting += node.value
         elif isinstance(node, yaml.MappingNode):

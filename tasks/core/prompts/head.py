@@ -62,10 +62,11 @@ class HeadPlaces:
 def read_head(text: str, path: str, first_line: int = 2) -> tuple[FrontMatter | None, HeadPlaces, list[Finding]]:
     """The head (None if it cannot be used), the places of its keys, and its faults; see :class:`HeadPlaces`."""
     try:
-        places = HeadPlaces(yaml.compose(text, Loader=yaml.SafeLoader), first_line, path)
+        loader = yaml.SafeLoader(text)
+        places = HeadPlaces(loader.get_single_node(), first_line, path)
         if findings := list(_check_tree(text, places)):
             return None, places, findings
-        data = yaml.safe_load(text)
+        data = loader.construct_document(places.root) if places.root else None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2026-02-31
         places = HeadPlaces(None, first_line, path)
         return None, places, [_invalid_yaml(error, places)]
@@ -84,7 +85,7 @@ def _invalid_yaml(error: Exception, places: HeadPlaces) -> Finding:
 
 def _check_tree(text: str, places: HeadPlaces) -> Iterator[Finding]:
     """Refuse aliases, by which a few lines can grow huge, and keys and texts that YAML's reader accepts."""
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+    for event in yaml.parse(text, Loader=yaml.SafeLoader) if "*" in text else ():
         if isinstance(event, yaml.AliasEvent):
             yield places.finding(
                 "yaml-alias", f"The alias *{event.anchor}", places.place_at(event.start_mark), "write the value out"

@@ -59,10 +59,10 @@ def read_file(path: Path) -> tuple[ContractFile | None, list[Finding]]:
     from open_data_contract_standard.model import OpenDataContractStandard
     from pydantic import ValidationError as Invalid
 
-    tree, data = _read_yaml(path)
+    text, tree, data = _read_yaml(path)
     if isinstance(data, Finding):
         return None, [data]
-    findings = list(_yaml_faults(path, tree)) or _schema_faults(path, tree, data)
+    findings = list(_yaml_faults(path, tree)) or _schema_faults(path, tree, text)
     version = data.get("version")  # a number, if its quotes are missing: read on, to find other faults as well
     readable = {**data, "version": str(version)} if isinstance(version, int | float) else data
     try:
@@ -86,12 +86,23 @@ def is_great_expectations(engine: str | None) -> bool:
     return re.sub(r"[_\- ]", "", engine or "").lower() == "greatexpectations"
 
 
-def _schema_faults(path: Path, tree: yaml.Node, data: dict[str, Any]) -> list[Finding]:
+def _schema_faults(path: Path, tree: yaml.Node, text: str) -> list[Finding]:
     found: dict[tuple[int, int], Finding] = {}
-    for error in validator_for(_schema())(_schema()).iter_errors(data):
+    for error in _schema_errors(text):
         for fault in _as_findings(path, tree, best_match([error]) or error):
             found.setdefault((fault.line, fault.column), fault)
     return [found[place] for place in sorted(found)]
+
+
+@cache
+def _schema_errors(text: str) -> tuple[ValidationError, ...]:
+    return tuple(validator_for(_schema())(_schema()).iter_errors(_parse(text)[1]))
+
+
+@cache
+def _parse(text: str) -> tuple[yaml.Node | None, Any]:
+    """Nodes and content. Read apart, as reading the content adds the keys of merges (``<<``) to the nodes."""
+    return yaml.compose(text, _TextLoader), yaml.load(text, _TextLoader)
 
 
 @cache
@@ -150,12 +161,11 @@ def _corrected(schema: Any) -> Any:
     return {**corrected, "required": ["logicalType"]} if is_condition else corrected
 
 
-def _read_yaml(path: Path) -> tuple[yaml.Node, dict[str, Any] | Finding]:
+def _read_yaml(path: Path) -> tuple[str, yaml.Node, dict[str, Any] | Finding]:
     place = 1, 1
     try:
-        loader = _TextLoader(path.read_text(encoding="utf-8-sig"))
-        tree = loader.get_single_node()
-        data: Any = loader.construct_document(tree) if tree else None
+        text = path.read_text(encoding="utf-8-sig")
+        tree, data = _parse(text)
     except FileNotFoundError:
         code, what = "no-file", "The data contract does not exist"
         known = ", ".join(sorted(other.name for other in path.parent.glob("*.y*ml"))) or "none"
@@ -173,6 +183,6 @@ def _read_yaml(path: Path) -> tuple[yaml.Node, dict[str, Any] | Finding]:
         code, what, remedy = "yaml", f"The data contract is not valid YAML: {problem}", "correct the YAML at that line"
     else:
         if tree and isinstance(data, dict):
-            return tree, data
+            return text, tree, data
         code, what, remedy = "yaml", "The data contract is not a mapping", "begin with apiVersion: v3.1.0"
-    return yaml.ScalarNode("tag:yaml.org,2002:null", ""), Finding(code, what, str(path), *place, remedy)
+    return "", yaml.ScalarNode("tag:yaml.org,2002:null", ""), Finding(code, what, str(path), *place, remedy)

@@ -222,6 +222,13 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(write_recipe: WriteRec
     assert caught.value.where == f"{path}:{text.count(chr(10)) + 1}"
 
 
+def test_a_list_within_itself_is_a_wrong_value(write_recipe: WriteRecipe) -> None:
+    path = Path(write_recipe(lambda recipe: recipe.pop("publish")))
+    path.write_text(path.read_text(encoding="utf-8") + "publish: &loop [*loop]\n", encoding="utf-8")
+    with pytest.raises(RecipeError, match="publish"):
+        read_recipe(str(path))
+
+
 def test_a_misspelt_field_of_the_task_is_told_where_a_source_maps_the_columns(write_recipe: WriteRecipe) -> None:
     def misspelt(recipe: Data) -> None:
         recipe.pop("generate")

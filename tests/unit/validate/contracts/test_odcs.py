@@ -54,6 +54,15 @@ def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
     assert read_file(path)[1] == []
 
 
+def test_a_key_that_a_merge_brings_may_be_written_again(tmp_path: Path) -> None:
+    table = (
+        TABLE.replace("- name: message", "- &text\n        name: message") + "      - <<: *text\n        name: queue\n"
+    )
+    file, findings = read_file(written(tmp_path, HEAD + table))
+    assert findings == [] and file is not None
+    assert [one.name for one in file.document.schema_[0].properties] == ["message", "queue"]
+
+
 @pytest.mark.parametrize(
     ("content", "code", "place"),
     [
@@ -64,6 +73,7 @@ def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
         (b"a: !!python/object:os.system x\n", "yaml", (1, 4)),
         (b"a: 1\na: 2\n", "duplicate-key", (2, 1)),
         (b"{a: 1}: 2\n", "yaml", (1, 1)),
+        (b"id: &loop [*loop]\n", "not-odcs", (1, 1)),
     ],
 )
 def test_what_is_no_contract_at_all_is_said_with_its_place(
