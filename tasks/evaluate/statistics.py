@@ -125,4 +125,5 @@ def _bootstrap(values: Scores, confidence: float, widest: Interval) -> Interval:
         method="percentile",
         rng=np.random.default_rng(SEED),
     )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+    low, high = sorted(float(bound) for bound in result.confidence_interval)  # equal scores round to low > high
+    return low, high
