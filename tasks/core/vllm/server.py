@@ -181,14 +181,16 @@ def _environment(model: ModelSource, api_key: str, scratch: str) -> dict[str, st
         cores = min(psutil.cpu_count(logical=False) or 1, len(os.sched_getaffinity(0)))
         defaults = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": str(max(1, cores - 1))}
         special |= {name: os.environ.get(name, value) for name, value in defaults.items()}
+    cache = Home.from_environment().root / "vllm"
     return {
         **special,
         "VLLM_API_KEY": api_key,
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "INFO"),
-        # vLLM caches facts about a model's class there, which saves an import at the next start.
-        "VLLM_CACHE_ROOT": str(Home.from_environment().root / "vllm"),
+        # Facts about a model's class and compiled kernels: the next start imports and compiles less.
+        "VLLM_CACHE_ROOT": str(cache),
+        "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
         # vLLM leaves sockets and rendezvous files behind. A socket's path must be short.
         "TMPDIR": scratch,
     }
