@@ -104,7 +104,8 @@ def _workload(recipe: Recipe, planned: TrainingPlan, home: Home) -> Workload:
     validated = next(filter(None, manifests), None)
     rows = validated["summary"]["accepted"] if validated else None
     steps = _steps(config, rows)
-    lengths = (_mean_length(done) for done in earlier if validated and _reads(done, validated))
+    digest = validated["digest"] if validated else None
+    lengths = (_mean_length(done) for done in earlier if digest in [given["digest"] for given in done["inputs"]])
     # A packed sequence is always full, however long its rows are.
     length = None if config.packing else next((found for found in lengths if found), None)
     tokens = None
@@ -138,10 +139,6 @@ def _manifest(folder: Path) -> Manifest | None:
     except (OSError, ValueError):
         return None
     return manifest
-
-
-def _reads(training: Manifest, validated: Manifest) -> bool:
-    return any(given["digest"] == validated["digest"] for given in training["inputs"])
 
 
 def _mean_length(training: Manifest) -> float | None:

@@ -36,7 +36,8 @@ def budget_findings(
         return
     place = template.places.find_value("sampling", "max_tokens")
     path, answer = str(template.path), template.head.sampling.max_tokens
-    context = _context_limit(recipe) or _own_context(teacher)
+    generate = recipe.content.generate
+    context = (generate and generate.server.max_model_len) or _own_context(teacher)
     longest = max(conversations, key=_bytes_of)
     if context is not None and _bytes_of(longest) + TURN_RESERVE * len(longest) + CHAT_RESERVE + answer <= context:
         return
@@ -53,10 +54,6 @@ def budget_findings(
         yield Finding(
             "token-budget", what, path, *place, "shorten the template, lower max_tokens, or raise max_model_len"
         )
-
-
-def _context_limit(recipe: ProjectRecipe) -> int | None:
-    return recipe.content.generate.server.max_model_len if recipe.content.generate else None
 
 
 def _bytes_of(messages: Messages) -> int:

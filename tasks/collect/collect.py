@@ -185,7 +185,8 @@ class CollectJob:
                 if name not in writers:
                     continue
                 writers[name].add_table(batch)
-                division.conversations[name] += _conversations(batch)
+                turns = pc.list_value_length(batch.column("messages"))
+                division.conversations[name] += int(pc.sum(pc.greater(turns, 0)).as_py() or 0)
                 division.labels.update(self._labels(batch))
                 if name == HOLDOUT:
                     division.held.append(ledger_rows(batch, positions, index, self.fields))
@@ -230,10 +231,6 @@ def _write_index(path: Path, index: Index, outcome: np.ndarray) -> None:
         "split": pa.array(outcome[stands], pa.string()),
     }
     pq.write_table(pa.table(columns), path)
-
-
-def _conversations(table: pa.Table) -> int:
-    return int(pc.sum(pc.greater(pc.list_value_length(table.column("messages")), 0)).as_py() or 0)
 
 
 def _same_id(row: Mapping[str, Any]) -> dict[str, Any]:

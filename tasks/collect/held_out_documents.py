@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -108,14 +108,15 @@ class HeldBefore:
 
 def ledger_rows(documents: pa.Table, positions: Sequence[int], index: Index, fields: Sequence[str]) -> pa.Table:
     """Tonight's documents of the holdout as rows of the ledger."""
-    texts = documents.select(list(fields)).to_pylist()
+    rows = documents.select(list(fields)).to_pylist()
+    texts = [canonical_json({name: text for name, text in row.items() if text is not None}) for row in rows]
     columns = {
         **{name: documents[name] for name in SCHEMA.names if name in documents.column_names},
         "named": pa.array([index.named[position] for position in positions], pa.bool_()),
         "input": pa.array([index.inputs[position] for position in positions], pa.binary()),
         "content": pa.array([index.contents[position] for position in positions], pa.binary()),
         "stands": pa.array([True] * len(positions), pa.bool_()),
-        "fields": pa.array([canonical_json(_present(row)) for row in texts], pa.string()),
+        "fields": pa.array(texts, pa.string()),
     }
     return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
@@ -139,7 +140,3 @@ def usable(
             continue
         place = {name: row[name] for name in ("document_id", "source", "line", "licence")}
         yield {**place, **clean.fields, "messages": clean.messages, "tools": clean.tools}
-
-
-def _present(fields: Mapping[str, str | None]) -> dict[str, str]:
-    return {name: value for name, value in fields.items() if value is not None}

@@ -6,6 +6,7 @@ in ``report/`` are for people: verified, but not part of the artifact's digest.
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import shutil
@@ -77,6 +78,9 @@ class Summary:
             raise AssertionError(f"{stage}: row counts do not balance: {asdict(self)}")
 
 
+_version = functools.cache(importlib.metadata.version)
+
+
 @dataclass(frozen=True)
 class StageKey:
     """The determinants of an artifact (rule 4 of the design), and their hash.
@@ -108,7 +112,7 @@ class StageKey:
             },
             "inputs": [ref.digest for ref in self.inputs],
             "files": dict(self.files),
-            "libraries": {name: importlib.metadata.version(name) for name in self.libraries},
+            "libraries": {name: _version(name) for name in self.libraries},
         }
 
     @property

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +21,9 @@ from tasks.validate.contracts.rule import Rule
 from tasks.validate.data_docs import compile_templates_once, make_readable_offline
 from tasks.validate.rows import contract_view
 
-SITE = Path("gx", "uncommitted", "data_docs", "local_site")
+SITE = "data_docs"
+SITE_CONFIG = {"class_name": "SiteBuilder", "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"}}
+FILES = {"class_name": "TupleFilesystemStoreBackend"}
 EVERY_ROW_KEYS = ("unexpected_list", "unexpected_index_list", "partial_unexpected_index_list", "unexpected_index_query")
 SHOWN_CHARACTERS, SHOWN_ITEMS = 300, 20
 """Most characters of a value, and items of a list, in Data Docs and messages."""
@@ -64,16 +64,13 @@ def run_checkpoint(contract: Contract, rows: pa.Table | pd.DataFrame, data_docs:
     """
     gx = load_great_expectations()
     frame = as_frame(rows, contract.reads)
-    if data_docs is None:
-        return _results(gx, gx.get_context(mode="ephemeral"), contract, frame)
-    compile_templates_once()
-    data_docs.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".gx-", dir=data_docs.parent) as project:
-        context = gx.get_context(mode="file", project_root_dir=project)
-        results = _results(gx, context, contract, frame)
-        context.build_data_docs()
-        shutil.move(Path(project) / SITE, data_docs)
-    make_readable_offline(data_docs)
+    context = gx.get_context(mode="ephemeral")
+    results = _results(gx, context, contract, frame)
+    if data_docs is not None:
+        compile_templates_once()
+        context.add_data_docs_site(SITE, {**SITE_CONFIG, "store_backend": {**FILES, "base_directory": str(data_docs)}})
+        context.build_data_docs([SITE])
+        make_readable_offline(data_docs)
     return results
 
 

@@ -80,7 +80,8 @@ class ObjectReader:
             store = fsspec.filesystem(protocol, skip_instance_cache=True, use_listings_cache=False, **self._options())
             found, unknown = self._find(store)
             held = {part.label: part for part in former.parts} if former else {}
-            stale = [one for one in found if not one.fingerprint or _fingerprint(held.get(one.name)) != one.fingerprint]
+            known = {name: part.details["fingerprint"] for name, part in held.items()}
+            stale = [one for one in found if not one.fingerprint or known.get(one.name) != one.fingerprint]
             size = sum(one.size for one in stale)
             require_free_space(self._snapshot.folder, size, f"the objects of {self.source.object}")
             for start in range(0, len(stale), AT_A_TIME):
@@ -192,7 +193,3 @@ class ObjectReader:
 def _mark(about: Mapping[str, Any]) -> str:
     told = {name: str(about[name]) for name in FINGERPRINTS if about.get(name)}
     return digest_of([told, about.get("size")]) if told else ""
-
-
-def _fingerprint(part: Part | None) -> str | None:
-    return part.details["fingerprint"] if part else None

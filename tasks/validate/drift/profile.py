@@ -96,11 +96,12 @@ def profile(rows: pa.Table, seed: int) -> Profile:
     questions, answers = _cut(user.take(chosen)), _cut(assistant.take(chosen))
     sample = [f"{question}\n{answer}" for question, answer in zip(questions, answers, strict=True)]
     short = assistant.filter(pc.less_equal(pc.utf8_length(assistant), LONGEST_NAME))
+    said = _counts(short, rows.num_rows).names
     return Profile(
         rows=rows.num_rows,
         user=_lengths(user),
         assistant=_lengths(assistant),
-        answers=_repeated(_counts(short, rows.num_rows)),
+        answers=Counts(rows=rows.num_rows, names={text: count for text, count in said.items() if count > 1}),
         origins=_counts(_texts(rows["origin"]), rows.num_rows),
         sources=_counts(_texts(rows["source"]), rows.num_rows),
         prompts=_counts(_prompts(rows), rows.num_rows),
@@ -166,7 +167,3 @@ def _counts(values: pa.ChunkedArray, rows: int) -> Counts:
     ordered = counted.sort_by([("value_count", "descending"), ("value", "ascending")]).slice(0, MOST_NAMES)
     names, numbers = (ordered[name].to_pylist() for name in ("value", "value_count"))
     return Counts(rows=rows, names=dict(zip(names, numbers, strict=True)))
-
-
-def _repeated(counts: Counts) -> Counts:
-    return Counts(rows=counts.rows, names={name: rows for name, rows in counts.names.items() if rows > 1})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,7 @@ def test_the_key_changes_with_each_determinant(change: dict[str, Any]) -> None:
 
 def test_the_key_changes_with_a_librarys_version(monkeypatch: pytest.MonkeyPatch) -> None:
     before = KEY.hex
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.0.0")
+    monkeypatch.setattr(artifacts, "_version", lambda name: "0.0.0")
     assert KEY.hex != before
 
 
