@@ -25,7 +25,7 @@ test-quick: setup  ## the tests that take no model and no minute
 families: setup  ## train a tiny model of every family, and take every method through a night; CI does when pins change
 	@$(BIN)/python -m pytest -m "families"
 
-faults: setup  ## kill a training at 20 random moments, and a vLLM between answers
+faults: setup  ## kill trainings at random moments and a vLLM between answers, and take memory away
 	@$(BIN)/python -m pytest -m "faults"
 
 mutations: setup  ## make 60 small mutations of the code, and count those that a quick test catches (an hour)

@@ -1,6 +1,6 @@
 """One small night with every real part, from a folder, a database and S3, on a real Prefect server and worker.
 
-It is killed, robbed of its vLLM and interrupted; then ``prefect deployment run`` ends it on a worker of ``retune up``.
+It is killed and interrupted; then ``prefect deployment run`` ends it on a worker of ``retune up``.
 It is published once, repeated, followed by one with news, and rolled back. The tests share one RETUNE_HOME and run in
 this order: each goes on from where the one before left it.
 """
@@ -23,7 +23,6 @@ from urllib.parse import unquote
 
 import httpx
 import pandas as pd
-import psutil
 import pytest
 import yaml
 
@@ -173,33 +172,27 @@ def test_a_kill_in_the_middle_of_generation_leaves_no_process_and_keeps_the_answ
     assert retune.report()["status"] == "failed"
 
 
-def test_a_vllm_killed_in_the_middle_is_started_again_and_ctrl_c_in_training_leaves_a_checkpoint(
+def test_the_next_run_asks_nothing_again_and_ctrl_c_in_training_leaves_a_checkpoint(
     retune: Retune, sources: Sources
 ) -> None:
     before = answers(retune.home)
     process = retune.start("run", "--recipe", sources.recipe)
 
-    def answered_more() -> bool:
-        return answers(retune.home) >= before + ANSWERS_BEFORE_KILL or process.poll() is not None
-
     def checkpointed() -> bool:
         return any(retune.home.glob("work/train/*/**/checkpoint.json")) or process.poll() is not None
 
-    wait_until(answered_more, START_SECONDS, retune.output)
-    for child in psutil.Process(process.pid).children(recursive=True):
-        if child.cmdline()[1:3] == ["-m", "vllm.entrypoints.openai.api_server"]:
-            child.kill()
     wait_until(checkpointed, START_SECONDS, retune.output)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130, retune.output()
     assert "interrupted" in retune.output()
     assert retune.processes() == []
-    assert retune.report()["status"] == "failed"
-    generated = details(retune.report(), "generate")
+    record = retune.report()
+    assert record["status"] == "failed"
+    generated = details(record, "generate")
     assert generated["reused"] >= before, "answered rows were asked again"
     assert generated["asked"] + generated["reused"] == answers(retune.home)
     stats = generated["stats"]
-    assert (stats["restarts"], stats["failed"]) == (1, 0)
+    assert (stats["restarts"], stats["failed"]) == (0, 0)
     assert 0 < stats["first_token_seconds"]["p50"] <= stats["latency_seconds"]["p50"]
 
 

@@ -16,6 +16,8 @@ from retune.quarantine.run_files import find_run
 from tasks.core.errors import BusyError, ContractViolation, RecipeError
 from tests.flows.small_night import LONG_RULE, SHORT_RULE, SmallNight, small_night
 
+pytestmark = pytest.mark.usefixtures("no_picture")
+
 
 @pytest.fixture
 def night(tmp_path: Path) -> SmallNight:

@@ -50,7 +50,7 @@ def assert_storable(record: Record) -> None:
 
 
 @given(BYTES, st.sampled_from(FORMATS), st.sampled_from(["a", "a.gz", "a.zst"]))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @example(b"\xff\xfea", "csv", "a")
 @example(b"\x1f\x8b", "csv", "a.gz")
 @example(b'{"a": [{}', "json", "a")
@@ -97,7 +97,7 @@ def test_damage_anywhere_in_a_parquet_file_is_told_or_stops_nothing(damage: byte
 
 
 @given(st.lists(BYTES.map(lambda line: line.replace(b"\n", b" ")), max_size=8))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_every_line_of_json_lines_that_is_not_blank_is_one_record(lines: list[bytes]) -> None:
     content = b'{"first": 1}\n' + b"\n".join(lines)
     expected = [1, *(number for number, line in enumerate(lines, 2) if line.strip())]
@@ -105,7 +105,7 @@ def test_every_line_of_json_lines_that_is_not_blank_is_one_record(lines: list[by
 
 
 @given(st.lists(st.dictionaries(TEXT, VALUES, max_size=4), max_size=6), st.sampled_from([None, 0, 3]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_objects_come_back_from_json_and_json_lines_as_they_were(
     rows: list[dict[str, Any]], indent: int | None
 ) -> None:
@@ -116,7 +116,7 @@ def test_objects_come_back_from_json_and_json_lines_as_they_were(
 
 
 @given(st.lists(st.lists(TEXT, min_size=2, max_size=2), max_size=8), st.sampled_from([",", "\t"]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_written_csv_comes_back_row_by_row(rows: list[list[str]], delimiter: str) -> None:
     stream = io.StringIO()
     writer = csv.writer(stream, delimiter=delimiter, quoting=csv.QUOTE_ALL, lineterminator="\n")
@@ -128,7 +128,7 @@ def test_a_written_csv_comes_back_row_by_row(rows: list[list[str]], delimiter: s
 
 
 @given(st.lists(SYNTAX, max_size=40).map(lambda parts: "".join(parts).encode()), st.integers(1, 7))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_where_a_document_is_split_into_blocks_changes_nothing(rest: bytes, size: int) -> None:
     content = b'[{"a": "x\\"y"},' + rest
     blocks = [content[start : start + size] for start in range(0, len(content), size)]

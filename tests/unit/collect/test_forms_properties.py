@@ -75,7 +75,7 @@ TURNS = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.dictionaries(st.sampled_from(COLUMN_NAMES), JSON | TURNS, max_size=6),
     st.sampled_from([None, *FORMS]),

@@ -179,7 +179,7 @@ def test_a_passage_is_on_one_side_whatever_its_field_is_called(tmp_path: Path) -
     st.booleans(),
     st.randoms(use_true_random=False),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_whatever_happens_the_holdout_loses_nothing_and_gives_nothing_to_training(
     nights: list[list[tuple[int, int, int]]], named: bool, mixer: random.Random
 ) -> None:

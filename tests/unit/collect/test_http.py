@@ -777,7 +777,7 @@ JSON_VALUES = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     rows=st.lists(st.dictionaries(st.text(), JSON_VALUES, max_size=3), max_size=5), indent=st.none() | st.integers(0, 3)
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pandas as pd
@@ -35,6 +36,13 @@ def write_training_set(folder: Path, rows: int, long_rows: int = 0, words: int =
     ]
     pd.DataFrame(records).to_parquet(folder / "training_set.parquet", index=False)
     return ArtifactRef("validate", f"key-{rows}-{long_rows}", str(folder), f"digest-{rows}-{long_rows}", rows)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_objects_to_collect() -> None:
+    """Accelerate collects garbage at each start and end of a training: let it not look at all imported libraries."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -13,14 +13,14 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ["torch", "transformers", "trl", "peft", "bitsandbytes", "mlflow", "pandas", "datasets"]
+PRELOADED = "tests.unit.train.preloaded"
 PATIENCE_SECONDS = 300.0
 
 
 def context() -> ForkServerContext:
     """Where processes are forked from; its server ends with this process."""
     found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload([*LIBRARIES, "tasks.train.worker", "tasks.train.trainer", "tasks.train.tracking"])
+    found.set_forkserver_preload([PRELOADED])
     return found
 
 

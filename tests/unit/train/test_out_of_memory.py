@@ -17,7 +17,7 @@ from tasks.train.train import TrainJob
 from tests.unit.train.conftest import write_training_set
 from tests.unit.train.trial import settings
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 MOST_BYTES = 2_300 * 2**20
 ROWS, LENGTH = 128, 512

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
 import pytest
 
 from tasks.core.artifacts import ArtifactRef
@@ -21,6 +17,9 @@ from tasks.train.memory import training_memory
 from tasks.train.model_shape import catalogue, model_shape, read_config
 from tasks.train.train import TrainJob
 from tests.tiny_model import tiny_tokenizer
+from tests.unit.train.trial import highest_memory_of_children
+
+pytestmark = [pytest.mark.slow, pytest.mark.families]
 
 GB = 10**9
 QWEN = "Qwen/Qwen2.5-0.5B-Instruct"
@@ -82,30 +81,6 @@ def write_rows(folder: Path, tokenizer: Any, rows: int, length: int) -> Artifact
     return ArtifactRef("validate", "key", str(folder), "digest", rows)
 
 
-@contextmanager
-def highest_memory_of_children() -> Iterator[list[int]]:
-    """The high-water marks of this process's descendants, in bytes, as Linux keeps them (VmHWM in /proc/PID/status)."""
-    marks: list[int] = []
-    ended = threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(0.02):
-            for child in psutil.Process().children(recursive=True):
-                try:
-                    status = Path(f"/proc/{child.pid}/status").read_text(encoding="utf-8")
-                except OSError:
-                    continue
-                marks.extend(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield marks
-    finally:
-        ended.set()
-        watcher.join()
-
-
 def measured_and_planned(folder: Path, model: Path, **settings: Any) -> tuple[int, int]:
     """Peaks of three steps on rows of full length, in bytes."""
     from transformers import AutoTokenizer
@@ -128,8 +103,6 @@ def measured_and_planned(folder: Path, model: Path, **settings: Any) -> tuple[in
     return max(marks), training_memory(model_shape(read_config(source), config), config, "cpu").total
 
 
-@pytest.mark.slow
-@pytest.mark.families
 def test_a_full_size_qwen_trains_in_6_gb_as_the_planner_says(tmp_path: Path) -> None:
     model = write_random_model(tmp_path / "model")
     measured, planned = measured_and_planned(tmp_path, model, backend="transformers", batch_size=1, max_length=128)
@@ -137,8 +110,7 @@ def test_a_full_size_qwen_trains_in_6_gb_as_the_planner_says(tmp_path: Path) -> 
     assert planned == pytest.approx(measured, rel=0.25)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["transformers", pytest.param("unsloth", marks=pytest.mark.families)])
+@pytest.mark.parametrize("backend", ["transformers", "unsloth"])
 def test_a_tiny_model_s_peak_is_mostly_that_of_the_libraries_and_planned(tmp_path: Path, backend: str) -> None:
     measured, planned = measured_and_planned(tmp_path, SEEDLING, backend=backend, batch_size=16, max_length=128)
     assert planned == pytest.approx(measured, rel=0.25)

@@ -10,7 +10,7 @@ import pytest
 from flows.recipe.read import read_recipe
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.config import ModelSource
-from tasks.core.home import Home
+from tasks.core.home import PROJECT_ROOT, Home
 from tasks.core.stage import run_stage
 from tasks.train.train import TrainJob
 from tests.tiny_model import tiny_tokenizer
@@ -45,6 +45,10 @@ def tiny_llama(tmp_path: Path) -> Path:
     return folder
 
 
+def visible_in_project() -> set[Path]:
+    return {path for path in PROJECT_ROOT.iterdir() if not path.name.startswith(".")}  # caches come and go
+
+
 @pytest.fixture
 def rows(tmp_path: Path) -> ArtifactRef:
     return write_training_set(tmp_path / "set", rows=64)
@@ -53,7 +57,9 @@ def rows(tmp_path: Path) -> ArtifactRef:
 def test_the_reference_recipe_trains_sixty_steps(tiny_llama: Path, rows: ArtifactRef, tmp_path: Path) -> None:
     recipe = read_recipe("llama-3.1-8b-qlora")
     job = TrainJob(recipe.train, ModelSource(path=str(tiny_llama)), rows, recipe.seed)
+    before = visible_in_project()
     result = run_stage(job, Home(tmp_path / "home"), "night")
+    assert visible_in_project() == before, "Unsloth left something behind"
     found = result.ref.manifest()["summary"]["details"]
     assert found["steps"] == 60
     assert (found["backend"], found["method"], found["quantised_layers"]) == ("unsloth", "qlora", 14)

@@ -1,11 +1,18 @@
-"""A training in this process: what an option does to model, optimizer and data; or all that the worker does."""
+"""A training in this process: what an option does to model, optimizer and data; or all that the worker does.
+
+And the memory of one in a process of its own.
+"""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tasks.core.artifacts import ArtifactRef
@@ -109,3 +116,27 @@ def train_here(job: TrainJob, folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     )
     assert result is not None
     return result
+
+
+@contextmanager
+def highest_memory_of_children() -> Iterator[list[int]]:
+    """The high-water marks of this process's descendants, in bytes, as Linux keeps them (VmHWM in /proc/PID/status)."""
+    marks: list[int] = []
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.02):
+            for child in psutil.Process().children(recursive=True):
+                try:
+                    status = Path(f"/proc/{child.pid}/status").read_text(encoding="utf-8")
+                except OSError:
+                    continue
+                marks.extend(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield marks
+    finally:
+        ended.set()
+        watcher.join()

@@ -41,6 +41,8 @@ from tests.unit.validate.tables import (
     written,
 )
 
+pytestmark = pytest.mark.usefixtures("no_picture")
+
 Inputs = Callable[[list[Row], list[Row], list[Row]], tuple[ArtifactRef, ArtifactRef]]
 TRAIN = [document("d1", "please freeze my lost card now"), document("d2", "when does my salary arrive", "payroll")]
 HOLDOUT = [document("h1", "is my flight to Rome still on time today", "flights")]
@@ -534,7 +536,7 @@ def tables(draw: st.DrawFn, identity: str, columns: tuple[str, ...]) -> pa.Table
     return pa.table({**{name: made[name] for name in kept}, **rest})
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     train=tables("document_id", ("source",)),
     holdout=tables("document_id", ("source",)),

@@ -55,7 +55,7 @@ def failing(check: RowCheck, values: list[Any], index: list[int] | None = None) 
 
 
 @pytest.mark.parametrize("check", ROW_CHECKS, ids=lambda check: str(check.name))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(values=st.lists(ANYTHING, max_size=6))
 def test_a_row_is_judged_by_its_own_value_alone(check: RowCheck, values: list[Any]) -> None:
     together = failing(check, values)
