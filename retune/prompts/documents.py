@@ -80,11 +80,9 @@ def _chosen(documents: Iterable[Document], prompt: Prompt, most: int, origin: st
         else:
             skipped += 1
     if not chosen:
-        raise SourceError(
-            f"None of the documents has all fields that the template reads: {', '.join(needed_fields(prompt))}",
-            where=origin,
-            remedy="name others with --documents, or correct the template's variables",
-        )
+        lacking = f"None of the documents has all fields that the template reads: {', '.join(needed_fields(prompt))}"
+        remedy = f"name others with --documents, or {'correct the variables' if skipped else 'run a night'}"
+        raise SourceError(lacking if skipped else "There are no documents", where=origin, remedy=remedy)
     if skipped:
         say(f"skipped {skipped} of {origin}: they lack a field that the template reads")
     return chosen

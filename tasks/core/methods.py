@@ -1,7 +1,6 @@
 """The training methods: what each one trains, writes and supports, and how it is described.
 
-To add a method, add its entry to :data:`METHODS` and its name to ``Method``. A new ``Form`` also needs a builder in
-``tasks.train.adapters``, its numbers in ``tasks.train.memory`` and a writer in ``tasks.core.merging.worker``.
+CONTRIBUTING.md says how to add a method, and what a new ``Form`` needs.
 """
 
 from __future__ import annotations

@@ -70,6 +70,12 @@ def test_the_recipes_own_documents_are_collected_where_there_was_no_night(worksh
     assert set(said) <= set(TOPICS)
 
 
+def test_a_judge_has_no_rows_before_the_first_night(workshop: Workshop) -> None:
+    with pytest.raises(SourceError, match="There are no documents") as caught:
+        look(workshop, "check_message", documents="recipe")
+    assert "run a night" in caught.value.remedy
+
+
 def test_few_shot_examples_come_from_the_example_or_from_other_training_documents(workshop: Workshop) -> None:
     few_shot = "  topic: {from: document}\n  others: {from: few_shot, count: 2, fields: [message], same: queue}"
     workshop.edit("  topic: {from: document}", few_shot)
