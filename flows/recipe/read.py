@@ -44,7 +44,7 @@ def read_recipe(name: str, project: Project | None = None) -> Recipe:
         data, tree = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
     except UnicodeDecodeError as error:
         raise RecipeError(f"The recipe is not UTF-8: {error}", where=str(path), remedy="save it as UTF-8") from error
-    except (ValueError, yaml.YAMLError) as error:  # ValueError: a date such as 2026-02-31
+    except (ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: a date such as 2026-02-31
         raise RecipeError(f"The recipe is not valid YAML: {error}", where=str(path)) from error
     if not isinstance(data, dict):
         remedy = "copy one from deployments/recipes"

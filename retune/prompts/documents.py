@@ -80,9 +80,11 @@ def _chosen(documents: Iterable[Document], prompt: Prompt, most: int, origin: st
         else:
             skipped += 1
     if not chosen:
-        lacking = f"None of the documents has all fields that the template reads: {', '.join(needed_fields(prompt))}"
-        remedy = f"name others with --documents, or {'correct the variables' if skipped else 'run a night'}"
-        raise SourceError(lacking if skipped else "There are no documents", where=origin, remedy=remedy)
+        raise SourceError(
+            f"None of the documents has all fields that the template reads: {', '.join(needed_fields(prompt))}",
+            where=origin,
+            remedy="name others with --documents, or correct the template's variables",
+        )
     if skipped:
         say(f"skipped {skipped} of {origin}: they lack a field that the template reads")
     return chosen
@@ -108,14 +110,13 @@ def _of_recipe(prompt: Prompt, recipe: Recipe, home: Home, most: int) -> Materia
     candidates: Sequence[Document] = pool
     if prompt.head.judge is not None:
         generated = _last_artifact(home, recipe.name, "generate")
+        if generated is None:
+            what, remedy = "No night has written rows for the judge yet", "run a night, or name rows with --documents"
+            raise SourceError(what, where=f"recipe {recipe.name}", remedy=remedy)
         origin = "the rows that the recipe's last night kept"
         columns = ("row_id", "raw", *row_fields(recipe))
-        candidates = TrainingDocuments(generated / ROWS, columns) if generated else []
+        candidates = TrainingDocuments(generated / ROWS, columns)
     return Material(_chosen(candidates, prompt, most, origin), pool, origin)
-
-
-def _written_rows(generated: Path, recipe: Recipe) -> Sequence[Document]:
-    return TrainingDocuments(generated / tables.ROWS, ("row_id", "raw", *row_fields(recipe)))
 
 
 def _last_artifact(home: Home, recipe: str, stage: str) -> Path | None:

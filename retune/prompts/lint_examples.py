@@ -44,10 +44,10 @@ def read_examples(template: LintedTemplate) -> tuple[list[Values], list[Finding]
             Finding("example-json", f"The example is not UTF-8: {error.reason}", str(path), 1, 1, "save it as UTF-8")
         ]
     except json.JSONDecodeError as error:
-        what = f"The example is no JSON: {error.msg}"
+        what = f"The example is not valid JSON: {error.msg}"
         return [], [Finding("example-json", what, str(path), error.lineno, error.colno, "correct the JSON")]
     except (OSError, ValueError, RecursionError) as error:
-        return [], [Finding("example-json", f"The example cannot be read: {error}", str(path), 1, 1, "write it anew")]
+        return [], [Finding("example-json", f"The example cannot be read: {error}", str(path), 1, 1, "write it again")]
     given = data if isinstance(data, list) else [data]
     if not given or not all(isinstance(item, dict) for item in given):
         what = "The example is neither an object nor a list of objects"
@@ -88,7 +88,7 @@ def _wrong_names(path: Path, text: str, given: list[dict[str, Any]], wanted: tup
                 yield Finding("example-variable", what, str(path), *places.get((index, None), (1, 1)), f'add "{name}"')
         for name in item:
             if name not in wanted:
-                what = f"The example has {name!r}, which is no variable of the template"
+                what = f"The example has {name!r}, which the template does not declare"
                 remedy = f"{did_you_mean(name, wanted)}remove it, or declare it"
                 place = places.get((index, name), (1, 1))
                 yield Finding("example-variable", what, str(path), *place, remedy, "warning")
@@ -99,7 +99,7 @@ def _wrong_shots(path: Path, text: str, given: list[dict[str, Any]], shown: Sequ
     for index, item in enumerate(given):
         for name in shown:
             if name in item and not is_shots(item[name]):
-                what = f"The few-shot variable {name!r} is no list of objects"
+                what = f"The few-shot variable {name!r} is not a list of objects"
                 remedy = f'write "{name}": [{{...}}, ...], an object for each document shown'
                 yield Finding("example-variable", what, str(path), *places.get((index, name), (1, 1)), remedy)
 

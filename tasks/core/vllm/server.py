@@ -190,7 +190,7 @@ def _environment(model: ModelSource, api_key: str, scratch: str) -> dict[str, st
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "INFO"),
         # Facts about a model's class and compiled kernels: the next start imports and compiles less.
         "VLLM_CACHE_ROOT": str(cache),
-        "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
+        "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR", str(cache / "inductor")),
         # vLLM leaves sockets and rendezvous files behind. A socket's path must be short.
         "TMPDIR": scratch,
     }

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,14 +94,14 @@ def _schema_faults(path: Path, tree: yaml.Node, text: str) -> list[Finding]:
     return [found[place] for place in sorted(found)]
 
 
-@cache
+@lru_cache(maxsize=64)
 def _schema_errors(text: str) -> tuple[ValidationError, ...]:
     return tuple(validator_for(_schema())(_schema()).iter_errors(_parse(text)[1]))
 
 
-@cache
+@lru_cache(maxsize=64)
 def _parse(text: str) -> tuple[yaml.Node | None, Any]:
-    """Nodes and content. Read apart, as reading the content adds the keys of merges (``<<``) to the nodes."""
+    """Nodes and content, for reading only. Read apart: reading the content adds the keys of merges to the nodes."""
     return yaml.compose(text, _TextLoader), yaml.load(text, _TextLoader)
 
 

@@ -229,6 +229,13 @@ def test_a_list_within_itself_is_a_wrong_value(write_recipe: WriteRecipe) -> Non
         read_recipe(str(path))
 
 
+def test_a_recipe_that_is_nested_too_deeply_is_not_read(write_recipe: WriteRecipe) -> None:
+    path = Path(write_recipe(lambda recipe: None))
+    path.write_text("name: " + "[" * 5000 + "]" * 5000, encoding="utf-8")
+    with pytest.raises(RecipeError, match="not valid YAML"):
+        read_recipe(str(path))
+
+
 def test_a_misspelt_field_of_the_task_is_told_where_a_source_maps_the_columns(write_recipe: WriteRecipe) -> None:
     def misspelt(recipe: Data) -> None:
         recipe.pop("generate")

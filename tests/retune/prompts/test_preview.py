@@ -71,7 +71,7 @@ def test_the_recipes_own_documents_are_collected_where_there_was_no_night(worksh
 
 
 def test_a_judge_has_no_rows_before_the_first_night(workshop: Workshop) -> None:
-    with pytest.raises(SourceError, match="There are no documents") as caught:
+    with pytest.raises(SourceError, match="No night has written rows") as caught:
         look(workshop, "check_message", documents="recipe")
     assert "run a night" in caught.value.remedy
 
@@ -267,7 +267,7 @@ def test_few_shot_examples_that_are_no_list_of_objects_are_a_clear_error(worksho
     workshop.edit("{{ topic }}", "{{ others }}")
     path = workshop.prompts / "examples" / "write_message.json"
     path.write_text(json.dumps({"unknown": 1, "others": others, "tone": "calm"}), encoding="utf-8")
-    with pytest.raises(PromptError, match="'others' is no list of objects") as caught:
+    with pytest.raises(PromptError, match="'others' is not a list of objects") as caught:
         find_documents("example", read_prompt(workshop.template), read_recipe(workshop.recipe), workshop.home, 3)
     assert caught.value.where.startswith(f"{path}:1:")
 

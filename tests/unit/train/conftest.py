@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -39,10 +40,12 @@ def write_training_set(folder: Path, rows: int, long_rows: int = 0, words: int =
 
 
 @pytest.fixture(autouse=True, scope="module")
-def few_objects_to_collect() -> None:
+def few_objects_to_collect() -> Iterator[None]:
     """Accelerate collects garbage at each start and end of a training: let it not look at all imported libraries."""
     gc.collect()
     gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

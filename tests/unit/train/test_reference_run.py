@@ -63,6 +63,7 @@ def test_the_reference_recipe_trains_sixty_steps(tiny_llama: Path, rows: Artifac
     found = result.ref.manifest()["summary"]["details"]
     assert found["steps"] == 60
     assert (found["backend"], found["method"], found["quantised_layers"]) == ("unsloth", "qlora", 14)
+    assert found["optimizer"] == "adamw_torch_fused"
     # r (in + out) of the seven projections of two layers: hidden 64, intermediate 128, keys and values of 32.
     assert found["trainable_parameters"] == 2 * 8 * (2 * 128 + 2 * 96 + 3 * 192)
     curve = [float(line.split(",")[1]) for line in (result.ref.folder / "loss.csv").read_text().splitlines()[1:]]
