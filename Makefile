@@ -22,10 +22,10 @@ test: setup  ## set up and run all tests, a file at a time on each of two cores
 test-quick: setup  ## the tests that take no model and no minute
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not e2e and not gpu"
 
-families: setup  ## train a tiny model of every family, and take every method through a night; CI does when the last commit changes pins
+families: setup  ## train every model family, take every method through a night; in CI when pins change
 	@$(BIN)/python -m pytest -m "families"
 
-faults: setup  ## kill trainings at random moments and a vLLM between answers, and take memory away; CI does when the last commit changes pins
+faults: setup  ## kill trainings and a vLLM, take memory away; in CI when pins change
 	@$(BIN)/python -m pytest -m "faults"
 
 mutations: setup  ## make 60 small mutations of the code, and count those that a quick test catches (an hour)

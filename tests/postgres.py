@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from tasks.core.processes import free_port
 
 USER, PASSWORD, DATABASE = "retune", "a pass/word@with:signs", "shop"
@@ -68,9 +70,10 @@ def find_programs() -> Path | None:
 
 @contextmanager
 def postgres() -> Iterator[Postgres]:
-    """A fresh server with an empty database, ended and removed afterwards."""
+    """A fresh server with an empty database, ended and removed afterwards; skips the test where none is installed."""
     programs = find_programs()
-    assert programs is not None, "PostgreSQL is not installed"
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed: no initdb")
     folder = Path(tempfile.mkdtemp(prefix="retune-postgres-"))
     try:
         secret = folder / "password"

@@ -78,7 +78,7 @@ class Summary:
             raise AssertionError(f"{stage}: row counts do not balance: {asdict(self)}")
 
 
-_version = functools.cache(importlib.metadata.version)
+_version = functools.cache(importlib.metadata.version)  # a process keeps the libraries that it imported
 
 
 @dataclass(frozen=True)

@@ -119,10 +119,7 @@ def size_table() -> str:
         [model, f"{total:,}", f"{trained:,}", *(f"{found[kind] / GB:.1f}" for kind in kinds)]
         for model, ((total, trained), found) in figures.items()
     ]
-    fitting = [
-        [model, *(next((name for name in TABLE_METHODS if found[name] <= size * GB), "-") for size in GPU_SIZES)]
-        for model, (_, found) in figures.items()
-    ]
+    fitting = [[model, *(_fitting(found, size) for size in GPU_SIZES)] for model, (_, found) in figures.items()]
     first = _markdown(["model", "parameters", "trained by (Q)LoRA", *(f"{kind}, GB" for kind in kinds)], peaks)
     return "\n".join([*first, "", *_markdown(["model", *(f"{size} GB" for size in GPU_SIZES)], fitting)])
 
@@ -135,6 +132,10 @@ def _figures(model: str) -> tuple[tuple[int, int], dict[str, int]]:
         trained = trainable_parameters(shape, config)
     peaks["serve 16 bit"] = inference_memory(shape, 2, "cuda", TABLE_CACHE).total
     return (shape.total_parameters, trained), peaks
+
+
+def _fitting(peaks: dict[str, int], size: int) -> str:
+    return next((name for name in TABLE_METHODS if peaks[name] <= size * GB), "-")
 
 
 def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -15,7 +15,7 @@ import yaml
 from tasks.core.home import PROJECT_ROOT
 from tests.e2e.conftest import Retune
 from tests.object_store import client_of, object_store
-from tests.postgres import PASSWORD, Postgres, find_programs, postgres
+from tests.postgres import PASSWORD, Postgres, postgres
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.families]
 
@@ -33,8 +33,6 @@ WRITTEN = 12
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[Postgres]:
-    if find_programs() is None:
-        pytest.skip("PostgreSQL is not installed: no initdb")
     with postgres() as server:
         server.execute(
             "CREATE TABLE faq (id int PRIMARY KEY, question text, answer text, updated_at timestamptz)",

@@ -59,7 +59,7 @@ class Server:
         )
 
     def get(self, path: str, timeout_s: float) -> httpx.Response:
-        """Send a GET request to the server, without a proxy. Raises httpx.HTTPError: there is no answer."""
+        """Send a GET request by plain HTTP, without a proxy. Raises httpx.HTTPError: there is no answer."""
         import httpx
 
         headers = {"Authorization": f"Bearer {self.api_key}"}

@@ -17,7 +17,7 @@ from tasks.collect.sources.databases import without_password
 from tasks.collect.sources.sql import SqlReader
 from tasks.collect.sources.watermarks import Watermark
 from tasks.core.errors import SourceError, SourceUnavailable
-from tests.postgres import DATABASE, PASSWORD, Postgres, find_programs, postgres
+from tests.postgres import DATABASE, PASSWORD, Postgres, postgres
 
 TICKETS = "CREATE TABLE tickets (id int, body text, at timestamptz)"
 MANY = 5_000
@@ -25,8 +25,6 @@ MANY = 5_000
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Postgres]:
-    if find_programs() is None:
-        pytest.skip("PostgreSQL is not installed: no initdb")
     with postgres() as server:
         yield server
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import gc
+from importlib import import_module
 
-import bitsandbytes  # noqa: F401
-import datasets  # noqa: F401
-import matplotlib.pyplot  # noqa: F401
-import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
-import torch  # noqa: F401
-import transformers.models.qwen2.modeling_qwen2  # noqa: F401
-import trl.trainer.sft_trainer  # noqa: F401
 from sqlalchemy.orm import configure_mappers
 
-import tasks.train.loss_curve
-import tasks.train.tracking
-import tasks.train.trainer
-import tasks.train.worker  # noqa: F401
+MODULES = (
+    "bitsandbytes",
+    "datasets",
+    "matplotlib.pyplot",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "transformers.models.qwen2.modeling_qwen2",
+    "trl.trainer.sft_trainer",
+    "tasks.train.loss_curve",
+    "tasks.train.tracking",
+    "tasks.train.trainer",
+    "tasks.train.worker",
+)
 
+for name in MODULES:
+    import_module(name)
 configure_mappers()
 gc.freeze()  # a collection of garbage in a child then looks at the child's own objects only

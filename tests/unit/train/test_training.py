@@ -60,18 +60,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 
 @pytest.fixture(scope="module")
-def memory() -> list[int]:
-    """The high-water marks of the process that trains, in bytes."""
-    return []
+def measured(home: Home, tiny_model: Path, training_set: ArtifactRef) -> tuple[StageResult, int]:
+    """A run that nothing disturbs, and the peak of its process's memory in bytes."""
+    with highest_memory_of_children() as marks:
+        result = run_stage(new_job(tiny_model, training_set), home, "night-1")
+    return result, max(marks)
 
 
 @pytest.fixture(scope="module")
-def trained(home: Home, tiny_model: Path, training_set: ArtifactRef, memory: list[int]) -> StageResult:
-    """A run that nothing disturbs."""
-    with highest_memory_of_children() as marks:
-        result = run_stage(new_job(tiny_model, training_set), home, "night-1")
-    memory.extend(marks)
-    return result
+def trained(measured: tuple[StageResult, int]) -> StageResult:
+    return measured[0]
 
 
 def test_training_quantises_learns_and_counts(trained: StageResult) -> None:
@@ -97,12 +95,12 @@ def test_the_adapter_is_trained_in_full_precision(trained: StageResult) -> None:
 
 
 def test_the_peak_of_memory_is_planned(
-    trained: StageResult, tiny_model: Path, training_set: ArtifactRef, memory: list[int]
+    measured: tuple[StageResult, int], tiny_model: Path, training_set: ArtifactRef
 ) -> None:
     """With so small a model it is mostly that of the libraries."""
     job = new_job(tiny_model, training_set)
     planned = training_memory(model_shape(read_config(job.model), job.config), job.config, "cpu").total
-    assert planned == pytest.approx(max(memory), rel=0.25)
+    assert planned == pytest.approx(measured[1], rel=0.25)
 
 
 def test_rows_that_are_too_long_are_written_down(trained: StageResult) -> None:
@@ -170,6 +168,19 @@ def test_a_killed_training_resumes_and_ends_with_the_very_same_weights(
     assert (resumed.ref.folder / weights).read_bytes() == (trained.ref.folder / weights).read_bytes()
     assert (resumed.ref.folder / "loss.csv").read_text() == (trained.ref.folder / "loss.csv").read_text()
     assert details(resumed)["steps"] == 30
+
+
+@pytest.mark.families
+def test_unsloth_trains_with_the_same_mask(
+    trained: StageResult, tiny_model: Path, training_set: ArtifactRef, tmp_path: Path
+) -> None:
+    result = run_stage(new_job(tiny_model, training_set, backend="unsloth", dropout=0.0), Home(tmp_path), "night-1")
+    assert details(result)["backend"] == "unsloth"
+    assert details(result)["quantised_layers"] == 14
+    assert details(result)["trainable_parameters"] == details(trained)["trainable_parameters"]
+    assert details(result)["optimizer"] == "adamw_torch_fused"
+    masking = "masking.json"
+    assert (result.ref.folder / masking).read_text() == (trained.ref.folder / masking).read_text()
 
 
 def test_packed_rows_keep_their_mask_and_lora_needs_no_quantisation(
