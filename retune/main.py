@@ -12,6 +12,7 @@ import typer
 
 from retune.contracts.commands import contracts_app
 from retune.environment import prepare_environment
+from retune.models.commands import models_app
 from retune.prompts.commands import prompts_app
 from retune.quarantine.commands import quarantine_app
 from tasks.core.errors import RetuneError
@@ -21,6 +22,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.add_typer(prompts_app, name="prompts")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(contracts_app, name="contracts")
+app.add_typer(models_app, name="model")
 RecipeOption = Annotated[str, typer.Option(help="A name in deployments/recipes, or a recipe file's path.")]
 INTERRUPTED = 130
 

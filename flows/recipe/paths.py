@@ -8,8 +8,9 @@ from typing import Any
 from flows.recipe.recipe import Recipe
 from tasks.collect.config import DatasetInfoSource, FileSource, HubSource, Source, SqlSource
 from tasks.core.config import ModelSource
-from tasks.core.home import PROJECT_ROOT
+from tasks.core.home import PROJECT_ROOT, Home
 from tasks.core.prompts import SUFFIX
+from tasks.core.public_models import PUBLIC_MODELS, folder_of
 from tasks.validate.config import ValidateConfig
 
 CONTRACT_SUFFIX = ".odcs.yaml"
@@ -86,7 +87,10 @@ def _validate(config: ValidateConfig, folder: Path, project: Project) -> Validat
 
 
 def _model(source: ModelSource, folder: Path) -> ModelSource:
-    return source.model_copy(update={"path": _local(source.path, folder)})
+    path = _local(source.path, folder)
+    if path in PUBLIC_MODELS:
+        path = str(folder_of(path, Home.from_environment()))
+    return source.model_copy(update={"path": path})
 
 
 def _named(name: str, folder: Path, project_folder: Path, suffix: str) -> str:

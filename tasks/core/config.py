@@ -19,7 +19,10 @@ class Section(BaseModel):
 class ModelSource(Section):
     """A language model: a local folder in Hugging Face layout, or a repository of a model hub."""
 
-    path: str = Field(description="folder (relative to the recipe's file) or hub id such as Qwen/Qwen2.5-0.5B-Instruct")
+    path: str = Field(
+        description="folder (relative to the recipe's file), hub id such as Qwen/Qwen2.5-0.5B-Instruct, or a name of"
+        " `retune model list`"
+    )
     revision: str | None = Field(None, description="commit of the hub repository; a hub id without one is not pinned")
     trust_remote_code: bool = Field(
         False, description="run the model's own Python code: a folder's, or that of a hub repository's pinned revision"

@@ -53,6 +53,11 @@ class Home:
         return self.root / "holdouts"
 
     @property
+    def models(self) -> Path:
+        """Public models that ``retune model get`` brought."""
+        return self.root / "models"
+
+    @property
     def reports(self) -> Path:
         """Pages made on request, such as the comparison of two templates."""
         return self.root / "reports"

@@ -9,9 +9,11 @@ from typing import Any
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
 from tasks.core.files import digest_of, folder_digests, read_json
+from tasks.core.home import Home
+from tasks.core.public_models import ORIGIN, PUBLIC_MODELS, folder_of
 from tasks.core.remote_code import check_remote_code
 
-DOCUMENTATION = ("README.md", ".gitattributes")
+DOCUMENTATION = ("README.md", ".gitattributes", ORIGIN)
 
 
 def check_model(model: ModelSource) -> None:
@@ -25,9 +27,9 @@ def check_model(model: ModelSource) -> None:
         return
     folder = Path(model.path)
     if not folder.is_dir():
-        raise ModelError(
-            "The model folder does not exist", where=str(folder), remedy="correct model.path in the recipe"
-        )
+        is_public = folder.name in PUBLIC_MODELS and folder == folder_of(folder.name, Home.from_environment())
+        remedy = f"run: retune model get {folder.name}" if is_public else "correct model.path in the recipe"
+        raise ModelError("The model folder does not exist", where=str(folder), remedy=remedy)
     for name in ("config.json", "tokenizer_config.json"):
         if not (folder / name).is_file():
             raise ModelError(
