@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 import httpx
 
+from tasks.core.child_logs import cause_in
 from tasks.core.errors import MachineError
 from tasks.core.files import write_json
 from tasks.core.home import Home
-from tasks.core.processes import free_port, last_lines, running
+from tasks.core.processes import free_port, running
 from tasks.core.progress import say
 
 START_TIMEOUT_SECONDS = 180
@@ -83,7 +84,7 @@ def prefect_server(home: Home, port: int, *, interface: bool) -> Iterator[Prefec
         while not _answers(url):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise MachineError(
-                    f"The Prefect server did not start; its last lines:\n{last_lines(log)}",
+                    f"The Prefect server did not start; {cause_in(log)}",
                     where=str(log),
                     remedy="read the log; move away a database of another Prefect version",
                 )

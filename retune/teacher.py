@@ -22,12 +22,12 @@ from filelock import FileLock, Timeout
 from flows.night.jobs import generate_job
 from flows.recipe.recipe import Recipe
 from tasks.core.artifacts import ArtifactRef
+from tasks.core.child_logs import cause_in
 from tasks.core.config import ModelSource
 from tasks.core.errors import BusyError, RecipeError, ServerError
 from tasks.core.files import digest_of
 from tasks.core.home import Home
 from tasks.core.models import check_model
-from tasks.core.processes import last_lines
 from tasks.core.progress import say
 from tasks.core.vllm.server import BASE_NAME, serving
 from tasks.generate.endpoints import ADAPTER_NAME
@@ -148,9 +148,7 @@ def serve_teacher(recipe: Recipe, home: Home) -> None:
             with contextlib.suppress(KeyboardInterrupt):
                 while server.process.poll() is None:
                     time.sleep(POLL_SECONDS)
-                raise ServerError(
-                    f"vLLM died; its last lines:\n{last_lines(log)}", where=str(log), remedy="start it again"
-                )
+                raise ServerError(f"vLLM died; {cause_in(log)}", where=str(log), remedy="start it again")
     say("ended")
 
 

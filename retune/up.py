@@ -8,9 +8,10 @@ import sys
 import time
 
 from retune.prefect_server import OWN_LOG, SERVER_LOG, announced, prefect_server
+from tasks.core.child_logs import cause_in
 from tasks.core.errors import MachineError
 from tasks.core.home import PROJECT_ROOT, Home
-from tasks.core.processes import last_lines, running
+from tasks.core.processes import running
 from tasks.core.progress import say
 
 POOL = "retune"
@@ -38,9 +39,7 @@ def serve(home: Home, port: int) -> None:
                 while worker.poll() is None and server.process.poll() is None:
                     time.sleep(POLL_SECONDS)
                 ended, file = ("worker", log) if server.process.poll() is None else ("server", home.logs / SERVER_LOG)
-                raise MachineError(
-                    f"The {ended} ended; its last lines:\n{last_lines(file)}", where=str(file), remedy="run it again"
-                )
+                raise MachineError(f"The {ended} ended; {cause_in(file)}", where=str(file), remedy="run it again")
         say("ended")
 
 
@@ -53,7 +52,7 @@ def _prefect(home: Home, *arguments: str) -> None:
         file.write(done.stdout + done.stderr)
     if done.returncode:
         raise MachineError(
-            f"prefect {' '.join(arguments)} failed; its last lines:\n{last_lines(log)}",
+            f"prefect {' '.join(arguments)} failed; {cause_in(log)}",
             where=str(log),
             remedy="correct deployments/prefect.yaml",
         )

@@ -19,6 +19,7 @@ import psutil
 
 from tasks.core import child as child_module
 from tasks.core import errors
+from tasks.core.child_logs import cause_in
 from tasks.core.errors import ChildError, RetuneError, WorkerError
 from tasks.core.files import read_json, write_json
 from tasks.core.home import PROJECT_ROOT
@@ -38,12 +39,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def last_lines(path: Path, count: int = 15) -> str:
-    """The last lines of a log file, indented, for an error message."""
-    text = path.read_text(encoding="utf-8", errors="replace").rstrip() if path.is_file() else ""
-    return "\n".join(f"    {line}" for line in text.splitlines()[-count:]) or "    (no output)"
 
 
 @contextlib.contextmanager
@@ -188,7 +183,7 @@ def run_worker(
     result = _result_in(folder)
     if result is None:
         raise ChildError(
-            f"{module} died without a result (exit status {code}); its last lines:\n{last_lines(log)}",
+            f"{module} died without a result (exit status {code}); {cause_in(log)}",
             where=str(log),
             remedy="read the whole log; exit status -9 usually means that the machine ran out of memory",
         )

@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from tasks.core.child_logs import cause_in
 from tasks.core.config import ModelSource
 from tasks.core.errors import ServerError
-from tasks.core.processes import last_lines
 from tasks.core.progress import say
 from tasks.core.stage import StageContext
 from tasks.core.vllm.context import context_length
@@ -58,7 +58,7 @@ class OwnServer:
         """End what is left of a dead or silent server, so that the next request starts another.
 
         ``explains`` deaths have a known culprit, this one included; they do not count against the server. Raises
-        ServerError: it was restarted too often; with the log's last lines.
+        ServerError: it was restarted too often; with the cause in its log.
         """
         assert self._server is not None and self._endpoint is not None
         log, reason = self._server.log, self._endpoint.out or cause.what
@@ -70,8 +70,7 @@ class OwnServer:
         self._unexplained = max(0, self._unexplained + 1 - explains)
         if self._unexplained > MOST_RESTARTS or self._culprits > MOST_CULPRITS:
             raise ServerError(
-                f"vLLM died {self.restarts + 1} times in this stage, the last time: {reason}; its last lines:\n"
-                + last_lines(log),
+                f"vLLM died {self.restarts + 1} times in this stage, the last time: {reason}; " + cause_in(log),
                 where=str(log),
                 remedy="read the log; a smaller generate.concurrency takes less memory; stored answers are reused",
             ) from cause

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 import psutil
 
 from tasks.core.base_model import require_allowed_code
+from tasks.core.child_logs import cause_in
 from tasks.core.config import ModelSource, ServerSettings
 from tasks.core.errors import MachineError, ModelError, ServerError, ServerStartError
 from tasks.core.files import read_json
 from tasks.core.home import PROJECT_ROOT, Home
-from tasks.core.processes import free_port, last_lines, running
+from tasks.core.processes import free_port, running
 from tasks.core.progress import say
 
 if TYPE_CHECKING:
@@ -49,11 +50,11 @@ class Server:
     process: subprocess.Popen[str]
 
     def failure(self, reason: str) -> ServerError:
-        """The error for a request that failed after all retries, with the server's state and last log lines."""
+        """The error for a request that failed after all retries, with the server's state and the cause in its log."""
         code = self.process.poll()
         state = "still runs" if code is None else f"died with exit status {code}"
         return ServerError(
-            f"vLLM stopped answering ({reason}); its process {state}; its last lines:\n" + last_lines(self.log),
+            f"vLLM stopped answering ({reason}); its process {state}; " + cause_in(self.log),
             where=str(self.log),
             remedy="run it again; if it recurs, lower the stage's concurrency, or look at the machine's free memory",
         )
@@ -139,7 +140,7 @@ def serving(
 ) -> Iterator[Server]:
     """Serve a model, and LoRA adapters under their names, while the block runs.
 
-    Raises ServerStartError: vLLM died while starting or was not ready in time; with its last lines; MachineError:
+    Raises ServerStartError: vLLM died while starting or was not ready in time, with the cause in its log; MachineError:
     vLLM's environment is missing; ModelError: an adapter's config cannot be read, or the model needs code that the
     recipe does not allow.
     """
@@ -205,9 +206,9 @@ def _wait_until_ready(server: Server, timeout_s: int) -> bool:
             if "Address already in use" in server.log.read_text(encoding="utf-8", errors="replace"):
                 return False
             raise ServerStartError(
-                f"vLLM died while starting (exit status {code}); its last lines:\n{last_lines(server.log)}",
+                f"vLLM died while starting (exit status {code}); {cause_in(server.log)}",
                 where=str(server.log),
-                remedy="read the last lines above; `retune doctor` checks vLLM by itself",
+                remedy="remove what the log names; `retune doctor` checks vLLM by itself",
             )
         if _serves_our_model(server):
             say(f"  vLLM is ready after {time.monotonic() - started:.0f} s")
@@ -217,7 +218,7 @@ def _wait_until_ready(server: Server, timeout_s: int) -> bool:
             say(f"  starting vLLM, {reported - started:.0f} s so far")
         time.sleep(POLL_SECONDS)
     raise ServerStartError(
-        f"vLLM was not ready after {timeout_s} s; its last lines:\n{last_lines(server.log)}",
+        f"vLLM was not ready after {timeout_s} s; {cause_in(server.log)}",
         where=str(server.log),
         remedy="raise server.start_timeout_s in the recipe, or find out what else uses the machine",
     )
