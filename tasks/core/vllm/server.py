@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -129,7 +130,8 @@ def _command(model: ModelSource, settings: ServerSettings, adapters: Mapping[str
     else:
         command += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
     if adapters:
-        modules = [f"{name}={path}" for name, path in adapters.items()]
+        # As JSON: vLLM's short form NAME=PATH cannot hold a comma.
+        modules = [json.dumps({"name": name, "path": str(path)}) for name, path in adapters.items()]
         command += ["--enable-lora", "--max-lora-rank", str(lora_rank(adapters)), "--lora-modules", *modules]
     return [*command, *settings.extra_args]
 

@@ -64,12 +64,22 @@ def test_the_version_is_read_without_importing_vllm(fake_vllm: Path) -> None:
     assert "make setup" in caught.value.remedy
 
 
-def arguments_of(fake_vllm: Path, log: Path, model: ModelSource, **settings: Any) -> str:
+def arguments_of(
+    fake_vllm: Path, log: Path, model: ModelSource, adapters: dict[str, Path] | None = None, **settings: Any
+) -> str:
     """What vLLM was started with."""
     write_script(fake_vllm, "import sys; print(*sys.argv); sys.exit(3)")
-    with pytest.raises(ServerStartError), serving(model, ServerSettings(**settings), log=log):
+    with pytest.raises(ServerStartError), serving(model, ServerSettings(**settings), log=log, adapters=adapters):
         pass
     return log.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["a, b", "a=b", "a b", 'a"b', "a,b=c d"])
+def test_an_adapter_is_served_from_any_path(fake_vllm: Path, tmp_path: Path, name: str) -> None:
+    folder = adapter(tmp_path / name, 8)
+    given = arguments_of(fake_vllm, tmp_path / "vllm.log", ModelSource(path=str(tmp_path)), {"candidate": folder})
+    module = given.partition("--lora-modules ")[2].strip()
+    assert json.loads(module) == {"name": "candidate", "path": str(folder)}
 
 
 def test_a_models_own_code_is_served_only_where_the_recipe_allows_it_and_at_its_commit(
