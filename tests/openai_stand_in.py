@@ -1,6 +1,6 @@
 """A small real HTTP server that speaks as much of vLLM's API as the client uses, with a model of a few lines.
 
-Covers: chat answers, /tokenize, completions with prompt_logprobs, the API key, refusals (400), overlapping requests,
+Covers: chat answers, /tokenize, completions with logprob_token_ids, the API key, refusals (400), overlapping requests,
 /health, /v1/models, /metrics, and whatever fault a test puts in place of an answer.
 Does not cover: streaming, LoRA loading; a schema is recorded and not followed.
 
@@ -160,13 +160,11 @@ class _Handler(BaseHTTPRequestHandler):
                 "index": index,
                 "text": "x",
                 "finish_reason": "length",
-                "logprobs": None,
-                "prompt_logprobs": [None]
-                + [
-                    {str(token): {"logprob": log_probability(prompt[:at], token), "rank": 1, "decoded_token": "?"}}
-                    for at, token in enumerate(prompt)
-                    if at > 0
-                ],
+                "logprobs": {
+                    "top_logprobs": [
+                        {f"token_id:{token}": log_probability(prompt, token) for token in body["logprob_token_ids"]}
+                    ]
+                },
             }
             for index, prompt in enumerate(prompts)
         ]

@@ -1,12 +1,14 @@
-"""The teacher's answers, stored one by one as they arrive: a crash loses at most the requests in flight.
+"""Answers of models, stored one by one as they arrive: a crash loses at most the requests in flight.
 
-The store outlives a run: a request with the same model, messages, sampling and seed is never sent again.
+The store outlives a run: a request with the same model, messages, sampling and seed is never sent again. It also has
+the requests that were in flight when a server died: one of them may have killed it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
@@ -64,6 +66,10 @@ class AnswerStore:
                 " finish_reason TEXT NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,"
                 " run_id TEXT NOT NULL)"
             )
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS deaths"
+                " (request_id TEXT NOT NULL, cause TEXT NOT NULL, run_id TEXT NOT NULL)"
+            )
             yield cls(connection)
 
     def find(self, request_ids: Iterable[str]) -> dict[str, Answer]:
@@ -89,3 +95,14 @@ class AnswerStore:
         row = (row_id, text.encode("utf-8", "surrogatepass"), *rest)
         with self._connection:
             self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, CAST(? AS TEXT), ?, ?, ?, ?)", row)
+
+    def add_death(self, request_ids: Iterable[str], cause: str, run_id: str) -> None:
+        """Store that a server died of ``cause`` while it was asked these requests."""
+        with self._connection:
+            rows = [(request_id, cause, run_id) for request_id in request_ids]
+            self._connection.executemany("INSERT INTO deaths VALUES (?, ?, ?)", rows)
+
+    def deaths(self, run_id: str) -> Counter[tuple[str, str]]:
+        """How many servers of a run died of a cause while they were asked a request, by request id and cause."""
+        query = "SELECT request_id, cause FROM deaths WHERE run_id = ?"
+        return Counter(self._connection.execute(query, (run_id,)))

@@ -63,6 +63,12 @@ def cause_in(log: Path) -> str:
     return f"the cause in line {cause.number} of its log:\n{_shown(cause.lines)}"
 
 
+def cause_line(log: Path) -> str:
+    """The first line of the cause in a log, empty if there is none."""
+    cause = find_cause(_text_of(log))
+    return cause.lines[0].strip()[:WIDEST] if cause else ""
+
+
 def find_cause(text: str) -> Cause | None:
     """The passage of a log that names the cause, wherever it is; None if no line looks like one."""
     lines = COLOUR.sub("", text).splitlines()

@@ -54,6 +54,10 @@ class GenerationError(RetuneError):
     """Generation stopped: too many rows failed, or too few were written."""
 
 
+class EvaluationError(RetuneError):
+    """The evaluation stopped for a reason that a retry would repeat."""
+
+
 class ContractViolation(RetuneError):
     """The data as a whole breaks its contract, or too little of it is left."""
 

@@ -10,10 +10,9 @@ import pandas as pd
 
 from tasks.core import tables
 from tasks.core.messages import plain, turn_text
-from tasks.evaluate.inference import Replies
+from tasks.evaluate.inference import REFUSED, Replies
 from tasks.evaluate.metrics import METRICS
 
-REFUSED = "refused"
 MODELS = ("base", "candidate", "champion")
 READINGS = ("base", "base_restricted", "candidate", "champion")
 """The scored readings: each model's own answers, and the base's restricted to labels."""

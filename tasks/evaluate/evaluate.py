@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from tasks.core import tables
+from tasks.core.answer_store import AnswerStore
 from tasks.core.artifacts import REPORT_FOLDER, ArtifactRef, StageKey, Summary
 from tasks.core.config import ChatTask, ModelSource
 from tasks.core.details import EvaluateDetails
@@ -26,10 +27,12 @@ from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.curve import CURVE_PICTURE, Smaller, draw_curve, learning_curve, write_curve
 from tasks.evaluate.decision import decide
 from tasks.evaluate.inference import Contestant, Question, collect_replies
+from tasks.evaluate.memory import Memory
 from tasks.evaluate.report import evaluation_report
 from tasks.evaluate.statistics import mean_interval, paired_difference
 
-VERSION = 1
+VERSION = 2
+MODELS = "models"
 COMPARED_CONVERSATIONS = 4
 """On which a whole model is compared with what was trained."""
 NOT_IN_KEY: dict[str, Any] = {
@@ -95,9 +98,11 @@ class EvaluateJob:
     def fill(self, folder: Path, context: StageContext) -> Summary:
         """Write the evaluation, the answers, the probes, the refused rows, the learning curve and the report.
 
+        Answers are kept in the work folder as they arrive: another attempt, also of another night, goes on from there.
+
         Raises ContractViolation: the holdout is empty, or no row of it was answered by every model; ServerStartError,
-        ServerError: vLLM did not start, or stopped answering; ModelError, MachineError: a candidate could not be made a
-        whole model.
+        ServerError, EvaluationError: vLLM did not start, or stopped answering; ModelError, MachineError: a candidate
+        could not be made a whole model.
         """
         holdout, unasked = read_holdout(self.collected.folder / tables.HOLDOUT, self.config.max_rows, self.replay)
         questions = [
@@ -106,11 +111,14 @@ class EvaluateJob:
         ]
         work = context.work_folder("evaluate")
         try:
-            contestants = self._contestants(holdout["messages"].tolist()[:COMPARED_CONVERSATIONS], work, context)
+            conversations = holdout["messages"].tolist()[:COMPARED_CONVERSATIONS]
+            contestants = self._contestants(conversations, work / MODELS, context)
             log = context.log("vllm-evaluate")
-            replies = collect_replies(self.config, self.model, self.task, contestants, questions, log)
+            with AnswerStore.open(work / "answers.sqlite") as store:
+                memory = Memory(store, context.key, context.run_id)
+                replies = collect_replies(self.config, self.model, self.task, contestants, questions, memory, log)
         finally:
-            shutil.rmtree(work, ignore_errors=True)
+            shutil.rmtree(work / MODELS, ignore_errors=True)
         refused = refused_rows(holdout, replies)
         answers = answer_table(holdout, replies, self.config.metric)
         answers = answers[~answers["document_id"].isin(refused["document_id"])].reset_index(drop=True)
@@ -135,6 +143,7 @@ class EvaluateJob:
             draw_curve(evaluation, folder / REPORT_FOLDER / CURVE_PICTURE)
         report = evaluation_report(evaluation, answers, probes, self.task.labels)
         write_text(folder / REPORT_FOLDER / "evaluation.md", report)
+        shutil.rmtree(work, ignore_errors=True)
         return Summary(len(holdout), len(answers), len(refused), details=EvaluateDetails(**evaluation, probes=probes))
 
     @property

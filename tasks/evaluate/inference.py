@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import contextlib
+import functools
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.core.answer_store import Answer
 from tasks.core.config import ChatTask, ModelSource, ServerSettings
-from tasks.core.messages import Message
+from tasks.core.files import canonical_json
+from tasks.core.messages import Message, turn_text
 from tasks.core.progress import Advance, progress
 from tasks.core.prompts import Sampling
 from tasks.core.vllm.client import ask
@@ -16,8 +21,12 @@ from tasks.core.vllm.likelihoods import log_likelihoods
 from tasks.core.vllm.request import Request
 from tasks.core.vllm.server import BASE_NAME, Server, serving
 from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.memory import Ask, Keep, Memory
 
 SEED = 0
+REFUSED = "refused"
+SHOWN_CHARACTERS = 80
+Start = Callable[[], Server]
 BASES_WORDS = ("--tokenizer", "--chat-template")
 """Arguments of vLLM that set how the base reads a conversation."""
 
@@ -63,12 +72,13 @@ def collect_replies(
     task: ChatTask,
     contestants: Sequence[Contestant],
     questions: Sequence[Question],
+    memory: Memory,
     log: Path,
 ) -> Replies:
-    """Start vLLM with the adapters on the base, then once for each whole model, and ask everything.
+    """Start vLLM with the adapters on the base, then once for each whole model, and ask what ``memory`` lacks.
 
     ``log`` is vLLM's log file; a whole model has its own next to it, with its name. Raises ServerStartError,
-    ServerError: vLLM did not start, or stopped answering.
+    ServerError, EvaluationError: vLLM did not start, or stopped answering.
     """
     adapters = {one.name: one.folder for one in contestants if not one.is_whole}
     whole = [one for one in contestants if one.is_whole]
@@ -76,64 +86,106 @@ def collect_replies(
     probed = {BASE_NAME, *(one.name for one in contestants if one.is_probed)}
     total = (1 + len(contestants) + restrict) * len(questions) + len(probed) * len(config.probes)
     with progress("evaluate", total) as advance:
-        asker = _Asker(config, questions, probed, advance)
-        with serving(model, config.server, log=log, adapters=adapters) as server:
+        asker = _Asker(config, questions, probed, memory, advance)
+        with _on_demand(lambda: serving(model, config.server, log=log, adapters=adapters)) as start:
             for name in (BASE_NAME, *adapters):
-                asker.ask(server, name, name)
-            restricted = asker.most_likely(server, task.labels) if restrict else None
+                asker.ask(start, name, name)
+            restricted = asker.most_likely(start, task.labels) if restrict else None
         for one in whole:
             source = model.model_copy(update={"path": str(one.folder), "revision": None})
-            settings = _own_words(config.server)
-            with serving(source, settings, log=log.with_stem(f"{log.stem}-{one.name}"), adapters={}) as server:
-                asker.ask(server, BASE_NAME, one.name)
+            settings, own_log = _own_words(config.server), log.with_stem(f"{log.stem}-{one.name}")
+            serve = functools.partial(serving, source, settings, log=own_log, adapters={})
+            with _on_demand(serve) as start:
+                asker.ask(start, BASE_NAME, one.name)
     return Replies(asker.answers, asker.probes, restricted)
+
+
+@contextlib.contextmanager
+def _on_demand(serve: Callable[[], contextlib.AbstractContextManager[Server]]) -> Iterator[Start]:
+    """A function that starts a server when it is first called; the server ends with the block."""
+    with contextlib.ExitStack() as stack:
+        yield functools.cache(lambda: stack.enter_context(serve()))
 
 
 class _Asker:
     def __init__(
-        self, config: EvaluateConfig, questions: Sequence[Question], probed: Collection[str], advance: Advance
+        self,
+        config: EvaluateConfig,
+        questions: Sequence[Question],
+        probed: Collection[str],
+        memory: Memory,
+        advance: Advance,
     ) -> None:
         self.answers: dict[str, list[Answer]] = {}
         self.probes: dict[str, list[Answer]] = {}
-        self._config, self._questions, self._probed, self._advance = config, questions, probed, advance
+        self._config, self._questions, self._probed = config, questions, probed
+        self._memory, self._advance = memory, advance
         self._done = 0
 
-    def step(self, note: str) -> None:
-        self._done += 1
-        self._advance(self._done, note)
-
-    def ask(self, server: Server, served_name: str, name: str) -> None:
+    def ask(self, start: Start, served_name: str, name: str) -> None:
         """Ask a model, served as ``served_name``, all questions, and the probes if it is probed."""
-        self.answers[name] = self._answers(server, served_name, name, self._questions, self._config.max_tokens)
+        self.answers[name] = self._answers(start, served_name, name, self._questions, self._config.max_tokens)
         if name in self._probed:
             probes = [Question([{"role": "user", "content": probe}]) for probe in self._config.probes]
-            self.probes[name] = self._answers(server, served_name, name, probes, self._config.probe_max_tokens)
+            self.probes[name] = self._answers(start, served_name, name, probes, self._config.probe_max_tokens)
 
-    def most_likely(self, server: Server, labels: Sequence[str]) -> list[str | None]:
-        """The base's most likely label for every question."""
-        scores = log_likelihoods(
-            server,
-            BASE_NAME,
-            [question.messages for question in self._questions],
-            labels,
-            concurrency=self._config.concurrency,
-            on_done=lambda _: self.step("base, labels only"),
-        )
+    def most_likely(self, start: Start, labels: Sequence[str]) -> list[str | None]:
+        """The base's most likely label for every question; None if the server refused it."""
+        ids = [self._memory.request_id(BASE_NAME, question.messages, labels) for question in self._questions]
+        prompts = {one: question.messages for one, question in zip(ids, self._questions, strict=True)}
+
+        def ask_for_scores(
+            server: Server, missing: Sequence[str], concurrency: int, keep: Keep, in_flight: set[str]
+        ) -> None:
+            def on_scores(one: str, scores: list[float] | None) -> None:
+                keep(Answer(one, canonical_json(scores), "stop" if scores else REFUSED, 0, 0))
+
+            log_likelihoods(
+                server,
+                BASE_NAME,
+                {one: prompts[one] for one in missing},
+                labels,
+                concurrency=concurrency,
+                on_scores=on_scores,
+                in_flight=in_flight,
+            )
+
+        found = self._complete(start, ids, self._questions, f"{BASE_NAME}, labels only", ask_for_scores)
+        scores = [None if answer.is_refused else json.loads(answer.text) for answer in found]
         return [labels[max(range(len(labels)), key=row.__getitem__)] if row else None for row in scores]
 
     def _answers(
-        self, server: Server, served_name: str, name: str, asked: Sequence[Question], max_tokens: int
+        self, start: Start, served_name: str, name: str, asked: Sequence[Question], max_tokens: int
     ) -> list[Answer]:
         sampling = Sampling(temperature=0, max_tokens=max_tokens)
-        requests = [Request(str(at), one.messages, sampling, SEED, tools=one.tools) for at, one in enumerate(asked)]
-        found: dict[str, Answer] = {}
+        ids = [self._memory.request_id(name, one.messages, one.tools, max_tokens) for one in asked]
+        requests = {
+            request_id: Request(request_id, one.messages, sampling, SEED, tools=one.tools)
+            for request_id, one in zip(ids, asked, strict=True)
+        }
 
-        def keep(answer: Answer) -> None:
-            found[answer.request_id] = answer
-            self.step(name)
+        def ask_for_answers(
+            server: Server, missing: Sequence[str], concurrency: int, keep: Keep, in_flight: set[str]
+        ) -> None:
+            wanted = [requests[request_id] for request_id in missing]
+            ask(server, served_name, wanted, concurrency=concurrency, on_answer=keep, in_flight=in_flight)
 
-        ask(server, served_name, requests, concurrency=self._config.concurrency, on_answer=keep)
-        return [found[request.request_id] for request in requests]
+        return self._complete(start, ids, asked, name, ask_for_answers)
+
+    def _complete(
+        self, start: Start, ids: Sequence[str], asked: Sequence[Question], note: str, ask_for: Ask
+    ) -> list[Answer]:
+        """The answers in the order of the questions; equal questions are asked once."""
+        words = [f"{note}: {turn_text(question.messages[-1])[:SHOWN_CHARACTERS]!r}" for question in asked]
+        copies = Counter(ids)
+
+        def step(answer: Answer) -> None:
+            self._done += copies[answer.request_id]
+            self._advance(self._done, note)
+
+        wanted = dict(zip(ids, words, strict=True))
+        found = self._memory.complete(start, wanted, self._config.concurrency, ask_for, step)
+        return [found[request_id] for request_id in ids]
 
 
 def _own_words(settings: ServerSettings) -> ServerSettings:

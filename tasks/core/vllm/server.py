@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from tasks.core.base_model import require_allowed_code
-from tasks.core.child_logs import cause_in
+from tasks.core.child_logs import cause_in, cause_line
 from tasks.core.config import ModelSource, ServerSettings
 from tasks.core.errors import MachineError, ModelError, ServerError, ServerStartError
 from tasks.core.files import read_json
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 BASE_NAME = "base"
 PORT_TRIES = 3
+NUMBER = re.compile(r"(?:0x[0-9a-f]+|\d+)")
 POLL_SECONDS = 0.5
 SCRATCH = "retune-vllm-"
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -59,6 +61,13 @@ class Server:
             where=str(self.log),
             remedy="run it again; if it recurs, lower the stage's concurrency, or look at the machine's free memory",
         )
+
+    @property
+    def death(self) -> str:
+        """What ended it, comparable with other deaths: exit status and cause, without numbers such as shapes."""
+        code = self.process.poll()
+        state = "silent" if code is None else f"exit status {code}"
+        return f"{state}: {NUMBER.sub('N', cause_line(self.log))}"
 
     def get(self, path: str, timeout_s: float) -> httpx.Response:
         """Send a GET request by plain HTTP, without a proxy. Raises httpx.HTTPError: there is no answer."""

