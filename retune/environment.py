@@ -12,8 +12,8 @@ LIBRARY_LOG = "libraries.log"
 
 def prepare_environment(home: Home, *, verbose: bool = False) -> None:
     """Point Prefect at RETUNE_HOME and keep libraries quiet; variables that the user has set keep their values."""
+    os.environ["RETUNE_HOME"] = str(home.root)  # absolute: children have other working folders
     defaults = {
-        "RETUNE_HOME": str(home.root),
         "PREFECT_HOME": str(home.root / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO" if verbose else "CRITICAL",

@@ -35,9 +35,13 @@ def _root(verbose: Annotated[bool, typer.Option(help="Show tracebacks and Prefec
 @app.command()
 def run(recipe: RecipeOption = "embedded") -> None:
     """Run the whole night now, then print its report."""
+    from tasks.core.lock import require_unlocked
+
+    home = Home.from_environment()
+    require_unlocked(home)
     from retune.run import run_night
 
-    run_night(recipe, Home.from_environment())
+    run_night(recipe, home)
 
 
 @app.command()
@@ -147,7 +151,11 @@ def main() -> None:
     """Run the command: errors are one clear message, and a traceback only with ``--verbose``."""
     verbose = "--verbose" in sys.argv
     sys.argv = [word for word in sys.argv if word != "--verbose"]  # allowed before or after the command
-    home = Home.from_environment()
+    try:
+        home = Home.from_environment()
+    except RetuneError as error:
+        _explain(error, str(error), verbose)
+        sys.exit(1)
     prepare_environment(home, verbose=verbose)
     # A shell starts background jobs with SIGINT ignored; either signal ends the run and its children in good order.
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -11,10 +11,11 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 
-from tasks.core.child_logs import cause_in
+from tasks.core.child_logs import cause_in, new_log
 from tasks.core.errors import MachineError
 from tasks.core.files import write_json
 from tasks.core.home import Home
@@ -25,15 +26,15 @@ START_TIMEOUT_SECONDS = 180
 OWN_LOG = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO"}
 """Server and worker write log files, so they log more than the terminal shows."""
 HAND_OVER_SECONDS = 20
-SERVER_LOG = "prefect-server.log"
 UP_FILE = "up.json"
 
 
 @dataclass(frozen=True)
 class PrefectServer:
-    """A running server: the URL of its API, and its process."""
+    """A running server: the URL of its API, its log, and its process."""
 
     url: str
+    log: Path
     process: subprocess.Popen[str]
 
 
@@ -41,6 +42,7 @@ class PrefectServer:
 def prefect_api(home: Home) -> Iterator[str]:
     """The API that a run reports to: PREFECT_API_URL, else that of a running ``retune up``, else a new server."""
     if url := os.environ.get("PREFECT_API_URL"):
+        _require_answer(url)
         yield url
         return
     url = _url_of_up(home)
@@ -53,6 +55,24 @@ def prefect_api(home: Home) -> Iterator[str]:
             yield server.url
         finally:
             _hand_over()
+
+
+def _require_answer(url: str) -> None:
+    """Raise a MachineError if the server that PREFECT_API_URL names does not answer; with Prefect's own client."""
+    from prefect import get_client
+
+    try:
+        with get_client(sync_client=True) as client:
+            problem = client.api_healthcheck()
+    except Exception as error:  # whatever the address makes of the client
+        problem = error
+    if problem is not None:
+        raise MachineError(
+            f"No Prefect server answers at PREFECT_API_URL: {type(problem).__name__}: {problem}",
+            where=url,
+            remedy="start that server (`retune up`), correct the address, or `unset PREFECT_API_URL`: the run then"
+            " starts a server of its own",
+        )
 
 
 def _hand_over() -> None:
@@ -72,12 +92,10 @@ def prefect_server(home: Home, port: int, *, interface: bool) -> Iterator[Prefec
     MachineError: the port is in use, or the server does not start.
     """
     _require_free(port)
-    log = home.logs / SERVER_LOG
+    log = new_log(home.logs / "prefect-server.log")
     url = f"http://127.0.0.1:{port}/api"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     environment = {"PREFECT_API_URL": url, "PREFECT_SERVER_UI_ENABLED": str(interface).lower(), **OWN_LOG}
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.unlink(missing_ok=True)
     say("starting the Prefect server")
     with running(command if interface else [*command, "--no-services"], log=log, environment=environment) as process:
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
@@ -90,7 +108,7 @@ def prefect_server(home: Home, port: int, *, interface: bool) -> Iterator[Prefec
                 )
             time.sleep(0.3)
         with _api_url(url):
-            yield PrefectServer(url, process)
+            yield PrefectServer(url, log, process)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from rich.text import Text
 from flows.report.artifact_files import evaluation_in, pages_in, picture_in
 from flows.report.drift_table import HEAD, drift_table
 from flows.report.page import PAGE, curve_rows, evaluation_rows, labels_line
-from flows.report.record import COUNTS, RunRecord, rows_table
+from flows.report.record import COUNTS, RunRecord, attempt_line, rows_table
 from flows.report.stage_lines import percent, stage_lines
 from flows.report.waterfall_tables import NAMES, waterfall_by_prompt
 from retune.terminal import out, show
@@ -47,6 +47,8 @@ def print_report(record: RunRecord) -> None:
         for line in labels_line(found):
             show(line)
         show(f"on {found.n} held-out documents; decision: {found.decision}")
+    for attempt in record.attempts:
+        show(attempt_line(attempt))
     show(record.error or record.reason)
     if record.changes and record.changes not in record.reason:
         show(record.changes)

@@ -140,7 +140,7 @@ def serve_teacher(recipe: Recipe, home: Home) -> None:
             fingerprint=files,
             engine=teacher.engine,
             served_name=ADAPTER_NAME if adapters else BASE_NAME,
-            log=str(log),
+            log=str(server.log),
         )
         with announced(home, standing):
             say(f"serving {teacher.name} of the recipe {recipe.name} on {server.url}; Ctrl-C ends it")
@@ -148,7 +148,7 @@ def serve_teacher(recipe: Recipe, home: Home) -> None:
             with contextlib.suppress(KeyboardInterrupt):
                 while server.process.poll() is None:
                     time.sleep(POLL_SECONDS)
-                raise ServerError(f"vLLM died; {cause_in(log)}", where=str(log), remedy="start it again")
+                raise ServerError(f"vLLM died; {cause_in(server.log)}", where=str(server.log), remedy="start it again")
     say("ended")
 
 

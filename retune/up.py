@@ -7,8 +7,8 @@ import subprocess
 import sys
 import time
 
-from retune.prefect_server import OWN_LOG, SERVER_LOG, announced, prefect_server
-from tasks.core.child_logs import cause_in
+from retune.prefect_server import OWN_LOG, announced, prefect_server
+from tasks.core.child_logs import cause_in, new_log
 from tasks.core.errors import MachineError
 from tasks.core.home import PROJECT_ROOT, Home
 from tasks.core.processes import running
@@ -28,8 +28,7 @@ def serve(home: Home, port: int) -> None:
         say("creating the work pool and the deployments")
         _prefect(home, "work-pool", "create", POOL, "--type", "process", "--overwrite")
         _prefect(home, "deploy", "--prefect-file", "deployments/prefect.yaml", "--all")
-        log = home.logs / "prefect-worker.log"
-        log.unlink(missing_ok=True)
+        log = new_log(home.logs / "prefect-worker.log")
         command = [*PREFECT, "worker", "start", "--pool", POOL, "--name", "retune-up"]
         with running(command, log=log, environment=OWN_LOG) as worker:
             say(f"ready: {server.url.removesuffix('/api')} shows runs and schedules; Ctrl-C ends it")
@@ -38,7 +37,7 @@ def serve(home: Home, port: int) -> None:
             with contextlib.suppress(KeyboardInterrupt):
                 while worker.poll() is None and server.process.poll() is None:
                     time.sleep(POLL_SECONDS)
-                ended, file = ("worker", log) if server.process.poll() is None else ("server", home.logs / SERVER_LOG)
+                ended, file = ("worker", log) if server.process.poll() is None else ("server", server.log)
                 raise MachineError(f"The {ended} ended; {cause_in(file)}", where=str(file), remedy="run it again")
         say("ended")
 

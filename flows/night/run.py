@@ -26,6 +26,7 @@ from tasks.core.errors import StageTimeout
 from tasks.core.home import Home
 from tasks.core.lock import run_lock
 from tasks.core.progress import say
+from tasks.core.task import can_retry, failure_of
 from tasks.evaluate.curve import Smaller
 from tasks.generate.generate import GenerateJob
 from tasks.publish.publish import PublishJob
@@ -102,7 +103,17 @@ class Night:
     def _run(self, task: Task[Any, Any], job: TimedJob, name: str) -> Any:
         say(name)
         minutes = job.config.timeout_minutes
-        limited = task.with_options(task_run_name=name, timeout_seconds=minutes * SECONDS_A_MINUTE)
+
+        def noting(task: object, task_run: object, state: Any) -> bool:
+            """Prefect asks this after a failure, as long as tries are left."""
+            is_retried = can_retry(task, task_run, state)
+            if is_retried:
+                say(f"  {self.record.failed_attempt(name, str(failure_of(state)))}")
+            return is_retried
+
+        limited = task.with_options(
+            task_run_name=name, timeout_seconds=minutes * SECONDS_A_MINUTE, retry_condition_fn=noting
+        )
         state: Any = limited(job, self.record.run_id, return_state=True)
         try:
             return state.result()

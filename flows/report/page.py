@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from flows.report.artifact_files import evaluation_in, pages_in, picture_in
 from flows.report.drift_table import HEAD, drift_table
-from flows.report.record import COUNTS, RunRecord, rows_table
+from flows.report.record import COUNTS, RunRecord, attempt_line, rows_table
 from flows.report.stage_lines import percent, stage_lines
 from flows.report.training_lines import CURVE, training_markdown
 from flows.report.waterfall_tables import waterfall_markdown
@@ -105,6 +105,8 @@ def report_markdown(record: RunRecord) -> str:
     lines = [f"# {record.recipe}: {record.status}", ""]
     lines += ["```", record.error, "```", ""] if record.error else [record.reason, ""]
     lines += _evidence(record)
+    for attempt in record.attempts:
+        lines += ["```", attempt_line(attempt), "```", ""]
     changes = "" if record.changes in record.reason else record.changes
     lines += [f"Run {record.run_id}, {record.seconds:.0f} s. {changes}".strip(), ""]
     if record.stages:

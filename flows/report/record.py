@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,7 @@ class RunRecord:
         status: ``running``, then ``published``, ``rejected``, ``no-op`` or ``failed``.
         started_as: the recipe as the command named it.
         stages: by stage its counts, and its details as in ``SHOWN``.
+        attempts: the failed attempts of stages that were tried again: ``stage``, ``attempt`` from 1, and ``error``.
         evidence: by stage that stopped the run, the folder in the run's logs with what the stage had found.
         evaluation: the details of evaluate; rates are fractions.
     """
@@ -56,6 +57,7 @@ class RunRecord:
     flow_run_id: str = ""
     started_as: str = ""
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    attempts: list[dict[str, Any]] = field(default_factory=list)
     evidence: dict[str, str] = field(default_factory=dict)
     evaluation: dict[str, Any] | None = None
     champion: dict[str, Any] | None = None
@@ -100,6 +102,13 @@ class RunRecord:
         numbers = ", ".join(f"{value} {count.replace('_', ' ')}" for count, value in counts.items())
         return f"{'cached' if cached else f'{seconds:.0f} s'}: {numbers}"
 
+    def failed_attempt(self, stage: str, error: str) -> str:
+        """Record an attempt after which the stage is tried again; returns it as text."""
+        number = 1 + sum(attempt["stage"] == stage for attempt in self.attempts)
+        self.attempts.append({"stage": stage, "attempt": number, "error": error})
+        self.write()
+        return attempt_line(self.attempts[-1])
+
     @property
     def evaluated(self) -> EvaluateDetails | None:
         """The evaluation as its model."""
@@ -139,6 +148,11 @@ class RunRecord:
         """Write the record atomically, with the seconds since the run started."""
         self.seconds = round(time.time() - self.started, 2)
         write_json(Path(self.folder) / RECORD, asdict(self))
+
+
+def attempt_line(attempt: Mapping[str, Any]) -> str:
+    """A failed attempt as text, with its cause."""
+    return f"{attempt['stage']}: attempt {attempt['attempt']} failed, and is followed by another: {attempt['error']}"
 
 
 def _place(published: Published | None) -> dict[str, Any] | None:

@@ -170,7 +170,8 @@ def _speed(stats: EngineStats) -> str:
     if stats.latency_seconds:
         parts.append("latency " + ", ".join(f"{name} {value:.2f} s" for name, value in stats.latency_seconds.items()))
     if stats.restarts:
-        parts.append(f"the server was restarted {stats.restarts} times")
+        causes = f" ({'; '.join(dict.fromkeys(stats.deaths))})" if stats.deaths else ""
+        parts.append(f"the server was restarted {stats.restarts} times{causes}")
     return "; ".join(parts) + "."
 
 

@@ -166,6 +166,7 @@ def bench(recipe: Recipe, home: Home) -> Iterator[Bench]:
         Renderer() as renderer,
         Engine(config, served, store, StageContext(home, RUN, RUN)) as engine,
     ):
+        store.forget_deaths(RUN)
         try:
             yield Bench(recipe, teacher, renderer, store, engine)
         except ServerError as error:

@@ -102,6 +102,11 @@ class AnswerStore:
             rows = [(request_id, cause, run_id) for request_id in request_ids]
             self._connection.executemany("INSERT INTO deaths VALUES (?, ?, ?)", rows)
 
+    def forget_deaths(self, run_id: str) -> None:
+        """Forget a run's deaths, for another run of the same name."""
+        with self._connection:
+            self._connection.execute("DELETE FROM deaths WHERE run_id = ?", (run_id,))
+
     def deaths(self, run_id: str) -> Counter[tuple[str, str]]:
         """How many servers of a run died of a cause while they were asked a request, by request id and cause."""
         query = "SELECT request_id, cause FROM deaths WHERE run_id = ?"

@@ -16,7 +16,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tasks.core.files import digest_of, folder_digests, read_json, require_free_space, write_json
+from tasks.core.files import (
+    digest_of,
+    folder_digests,
+    read_json,
+    readable_as_umask_allows,
+    require_free_space,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -154,6 +161,7 @@ class ArtifactStore:
         try:
             summary = fill(temporary)
             summary.check_balance(key.stage)
+            readable_as_umask_allows(temporary)
             files = folder_digests(temporary)
             manifest: dict[str, Any] = {
                 "stage": key.stage,

@@ -46,6 +46,20 @@ class Cause:
     lines: tuple[str, ...]
 
 
+def new_log(path: Path) -> Path:
+    """Create an empty log of this name, with a number if there is one: an attempt never overwrites another's log."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log, number = path, 1
+    while True:
+        try:
+            log.touch(exist_ok=False)
+        except FileExistsError:
+            number += 1
+            log = path.with_stem(f"{path.stem}-{number}")
+        else:
+            return log
+
+
 def last_lines(path: Path, count: int = LAST_LINES) -> str:
     """The last lines of a log file, indented, for an error message."""
     return _shown(_text_of(path).rstrip().splitlines()[-count:])

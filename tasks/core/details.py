@@ -63,6 +63,7 @@ class EngineStats(Details):
         refused, failed: requests that the server would not answer; those given up after all their tries.
         prefix_cache_hit_rate: share of the prompts' tokens that vLLM had in its prefix cache; None: not known.
         latency_seconds, first_token_seconds: p50, p90, p99 until the last and the first token; None: not known.
+        deaths: what ended the servers that were restarted.
         by_endpoint: answers by endpoint; ``vLLM`` is the one that the stage started.
         concurrency: the limit of requests in flight at the end, over all endpoints.
     """
@@ -81,6 +82,7 @@ class EngineStats(Details):
     latency_seconds: dict[str, float] | None = None
     first_token_seconds: dict[str, float] | None = None
     restarts: int = 0
+    deaths: list[str] = []
     by_endpoint: Counts = {}
     concurrency: int = 0
 

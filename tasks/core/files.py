@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,24 @@ def folder_digests(folder: Path, skip: Iterable[str] = ()) -> dict[str, str]:
     skipped = set(skip)
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     return {name: file_digest(path) for name, path in files.items() if name not in skipped}
+
+
+def readable_as_umask_allows(folder: Path) -> None:
+    """Give everything below a folder the permissions that the umask leaves.
+
+    Libraries that write to a temporary file first (safetensors) leave files that only their owner can read.
+    """
+    probe = folder / f".{os.getpid()}.umask"
+    probe.touch()  # the umask itself can only be read by setting it
+    allowed = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    for path in folder.rglob("*"):
+        if path.is_symlink():
+            continue
+        mode = stat.S_IMODE(path.stat().st_mode)
+        to_enter = (allowed & 0o444) >> 2 if path.is_dir() else 0
+        if mode | allowed | to_enter != mode:
+            path.chmod(mode | allowed | to_enter)
 
 
 def write_text(path: Path, text: str) -> None:

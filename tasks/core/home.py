@@ -6,7 +6,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.core.errors import MachineError
+
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
+MEANT_OTHERWISE = frozenset("?#%")
+"""They have a meaning of their own in the address of an SQLite database, as MLflow and Prefect read it."""
+LONGEST_BYTES = 400
+"""SQLite opens files whose path has at most 512 bytes; Retune adds up to 80."""
 
 
 @dataclass(frozen=True)
@@ -17,8 +23,20 @@ class Home:
 
     @classmethod
     def from_environment(cls) -> Home:
-        """RETUNE_HOME, or ``.retune`` in the project."""
-        return cls(Path(os.environ.get("RETUNE_HOME") or PROJECT_ROOT / ".retune").resolve())
+        """RETUNE_HOME, or ``.retune`` in the project. Raises MachineError: no state can be kept under such a path."""
+        named = Path(os.environ.get("RETUNE_HOME") or PROJECT_ROOT / ".retune")
+        try:
+            root = named.resolve()
+            problem = _problem_of(root)
+        except (OSError, RuntimeError) as error:  # too long a name, a forbidden folder, links in a circle
+            root, problem = named, str(error)
+        if problem:
+            raise MachineError(
+                f"RETUNE_HOME cannot be this folder: {problem}",
+                where=ascii(str(root)),
+                remedy="name another folder: export RETUNE_HOME=/path/to/a/folder",
+            )
+        return cls(root)
 
     @property
     def artifacts(self) -> Path:
@@ -65,3 +83,16 @@ class Home:
     @property
     def tracking_uri(self) -> str:
         return f"sqlite:///{self.root / 'mlflow' / 'mlflow.db'}"
+
+
+def _problem_of(root: Path) -> str:
+    """Why a path cannot hold Retune's state, or an empty text."""
+    text = str(root)
+    if found := sorted(MEANT_OTHERWISE.intersection(text)):
+        return f"its path contains {' and '.join(found)}, which databases read as a part of an address"
+    if not text.isprintable():
+        return "its path contains control characters, or bytes that are not UTF-8"
+    if len(os.fsencode(root)) > LONGEST_BYTES:
+        return f"its path has {len(os.fsencode(root))} bytes, and databases can have {LONGEST_BYTES}"
+    existing = next(path for path in (root, *root.parents) if path.exists())
+    return "" if existing.is_dir() else f"{existing} is a file"

@@ -1,28 +1,57 @@
-"""One run at a time in a RETUNE_HOME."""
+"""One run at a time in a RETUNE_HOME, and who it is."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import time
 from collections.abc import Iterator
 
 from filelock import FileLock, Timeout
 
 from tasks.core.errors import BusyError
+from tasks.core.files import read_json, write_json
 from tasks.core.home import Home
 
-LOCK = "run.lock"
+LOCK, HOLDER = "run.lock", "run.json"
 
 
 @contextlib.contextmanager
 def run_lock(home: Home) -> Iterator[None]:
     """Hold the lock of a RETUNE_HOME while the block runs. Raises BusyError: another process holds it."""
+    with _acquired(home):
+        write_json(home.root / HOLDER, {"pid": os.getpid(), "host": os.uname().nodename, "since": time.time()})
+        try:
+            yield
+        finally:
+            (home.root / HOLDER).unlink(missing_ok=True)
+
+
+def require_unlocked(home: Home) -> None:
+    """Raise BusyError if a run is in progress, before anything is started for another."""
+    if (home.root / LOCK).exists():
+        with _acquired(home):
+            pass
+
+
+def is_locked(home: Home) -> bool:
+    """Whether a run is in progress."""
+    try:
+        require_unlocked(home)
+    except BusyError:
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _acquired(home: Home) -> Iterator[None]:
     home.root.mkdir(parents=True, exist_ok=True)
     lock = FileLock(home.root / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise BusyError(
-            "Another run is under way",
+            f"Another run is under way{_holder(home)}",
             where=str(home.root),
             remedy="wait for it, or use another folder: RETUNE_HOME=... retune run",
         ) from error
@@ -32,10 +61,11 @@ def run_lock(home: Home) -> Iterator[None]:
         lock.release()
 
 
-def is_locked(home: Home) -> bool:
-    """Whether a run is in progress."""
+def _holder(home: Home) -> str:
+    """The process of the run that holds the lock, as far as it is known."""
     try:
-        with run_lock(home):
-            return False
-    except BusyError:
-        return True
+        found = read_json(home.root / HOLDER)
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found["since"]))
+        return f": process {found['pid']} on {found['host']}, since {since}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

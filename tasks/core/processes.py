@@ -19,7 +19,7 @@ import psutil
 
 from tasks.core import child as child_module
 from tasks.core import errors
-from tasks.core.child_logs import cause_in
+from tasks.core.child_logs import cause_in, new_log
 from tasks.core.errors import ChildError, RetuneError, WorkerError
 from tasks.core.files import read_json, write_json
 from tasks.core.home import PROJECT_ROOT
@@ -144,6 +144,7 @@ def run_worker(
         module: a module that calls :func:`worker_main`.
         job: its input, JSON-like.
         folder: for the files of job and result.
+        log: the name of the log file; every call has one of its own, with a number if the name is taken.
         environment: added to this process's environment.
         launcher: arguments between ``python`` and the module, such as those of torchrun.
 
@@ -155,7 +156,7 @@ def run_worker(
     for left_over in folder.glob(f"{RESULT}*.json"):
         left_over.unlink()
     write_json(job_file, job)
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log = new_log(log)
     deadline = time.monotonic() + timeout_s
     read_end, write_end = os.pipe()
     with (

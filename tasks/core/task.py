@@ -49,13 +49,14 @@ def task_policy(name: str) -> dict[str, Any]:
 
 def can_retry(task: object, task_run: object, state: Any) -> bool:
     """Whether another try can help: a lost child or server yes, a broken contract or a full disk never."""
-    try:
-        state.result()
-    except RetuneError as error:
-        return error.retryable
-    except Exception:
-        return False
-    return False
+    error = failure_of(state)
+    return isinstance(error, RetuneError) and error.retryable
+
+
+def failure_of(state: State[Any]) -> Exception | None:
+    """The error that a task's state holds, or None."""
+    found = state.result(raise_on_failure=False)
+    return found if isinstance(found, Exception) else None
 
 
 def finish_stage(job: StageJob, run_id: str, on_progress: OnProgress = ignore_progress) -> State[StageResult]:

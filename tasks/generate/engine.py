@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -27,7 +25,6 @@ from tasks.generate.stats import Meter
 Verdict = Callable[[Request, Answer], str | None]
 
 MOST_DEATHS = 2
-SUSPECTS = 8
 
 
 class Engine:
@@ -44,7 +41,6 @@ class Engine:
         self._meter = Meter()
         self._remote = remote_endpoints(config)
         self._own = OwnServer(config, teacher, context)
-        self._deaths: Counter[str] = Counter()
         self._course: Course | None = None
         self.stopped: str | None = None
 
@@ -115,7 +111,7 @@ class Engine:
     def stats(self) -> EngineStats:
         """Statistics of all requests so far; read them while the server runs."""
         self._meter.server = self._own.metrics()
-        self._meter.restarts = self._own.restarts
+        self._meter.restarts, self._meter.deaths = self._own.restarts, self._own.deaths
         return self._meter.stats()
 
     def _ask_endpoints(self, missing: dict[str, Request], keep: Callable[[Answer], None]) -> None:
@@ -126,32 +122,34 @@ class Engine:
     def _ask_own(self, missing: dict[str, Request], keep: Callable[[Answer], None]) -> None:
         """Send to the stage's own server, and to a new one when it dies.
 
-        Requests in flight at a death are then sent first, few at a time, and one at a time after a second death: a
-        request that kills servers is found by its third death at the latest, and takes no other with it.
+        Requests in flight at a death are then sent first and one at a time: a request that kills servers is found by
+        its second death, is not sent a third time in this run, and takes no other with it.
         """
+        run_id = self._context.run_id
         while missing and not self.stopped:
+            deaths = self._store.deaths(run_id)
+            for (request_id, death), count in deaths.items():
+                if count >= MOST_DEATHS and request_id in missing:
+                    self._meter.count_failed()
+                    reason = f"failed: the server died {count} times while it was asked ({death})"
+                    keep(Answer(request_id, "", reason, 0, 0))
+            if not missing:
+                return
             endpoint = self._own.endpoint_for(list(missing.values()))
-            deaths = max(self._deaths[request_id] for request_id in missing)
-            suspects = [request for request_id, request in missing.items() if deaths <= self._deaths[request_id]]
-            concurrency = self._config.concurrency
-            if deaths:
-                few = max(1, min(concurrency // SUSPECTS, math.isqrt(concurrency)))
-                concurrency = few if deaths < MOST_DEATHS else 1
-            asking = Round(Pool([endpoint], concurrency), self._budget, self._meter, keep)
+            died = {request_id for request_id, _ in deaths}
+            suspects = [request for request_id, request in missing.items() if request_id in died]
+            pool = Pool([endpoint], 1 if suspects else self._config.concurrency)
+            asking = Round(pool, self._budget, self._meter, keep)
             try:
-                asking.run(suspects)
+                asking.run(suspects or list(missing.values()))
             except ServerError as error:
                 if endpoint.for_good and not endpoint.is_dead:
                     raise
-                self._deaths.update(asking.in_flight.keys())
-                in_flight = list(asking.in_flight)
-                # The culprit was sent alone, and not for the first time.
-                culprit = in_flight[0] if len(in_flight) == 1 and self._deaths[in_flight[0]] >= MOST_DEATHS else None
-                self._own.bury(error, explains=self._deaths[culprit] if culprit else 0)
-                if culprit:
-                    self._meter.count_failed()
-                    reason = f"failed: the server died {self._deaths[culprit]} times while it was asked"
-                    keep(Answer(culprit, "", reason, 0, 0))
+                death = self._own.death
+                self._store.add_death(asking.in_flight, death, run_id)
+                deaths = self._store.deaths(run_id)
+                is_explained = any(deaths[one, death] >= MOST_DEATHS for one in asking.in_flight)
+                self._own.bury(error, death, explains=MOST_DEATHS * is_explained)
             self.stopped = asking.stopped
 
     def _judge(self, answer: Answer, rule: str | None, attempt: int) -> None:

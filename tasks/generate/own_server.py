@@ -33,9 +33,9 @@ class OwnServer:
         self._server: Server | None = None
         self._endpoint: OwnEndpoint | None = None
         self._context_length: int | None = None
-        self._starts = 0
         self._past = ServerMetrics()
-        self.restarts = self.answers = 0
+        self.answers = 0
+        self.deaths: list[str] = []
         self._unexplained = self._culprits = 0
 
     def endpoint_for(self, requests: Sequence[Request]) -> OwnEndpoint:
@@ -54,7 +54,13 @@ class OwnServer:
             self._endpoint = OwnEndpoint(self._server, name, self._config.concurrency)
         return self._endpoint
 
-    def bury(self, cause: ServerError, explains: int = 0) -> None:
+    @property
+    def death(self) -> str:
+        """What ended the server, comparable with other deaths."""
+        assert self._server is not None
+        return self._server.death
+
+    def bury(self, cause: ServerError, death: str, explains: int = 0) -> None:
         """End what is left of a dead or silent server, so that the next request starts another.
 
         ``explains`` deaths have a known culprit, this one included; they do not count against the server. Raises
@@ -74,8 +80,12 @@ class OwnServer:
                 where=str(log),
                 remedy="read the log; a smaller generate.concurrency takes less memory; stored answers are reused",
             ) from cause
-        self.restarts += 1
-        say(f"  vLLM died ({reason}); restart {self.restarts}")
+        self.deaths.append(death)
+        say(f"  vLLM died ({reason}; {death}); restart {self.restarts}")
+
+    @property
+    def restarts(self) -> int:
+        return len(self.deaths)
 
     def metrics(self) -> ServerMetrics:
         """Metrics reported by the servers of this stage; those of a dead server are lost."""
@@ -90,8 +100,6 @@ class OwnServer:
         self._stack.close()
 
     def _serving(self, length: int) -> contextlib.AbstractContextManager[Server]:
-        self._starts += 1
-        name = "generate-vllm" if self._starts == 1 else f"generate-vllm-{self._starts}"
         settings = self._config.server.model_copy(update={"max_model_len": length})
         adapters = {ADAPTER_NAME: Path(self._config.adapter)} if self._config.adapter else None
-        return serving(self._teacher, settings, log=self._context.log(name), adapters=adapters)
+        return serving(self._teacher, settings, log=self._context.log("generate-vllm"), adapters=adapters)

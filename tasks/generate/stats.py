@@ -29,6 +29,7 @@ class Meter:
     asked_for: float = 0.0
     asking_since: float | None = None
     restarts: int = 0
+    deaths: list[str] = field(default_factory=list)
     concurrency: int = 0
     by_endpoint: Counter[str] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.home import PROJECT_ROOT, Home
+from tasks.core.lock import run_lock
 from tests.flows.conftest import WriteRecipe
 from tests.flows.whole_night import comparison, record_night, version
 from tests.retune.command import retune, retune_process
@@ -43,6 +46,37 @@ def test_a_wrong_command_line_exits_with_2_and_names_what_is_wrong(
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and name in done.stderr and "retune --help" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_second_run_is_refused_before_anything_is_started_for_it(tmp_path: Path) -> None:
+    with run_lock(Home(tmp_path)):
+        before = sorted(tmp_path.iterdir())
+        done = retune(tmp_path, "run")
+        assert sorted(tmp_path.iterdir()) == before
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith(f"error: Another run is under way: process {os.getpid()} on ")
+
+
+def test_a_home_that_cannot_be_used_is_refused_by_every_command(tmp_path: Path) -> None:
+    for arguments in (("run",), ("report",), ("up",)):
+        done = retune(tmp_path / "what?", *arguments)
+        assert done.returncode == 1 and done.stderr.startswith("error: RETUNE_HOME cannot be this folder: its path con")
+        assert "what?" in done.stderr and "remedy: name another folder" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_prefect_server_that_does_not_answer_is_one_error_with_a_remedy(
+    tmp_path: Path, write_recipe: WriteRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retune.run.check_before_start", lambda recipe, home: None)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/api"
+        monkeypatch.setenv("PREFECT_API_URL", url)
+        done = retune(tmp_path / "home", "run", "--recipe", write_recipe(lambda recipe: None))
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: No Prefect server answers at PREFECT_API_URL")
+    assert f"where:  {url}" in done.stderr and "unset PREFECT_API_URL" in done.stderr
 
 
 def test_a_broken_recipe_stops_before_anything_is_started(tmp_path: Path, write_recipe: WriteRecipe) -> None:

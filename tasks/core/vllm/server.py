@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from tasks.core.base_model import require_allowed_code
-from tasks.core.child_logs import cause_in, cause_line
+from tasks.core.child_logs import cause_in, cause_line, new_log
 from tasks.core.config import ModelSource, ServerSettings
 from tasks.core.errors import MachineError, ModelError, ServerError, ServerStartError
 from tasks.core.files import read_json
@@ -67,7 +67,7 @@ class Server:
         """What ended it, comparable with other deaths: exit status and cause, without numbers such as shapes."""
         code = self.process.poll()
         state = "silent" if code is None else f"exit status {code}"
-        return f"{state}: {NUMBER.sub('N', cause_line(self.log))}"
+        return ": ".join(filter(None, [state, NUMBER.sub("N", cause_line(self.log))]))
 
     def get(self, path: str, timeout_s: float) -> httpx.Response:
         """Send a GET request by plain HTTP, without a proxy. Raises httpx.HTTPError: there is no answer."""
@@ -151,18 +151,20 @@ def serving(
 ) -> Iterator[Server]:
     """Serve a model, and LoRA adapters under their names, while the block runs.
 
+    ``log`` names the log file; every start has one of its own, with a number if the name is taken.
+
     Raises ServerStartError: vLLM died while starting or was not ready in time, with the cause in its log; MachineError:
     vLLM's environment is missing; ModelError: an adapter's config cannot be read, or the model needs code that the
     recipe does not allow.
     """
     if model.trust_remote_code and not model.is_local:  # the check of the recipe covers local folders
         require_allowed_code(model)
-    log.parent.mkdir(parents=True, exist_ok=True)
     _sweep_scratch()
+    name = log
     for _ in range(PORT_TRIES):
         port, api_key = free_port(), secrets.token_urlsafe(24)
         command = _command(model, settings, adapters or {}, port)
-        log.unlink(missing_ok=True)
+        log = new_log(name)
         with (
             tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-", ignore_cleanup_errors=True) as scratch,
             running(command, log=log, environment=_environment(model, api_key, scratch), cwd=log.parent) as process,

@@ -15,7 +15,8 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows.night.run import Night
 from flows.recipe.read import read_recipe
-from flows.report.record import RunRecord
+from flows.report.page import report_markdown
+from flows.report.record import RunRecord, read_record
 from tasks.core.artifacts import StageKey, Summary
 from tasks.core.errors import ChildError, ContractViolation, RetuneError
 from tasks.core.home import Home
@@ -144,3 +145,34 @@ def test_each_part_is_trained_under_its_own_name_and_found_the_next_night(storag
     assert [stage["cached"] for stage in (*first.stages.values(), *second.stages.values())] == [False] * 3 + [True] * 3
     assert again == smaller
     assert len({one.trained.key for one in smaller}) == 2
+
+
+@dataclass(frozen=True)
+class Timed(OneRow):
+    """As the flow sees a job: with a time limit."""
+
+    @property
+    def config(self) -> Any:
+        return SimpleNamespace(timeout_minutes=1)
+
+
+def test_a_retry_is_said_with_its_cause_on_the_terminal_in_the_record_and_on_the_page(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Home(storage / "home")
+    cause = "It died; the cause in line 7 of its log:\n    RuntimeError: einsum(): no"
+    record = RunRecord.start(home, "embedded", "")
+
+    @flow(persist_result=False)
+    def one_night() -> None:
+        night = Night(read_recipe("embedded"), home, record)
+        night.stage(collect_one, Timed("said", [ChildError(cause), ChildError("It died first")]))
+
+    one_night()
+    assert [(one["stage"], one["attempt"]) for one in record.attempts] == [("collect", 1), ("collect", 2)]
+    assert read_record(home, record.run_id).attempts == record.attempts
+    said = capsys.readouterr().err
+    for text in (said, report_markdown(record)):
+        assert "collect: attempt 1 failed, and is followed by another: It died first" in text
+        assert f"collect: attempt 2 failed, and is followed by another: {cause}" in text
+    assert record.stages["collect"]["accepted"] == 1

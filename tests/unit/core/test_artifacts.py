@@ -7,9 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from tasks.core import artifacts
 from tasks.core.artifacts import MANIFEST, ArtifactRef, ArtifactStore, StageKey, Summary
@@ -189,3 +191,20 @@ def test_an_artifact_that_a_limit_cut_short_is_used_now_and_not_found_again(stor
     assert store.find(KEY) is None
     whole = store.write(KEY, fill)
     assert store.find(KEY) == whole
+
+
+def test_an_artifacts_files_can_be_read_by_others_as_the_umask_says(store: ArtifactStore) -> None:
+    """safetensors writes weights that only their owner can read: another user could not serve a release."""
+
+    def fill(folder: Path) -> Summary:
+        (folder / "merged").mkdir()
+        save_file({"weight": np.zeros(3)}, folder / "merged" / "model.safetensors")
+        (folder / "merged" / "config.json").touch(mode=0o600)
+        return Summary()
+
+    ref = store.write(KEY, fill)
+    plain = store.root / "plain"
+    plain.touch()
+    modes = {path.name: path.stat().st_mode for path in ref.folder.rglob("*") if path.is_file()}
+    assert set(modes) == {"model.safetensors", "config.json", "manifest.json"}
+    assert set(modes.values()) == {plain.stat().st_mode}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.child_logs import cause_in, find_cause
+from tasks.core.child_logs import cause_in, find_cause, new_log
 
 ENGINE = "(EngineCore pid=20) ERROR 11-28 20:54:55 [core.py:1512]"
 SERVER = "(APIServer pid=10) ERROR 11-28 20:54:56 [async_llm.py:906]"
@@ -137,3 +137,10 @@ def test_long_lines_and_messages_are_cut(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text(CHAINED[:110] + "\n" + "x" * 9000 + "\ny" * 50, encoding="utf-8")
     assert len(cause_in(log)) < 1500
+
+
+def test_every_attempt_has_a_log_of_its_own(tmp_path: Path) -> None:
+    name = tmp_path / "run" / "vllm-evaluate.log"
+    logs = [new_log(name) for _ in range(3)]
+    assert [log.name for log in logs] == ["vllm-evaluate.log", "vllm-evaluate-2.log", "vllm-evaluate-3.log"]
+    assert all(log.is_file() for log in logs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.core.errors import MachineError
-from tasks.core.files import canonical_json, digest_of, folder_digests, require_free_space, write_json, write_text
+from tasks.core.files import (
+    canonical_json,
+    digest_of,
+    folder_digests,
+    readable_as_umask_allows,
+    require_free_space,
+    write_json,
+    write_text,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8")),
@@ -79,3 +88,22 @@ def test_too_little_disk_space_is_reported_with_numbers_and_place(
     with pytest.raises(MachineError, match="for the model: 2,048 MiB needed, 10 MiB free") as caught:
         require_free_space(tmp_path / "not" / "yet", 2 * 2**30, "the model")
     assert caught.value.where == str(tmp_path) and "RETUNE_HOME" in caught.value.remedy
+
+
+@pytest.mark.parametrize(("umask", "file_mode", "folder_mode"), [(0o022, 0o644, 0o755), (0o027, 0o640, 0o750)])
+def test_files_that_a_library_kept_for_their_owner_get_the_modes_of_the_umask(
+    tmp_path: Path, umask: int, file_mode: int, folder_mode: int
+) -> None:
+    file = tmp_path / "merged" / "model.safetensors"
+    file.parent.mkdir(mode=0o700)
+    file.touch(mode=0o600)
+    (tmp_path / "tool").touch(mode=0o700)
+    before = os.umask(umask)
+    try:
+        readable_as_umask_allows(tmp_path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(file.stat().st_mode) == file_mode
+    assert stat.S_IMODE(file.parent.stat().st_mode) == folder_mode
+    assert stat.S_IMODE((tmp_path / "tool").stat().st_mode) == file_mode | 0o700
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["merged", "tool"]

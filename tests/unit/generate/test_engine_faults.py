@@ -310,7 +310,7 @@ def test_a_killed_server_is_started_again_and_no_answered_row_is_asked_again(
     assert again == []
     asked = Counter(question for event, question in own.events() if event == "asked")
     assert asked.total() <= 200 + 8, "only what was in flight is asked twice"
-    assert [named["log"].name for _, named in own.settings] == ["generate-vllm.log", "generate-vllm-2.log"]
+    assert stats.deaths == ["exit status -9"]
 
 
 def test_a_row_that_kills_the_server_is_found_and_given_up(tmp_path: Path, store: AnswerStore, own: OwnServers) -> None:
@@ -318,7 +318,13 @@ def test_a_row_that_kills_the_server_is_found_and_given_up(tmp_path: Path, store
     with engine_for(store, tmp_path) as engine:
         answers = engine.answer(requests(*questions), "writing", fine)
         stats = engine.stats
-    assert answers[f"{DEADLY} 1"].finish_reason == "failed: the server died 2 times while it was asked"
+    reason = answers[f"{DEADLY} 1"].finish_reason
+    assert reason == "failed: the server died 2 times while it was asked (exit status -9)"
+    assert Counter(own.events())["asked", f"{DEADLY} 1"] == 2, "the same death twice is not tried a third time"
+    with engine_for(store, tmp_path) as engine:  # another attempt of the stage in the same run
+        again = engine.answer(requests(*questions), "writing", fine)
+    assert again[f"{DEADLY} 1"].finish_reason == reason
+    assert Counter(own.events())["asked", f"{DEADLY} 1"] == 2
     assert sum(answer.finish_reason == "stop" for answer in answers.values()) == 80
     assert stats.restarts == 2 and stats.failed == 1
 
@@ -373,7 +379,13 @@ def test_a_death_is_noticed_even_where_no_connection_breaks(
     own.seconds = 60.0
     with engine_for(store, tmp_path) as engine:
         monkeypatch.setattr(own_server, "MOST_RESTARTS", 0)
-        threading.Timer(2.0, lambda: own.starts[0].process.kill()).start()
+
+        def kill() -> None:
+            while not own.journal.exists():
+                time.sleep(0.01)
+            own.starts[0].process.kill()
+
+        threading.Thread(target=kill, daemon=True).start()
         started = time.monotonic()
         with pytest.raises(ServerError, match="died 1 times"):
             engine.answer(requests(*numbered(3)), "writing", fine)
