@@ -8,9 +8,10 @@ from pathlib import Path
 
 from flows.recipe.recipe import Recipe
 from tasks.core.artifacts import ArtifactRef
+from tasks.core.config import ModelSource
 from tasks.core.errors import RecipeError, RegistryError
 from tasks.core.merging.trained import ADAPTER, MERGED, trained_in
-from tasks.core.models import model_digest
+from tasks.core.models import model_digest, model_family
 from tasks.core.progress import say
 from tasks.evaluate.evaluate import Rival
 from tasks.publish.history import TRAINING_PROFILE, champions_before, learned_from, lineage_of
@@ -33,7 +34,8 @@ def find_rival(registry: Registry, trained: ArtifactRef) -> Rival | None:
     if champion is None:
         return None
     folder = Path(champion.path)
-    is_whole = not (folder / ADAPTER).is_dir() or not trained_in(folder).is_served_beside_base
+    family = model_family(ModelSource(path=str(folder / MERGED)))
+    is_whole = not (folder / ADAPTER).is_dir() or not trained_in(folder).is_served_beside(family)
     served = folder / (MERGED if is_whole else ADAPTER)
     if not served.is_dir():
         raise RegistryError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ import pandas as pd
 from tasks.core import tables
 from tasks.core.answer_store import AnswerStore
 from tasks.core.artifacts import REPORT_FOLDER, ArtifactRef, StageKey, Summary
+from tasks.core.base_model import load_config
 from tasks.core.config import ChatTask, ModelSource
 from tasks.core.details import EvaluateDetails
 from tasks.core.errors import ContractViolation
 from tasks.core.files import write_json, write_text
 from tasks.core.merging.trained import MergeSettings, Trained, merged, trained_in
 from tasks.core.messages import for_server
-from tasks.core.models import model_digest
+from tasks.core.models import model_digest, model_family
 from tasks.core.progress import say
 from tasks.core.stage import StageContext
 from tasks.core.vllm.server import vllm_version
@@ -149,7 +151,12 @@ class EvaluateJob:
     @property
     def _is_merged(self) -> bool:
         trained = trained_in(self.trained.folder)
-        return trained.form != "model" and not trained.is_served_beside_base
+        return trained.form != "model" and not trained.is_served_beside(self._family)
+
+    @cached_property
+    def _family(self) -> str | None:
+        """The base's ``model_type``; a hub's model is looked up there."""
+        return model_family(self.model) if self.model.is_local else load_config(self.model).model_type
 
     def _contestants(self, conversations: list[Any], work: Path, context: StageContext) -> list[Contestant]:
         champion = self.champion
@@ -164,7 +171,7 @@ class EvaluateJob:
         self, name: str, trained: Trained, conversations: list[Any], work: Path, context: StageContext
     ) -> Contestant:
         """What was trained in a form that vLLM serves; a whole model is made in ``work`` where there is none yet."""
-        if trained.form == "model" or trained.is_served_beside_base:
+        if trained.form == "model" or trained.is_served_beside(self._family):
             return Contestant(name, trained.folder, is_whole=trained.form == "model")
         assert self.merging is not None
         say(f"  vLLM serves no {trained.form} of this kind beside the base: making a whole model of {name}")

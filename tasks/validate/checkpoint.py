@@ -68,7 +68,8 @@ def run_checkpoint(contract: Contract, rows: pa.Table | pd.DataFrame, data_docs:
     results = _results(gx, context, contract, frame)
     if data_docs is not None:
         compile_templates_once()
-        context.add_data_docs_site(SITE, {**SITE_CONFIG, "store_backend": {**FILES, "base_directory": str(data_docs)}})
+        folder = str(data_docs).replace("$", "\\$")  # else $NAME in a path is a variable of the environment
+        context.add_data_docs_site(SITE, {**SITE_CONFIG, "store_backend": {**FILES, "base_directory": folder}})
         context.build_data_docs([SITE])
         make_readable_offline(data_docs)
     return results

@@ -11,10 +11,11 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -27,6 +28,7 @@ from tasks.core.vllm.client import ask
 from tasks.core.vllm.likelihoods import log_likelihoods
 from tasks.core.vllm.request import Request
 from tasks.core.vllm.server import Server, serving
+from tests.e2e.reference import reference_likelihoods, write_random_adapter
 from tests.fixtures.older_home import OlderHome
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -48,17 +50,9 @@ def model(older: OlderHome) -> ModelSource:
 @pytest.fixture(scope="module")
 def adapters(older: OlderHome, model: ModelSource, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Two random adapters of different rank, and the one that a night of the older home published."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
     folders = {"older": older.champion / "adapter"}
     for name, rank in (("candidate", 4), ("champion", 24)):
-        torch.manual_seed(rank)
-        base = AutoModelForCausalLM.from_pretrained(model.path, dtype=torch.float32)
-        config = LoraConfig(r=rank, init_lora_weights=False, target_modules="all-linear", task_type="CAUSAL_LM")
-        folders[name] = tmp_path_factory.mktemp(name)
-        get_peft_model(base, config).save_pretrained(folders[name])
+        folders[name] = write_random_adapter(Path(model.path), tmp_path_factory.mktemp(name), rank)
     return folders
 
 
@@ -89,6 +83,13 @@ def texts(server: Server, model: str, wanted: list[Request]) -> list[str]:
     answers: dict[str, Answer] = {}
     ask(server, model, wanted, concurrency=8, on_answer=lambda answer: answers.update({answer.request_id: answer}))
     return [answers[request.request_id].text for request in wanted]
+
+
+def likelihoods(server: Server, model: str, prompts: Sequence[Any]) -> list[list[float] | None]:
+    found: dict[str, list[float] | None] = {}
+    by_name = {str(number): prompt for number, prompt in enumerate(prompts)}
+    log_likelihoods(server, model, by_name, LABELS, concurrency=4, on_scores=found.__setitem__)
+    return [found[name] for name in by_name]
 
 
 def test_temperature_zero_repeats_itself(server: Server) -> None:
@@ -122,31 +123,12 @@ def test_answers_by_a_schema_hold_no_white_space_and_come_to_an_end(server: Serv
 def test_base_and_adapters_are_served_side_by_side_as_transformers_and_peft_compute_them(
     server: Server, model: ModelSource, adapters: dict[str, Path]
 ) -> None:
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     prompts = [[{"role": "user", "content": text}] for text in ("where is my card", "it is locked\n\nplease | help")]
-    tokenizer = AutoTokenizer.from_pretrained(model.path)
-
-    def by_transformers(name: str, prompt: list[dict[str, str]], label: str) -> float:
-        reference = AutoModelForCausalLM.from_pretrained(model.path, dtype=torch.float32).eval()
-        if name != "base":
-            reference = PeftModel.from_pretrained(reference, adapters[name]).eval()
-        text = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
-        start = tokenizer(text, add_special_tokens=False).input_ids
-        tail = tokenizer(f"{label}<|im_end|>", add_special_tokens=False).input_ids
-        with torch.no_grad():
-            logits = reference(torch.tensor([start + tail])).logits[0].log_softmax(-1)
-        return sum(float(logits[len(start) - 1 + at, token]) for at, token in enumerate(tail))
-
-    found = {
-        name: log_likelihoods(server, name, prompts, LABELS, concurrency=4, on_done=lambda done: None)
-        for name in ("base", *adapters)
-    }
+    found = {name: likelihoods(server, name, prompts) for name in ("base", *adapters)}
     for name, rows in found.items():
-        for prompt, scores in zip(prompts, rows, strict=True):
-            assert scores == pytest.approx([by_transformers(name, prompt, label) for label in LABELS], abs=1e-2), name
+        expected = reference_likelihoods(Path(model.path), adapters.get(name), prompts, LABELS)
+        for scores, wanted in zip(rows, expected, strict=True):
+            assert scores == pytest.approx(wanted, abs=1e-2), name
     assert found["base"][0] != pytest.approx(found["candidate"][0], abs=0.1)
 
 
@@ -157,7 +139,7 @@ def test_a_prompt_beyond_the_context_is_refused_with_the_servers_words(server: S
     by_id = {answer.request_id: answer for answer in answers}
     assert by_id["long"].finish_reason.startswith("refused: ") and "512" in by_id["long"].finish_reason
     assert not by_id["0"].finish_reason.startswith("refused")
-    assert log_likelihoods(server, "base", [long.messages], LABELS, concurrency=1, on_done=lambda done: None) == [None]
+    assert likelihoods(server, "base", [long.messages]) == [None]
 
 
 def test_a_killed_server_is_a_typed_error_and_leaves_nothing(server: Server, block: ExitStack) -> None:

@@ -25,6 +25,14 @@ HEAD_IS_EMBEDDING = frozenset(
 """By ``model_type``: vLLM 0.32 uses their input embeddings as output head whatever the config says, so that the model
 could generate virtual tokens."""
 
+WITHOUT_LORA = frozenset(
+    {
+        "bloom", "cohere2_moe", "dbrx", "falcon", "falcon_mamba", "gemma3n", "gemma3n_text", "gpt-sw3", "gpt2", "gptj",
+        "hrm_text", "mamba", "mamba2", "mimo_v2_flash", "stablelm", "zamba2",
+    }
+)  # fmt: skip
+"""By ``model_type``: vLLM 0.32 serves no adapters on them ("does not support LoRA yet"): they are merged first."""
+
 
 @dataclass(frozen=True)
 class MergeSettings:
@@ -43,10 +51,9 @@ class Trained:
     folder: Path
     form: Form
 
-    @property
-    def is_served_beside_base(self) -> bool:
-        """Whether vLLM can serve it as a LoRA module on the base, which excludes DoRA and biases."""
-        if self.form != "lora":
+    def is_served_beside(self, family: str | None) -> bool:
+        """Whether vLLM can serve it as a LoRA module on a base of this ``model_type``: no DoRA, no biases."""
+        if self.form != "lora" or family in WITHOUT_LORA:
             return False
         config = _config_of(self.folder)
         return not config.get("use_dora") and config.get("bias", "none") == "none"

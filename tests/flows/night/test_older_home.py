@@ -102,7 +102,7 @@ def test_its_champion_is_whole(older: OlderHome) -> None:
     from safetensors.numpy import load_file
 
     adapter = trained_in(older.champion)
-    assert adapter.form == "lora" and adapter.is_served_beside_base
+    assert adapter.form == "lora" and adapter.is_served_beside("qwen2")
     update = load_file(adapter.folder / "adapter_model.safetensors")
     assert len(update) == 14 and all(np.isfinite(tensor).all() for tensor in update.values())
     assert (older.champion / "merged" / "model.safetensors").is_file()
