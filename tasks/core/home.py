@@ -9,8 +9,6 @@ from pathlib import Path
 from tasks.core.errors import MachineError
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-MEANT_OTHERWISE = frozenset("?#%")
-"""They have a meaning of their own in the address of an SQLite database, as MLflow and Prefect read it."""
 LONGEST_BYTES = 400
 """SQLite opens files whose path has at most 512 bytes; Retune adds up to 80."""
 
@@ -88,8 +86,8 @@ class Home:
 def _problem_of(root: Path) -> str:
     """Why a path cannot hold Retune's state, or an empty text."""
     text = str(root)
-    if found := sorted(MEANT_OTHERWISE.intersection(text)):
-        return f"its path contains {' and '.join(found)}, which databases read as a part of an address"
+    if "?" in text:
+        return "its path contains ?, after which MLflow and Prefect read options of their databases"
     if not text.isprintable():
         return "its path contains control characters, or bytes that are not UTF-8"
     if len(os.fsencode(root)) > LONGEST_BYTES:

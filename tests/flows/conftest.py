@@ -43,8 +43,14 @@ def write_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteRecipe
     return write
 
 
+ODD_NAME = "a b,c:d'e\"f\\g é日;h&i=j@k+l~m$n*o[p]{q}(r)#s%41t"
+"""A legal name of a folder with what addresses, shells, patterns and templates give a meaning."""
+
+
 @pytest.fixture(scope="session")
 def last_night(tmp_path_factory: pytest.TempPathFactory) -> tuple[SmallNight, RunRecord]:
-    """A night that lost a row in every way: to be read, and left as it is."""
-    night = small_night(tmp_path_factory.mktemp("night"))
+    """A night that lost a row in every way, in a folder with an odd name: to be read, and left as it is."""
+    folder = tmp_path_factory.mktemp("night") / ODD_NAME
+    folder.mkdir()
+    night = small_night(folder)
     return night, night.run()

@@ -201,7 +201,7 @@ def test_a_template_that_has_changed_since_is_taken_from_git_or_said_to_be_lost(
 
 def test_the_command_shows_everything_at_once(night: SmallNight) -> None:
     row_id = row_of(night, "judge strict")
-    shown = retune(night.home.root, "quarantine", "show", row_id).stdout
+    shown = " ".join(retune(night.home.root, "quarantine", "show", row_id).stdout.split())
     for text in ("judge strict", "this one is bad", "Write about topic", "this is what was sent", "line: ", "seed: "):
         assert text in shown
     done = retune(night.home.root, "quarantine", "show", row_id, "--json")

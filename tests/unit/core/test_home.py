@@ -10,7 +10,7 @@ from tasks.core.errors import MachineError
 from tasks.core.home import Home
 
 
-@pytest.mark.parametrize("name", ["what?", "c#", "50%", "a%20b", "line\nend", "tab\there", "bell\x07", "\udcff"])
+@pytest.mark.parametrize("name", ["what?", "line\nend", "tab\there", "bell\x07", "\udcff"])
 def test_a_path_that_a_database_or_a_terminal_would_read_otherwise_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -23,7 +23,8 @@ def test_a_path_that_a_database_or_a_terminal_would_read_otherwise_is_refused(
 
 
 @pytest.mark.parametrize(
-    "name", ["a b", "a,b", "a:b", "it's", 'say "x"', "back\\slash", "naïve 日本", "[x]*", "a=b&c;d@e+f$g"]
+    "name",
+    ["a b", "a,b", "a:b", "it's", 'say "x"', "back\\slash", "naïve 日本", "[x]*", "a=b&c;d@e+f$g", "c#", "50%20"],
 )
 def test_other_paths_are_taken_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("RETUNE_HOME", f"{tmp_path / name}/")
