@@ -25,9 +25,12 @@ def serve(home: Home, port: int) -> None:
     Raises MachineError: the port is in use, deploying fails, or the server or the worker ends.
     """
     with prefect_server(home, port, interface=True) as server, announced(home, server.url):
+        from flows.night.dead_runs import end_dead_runs_of_server  # Prefect reads the server's address when imported
+
         say("creating the work pool and the deployments")
         _prefect(home, "work-pool", "create", POOL, "--type", "process", "--overwrite")
         _prefect(home, "deploy", "--prefect-file", "deployments/prefect.yaml", "--all")
+        end_dead_runs_of_server(home)
         log = new_log(home.logs / "prefect-worker.log")
         command = [*PREFECT, "worker", "start", "--pool", POOL, "--name", "retune-up"]
         with running(command, log=log, environment=OWN_LOG) as worker:

@@ -12,6 +12,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
 from flows.night.data_checks import require_documents
+from flows.night.dead_runs import end_dead_runs
 from flows.night.document_changes import document_changes
 from flows.night.generation_metrics import log_generation
 from flows.night.preparation import checked_recipe, recorded
@@ -139,7 +140,9 @@ def night(recipe_name: str) -> Iterator[Night]:
     RETUNE_HOME.
     """
     home = Home.from_environment()
-    with run_lock(home), recorded(home, recipe_name, str(flow_run.id or "")) as record:
+    flow_run_id = str(flow_run.id or "")
+    with run_lock(home, flow_run_id), recorded(home, recipe_name, flow_run_id) as record:
+        end_dead_runs(home, record.run_id)
         recipe = checked_recipe(recipe_name, home)
         record.recipe = recipe.name
         tonight = Night(recipe, home, record)

@@ -144,6 +144,11 @@ class RunRecord:
         self.evidence = evidence_of(Home(Path(self.folder).parents[1]), self.run_id)
         self.write()
 
+    def was_killed(self) -> None:
+        """Note that the run's process ended without a word."""
+        self.status = "failed"
+        self.reason = self.error = "The run was killed. The next `retune run` continues from the finished stages."
+
     def write(self) -> None:
         """Write the record atomically, with the seconds since the run started."""
         self.seconds = round(time.time() - self.started, 2)
@@ -183,12 +188,22 @@ def read_record(home: Home, run_id: str | None = None) -> RunRecord:
         if damaged:
             say(f"{damaged[0].what} ({damaged[0].where}): showing the run before it")
         if record.status == "running" and not is_locked(home):
-            record.status = "failed"
-            record.reason = record.error = (
-                "The run was killed. The next `retune run` continues from the finished stages."
-            )
+            record.was_killed()
         return record
     raise damaged[0]
+
+
+def end_killed_records(home: Home, own: str) -> list[RunRecord]:
+    """Mark the records of killed runs as failed, and return them; the caller, run ``own``, holds the lock."""
+    ended = []
+    for path in sorted(home.runs.glob(f"*/{RECORD}")):
+        with contextlib.suppress(RecipeError):
+            record = _read(path)
+            if record.status == "running" and record.run_id != own:
+                record.was_killed()
+                write_json(path, asdict(record))
+                ended.append(record)
+    return ended
 
 
 def latest_artifacts(home: Home, recipe: str, stage: str, file: str = MANIFEST) -> Iterator[tuple[RunRecord, Path]]:

@@ -17,10 +17,14 @@ LOCK, HOLDER = "run.lock", "run.json"
 
 
 @contextlib.contextmanager
-def run_lock(home: Home) -> Iterator[None]:
-    """Hold the lock of a RETUNE_HOME while the block runs. Raises BusyError: another process holds it."""
+def run_lock(home: Home, flow_run_id: str = "") -> Iterator[None]:
+    """Hold the lock of a RETUNE_HOME while the block runs. Raises BusyError: another process holds it.
+
+    ``flow_run_id``: of the run in Prefect.
+    """
     with _acquired(home):
-        write_json(home.root / HOLDER, {"pid": os.getpid(), "host": os.uname().nodename, "since": time.time()})
+        holder = {"pid": os.getpid(), "host": os.uname().nodename, "since": time.time(), "flow_run_id": flow_run_id}
+        write_json(home.root / HOLDER, holder)
         try:
             yield
         finally:
@@ -41,6 +45,19 @@ def is_locked(home: Home) -> bool:
     except BusyError:
         return True
     return False
+
+
+def running_flow(home: Home) -> str | None:
+    """The id in Prefect of the run that is in progress; None if there is none.
+
+    The kernel ends the lock with its process, also when the machine stops: process ids are not compared.
+    """
+    if not is_locked(home):
+        return None
+    try:
+        return str(read_json(home.root / HOLDER)["flow_run_id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 @contextlib.contextmanager
