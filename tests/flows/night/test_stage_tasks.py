@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,15 +12,18 @@ from typing import Any
 import pytest
 from prefect import State, flow, get_client, task
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+from prefect.states import Running
 from prefect.testing.utilities import prefect_test_harness
 
+from flows.night.dead_runs import end_dead_runs, end_dead_runs_of_server
 from flows.night.run import Night
 from flows.recipe.read import read_recipe
 from flows.report.page import report_markdown
-from flows.report.record import RunRecord, read_record
+from flows.report.record import RunRecord, end_killed_records, read_record
 from tasks.core.artifacts import StageKey, Summary
 from tasks.core.errors import ChildError, ContractViolation, RetuneError
 from tasks.core.home import Home
+from tasks.core.lock import run_lock
 from tasks.core.stage import StageContext, StageResult
 from tasks.core.task import finish_stage, task_policy
 
@@ -176,3 +180,28 @@ def test_a_retry_is_said_with_its_cause_on_the_terminal_in_the_record_and_on_the
         assert "collect: attempt 1 failed, and is followed by another: It died first" in text
         assert f"collect: attempt 2 failed, and is followed by another: {cause}" in text
     assert record.stages["collect"]["accepted"] == 1
+
+
+def test_a_run_that_was_killed_is_ended_in_prefect_and_in_its_record_by_the_next(storage: Path) -> None:
+    home = Home(storage / "killed")
+
+    @flow(persist_result=False)
+    def some_night() -> None: ...
+
+    with get_client(sync_client=True) as client:
+        dead, living = (client.create_flow_run(some_night, state=Running()) for _ in range(2))
+        killed = RunRecord.start(home, "embedded", str(dead.id))
+        own = RunRecord.start(home, "embedded", str(living.id))
+        gone = RunRecord.start(home, "embedded", str(uuid.uuid4()))
+        end_dead_runs(home, own.run_id)
+        states = [client.read_flow_run(run.id).state for run in (dead, living)]
+        assert [state.type.name for state in states if state] == ["CRASHED", "RUNNING"]
+        with run_lock(home, str(living.id)):
+            end_dead_runs_of_server(home)
+            assert client.read_flow_run(living.id).state == states[1]
+        end_dead_runs_of_server(home)
+        ended = client.read_flow_run(living.id).state
+    assert ended is not None and ended.is_crashed()
+    found = {one.run_id: read_record(home, one.run_id) for one in (killed, gone)}
+    assert all(one.status == "failed" and "was killed" in one.reason for one in found.values())
+    assert end_killed_records(home, own.run_id) == []
