@@ -56,7 +56,7 @@ def source() -> Iterator[tuple[str, threading.Event]]:
 def write_recipe(folder: Path, url: str) -> str:
     recipe = yaml.safe_load((RECIPES / "small.yaml").read_text(encoding="utf-8"))
     recipe["model"]["path"] = str(PROJECT_ROOT / "seedling" / "model")
-    recipe["collect"]["sources"] = [{"url": url, "format": "json"}]
+    recipe["collect"]["sources"] = [{"url": url, "allow_hosts": ["127.0.0.1"]}]
     path = folder / "mine.yaml"
     path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
     return str(path)
