@@ -19,10 +19,12 @@ from tasks.core.home import Home
 from tasks.core.models import model_digest
 from tasks.train.config import TrainConfig, device_refusals
 from tasks.train.devices import MemoryDevice, devices_present
-from tasks.train.planner import TrainingPlan, plan_training, planned_steps
+from tasks.train.planner import TrainingPlan, plan_training, planned_evaluations, planned_steps
 
 Manifest = dict[str, Any]
 GB = 10**9
+EVALUATION_COST = 0.5
+"""Of a token of training: 2 of 4 FLOPs a parameter with a frozen base (:func:`tasks.train.throughput.mfu`)."""
 PARTS = {
     "weights": "weights",
     "quantisation": "constants of the 4-bit blocks",
@@ -44,6 +46,7 @@ class Workload:
     Attributes:
         rows: of the recipe's last training set; None before its first run.
         steps, tokens: optimizer steps, and tokens in them; None if they depend on rows that are not known yet.
+        evaluated_tokens: in all evaluations of the validation split, of about so many rows as its fraction says.
         tokens_are: ``counted``: from the mean length that an earlier training found in these rows; ``bound``: at most,
             if each row is as long as ``max_length`` allows.
         tokens_per_second: of the newest training of this model, method and device in this RETUNE_HOME, or None.
@@ -53,13 +56,16 @@ class Workload:
     trainings: int
     steps: int | None
     tokens: int | None
+    evaluated_tokens: int
     tokens_are: Literal["counted", "bound"]
     tokens_per_second: float | None
 
     @property
     def seconds(self) -> float | None:
-        """Time of the steps, without loading the model."""
-        return self.tokens / self.tokens_per_second if self.tokens and self.tokens_per_second else None
+        """Time of the steps and evaluations, without loading the model."""
+        if not self.tokens or not self.tokens_per_second:
+            return None
+        return (self.tokens + EVALUATION_COST * self.evaluated_tokens) / self.tokens_per_second
 
 
 @dataclass(frozen=True)
@@ -103,24 +109,28 @@ def _workload(recipe: Recipe, planned: TrainingPlan, home: Home) -> Workload:
     manifests = (_manifest(folder) for _, folder in latest_artifacts(home, recipe.name, "validate"))
     validated = next(filter(None, manifests), None)
     rows = validated["summary"]["accepted"] if validated else None
-    steps = _steps(config, rows)
+    held = round((rows or 0) * config.validation_fraction)
+    trainings = _trainings(config, rows, held)
     digest = validated["digest"] if validated else None
     lengths = (_mean_length(done) for done in earlier if digest in [given["digest"] for given in done["inputs"]])
     # A packed sequence is always full, however long its rows are.
     length = None if config.packing else next((found for found in lengths if found), None)
-    tokens = None
-    if steps is not None:  # a step is never larger than the training set
+    steps = tokens = None
+    evaluated = 0
+    if trainings is not None:  # a step is never larger than the training set
+        steps, mean = sum(trainings), length or config.max_length
         per_step = config.batch_size * config.accumulation_steps * config.processes
-        tokens = round(steps * min(per_step, rows or per_step) * (length or config.max_length))
+        tokens = round(steps * min(per_step, rows - held if rows else per_step) * mean)
+        evaluated = round(sum(planned_evaluations(config, each) for each in trainings) * held * mean)
     speed = next((speed for done in earlier if (speed := _speed(done, planned))), None)
-    return Workload(rows, len(config.fractions), steps, tokens, "counted" if length else "bound", speed)
+    return Workload(rows, len(config.fractions), steps, tokens, evaluated, "counted" if length else "bound", speed)
 
 
-def _steps(config: TrainConfig, rows: int | None) -> int | None:
-    """Optimizer steps over all subsets; None if epochs are counted and the rows are not known."""
+def _trainings(config: TrainConfig, rows: int | None, held: int) -> list[int] | None:
+    """Optimizer steps over each subset; None if epochs are counted and the rows are not known."""
     if rows is None and config.max_steps is None:
         return None
-    return sum(planned_steps(config, max(1, math.floor((rows or 0) * part))) for part in config.fractions)
+    return [planned_steps(config, max(1, math.floor(((rows or 0) - held) * part))) for part in config.fractions]
 
 
 def _trainings_of(recipe: Recipe, home: Home) -> list[Manifest]:
@@ -142,7 +152,8 @@ def _manifest(folder: Path) -> Manifest | None:
 
 
 def _mean_length(training: Manifest) -> float | None:
-    tokens, rows = _details(training).tokens, training["summary"]["accepted"]
+    details = _details(training)
+    tokens, rows = details.tokens, details.training_rows or training["summary"]["accepted"]
     return tokens / rows if tokens and rows else None
 
 
@@ -198,7 +209,8 @@ def _work(work: Workload) -> list[str]:
         return [f"{rows}, so steps, tokens and time are unknown too"]
     at_most = "at most " if work.tokens_are == "bound" else ""
     over = f" over {work.trainings} trainings" if work.trainings > 1 else ""
-    lines = [f"{rows}; {work.steps:,} steps{over}, {at_most}{work.tokens:,} tokens"]
+    evaluated = f", and {at_most}{work.evaluated_tokens:,} tokens in evaluations" if work.evaluated_tokens else ""
+    lines = [f"{rows}; {work.steps:,} steps{over}, {at_most}{work.tokens:,} tokens{evaluated}"]
     if work.tokens_per_second is None or work.seconds is None:
         return [*lines, "time: not measured here; a first training of this model on this device measures it"]
     speed = f"{work.tokens_per_second:,.0f} tokens a second, as the last training of this model ran here"

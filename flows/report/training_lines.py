@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.artifacts import REPORT_FOLDER
-from tasks.core.details import MixShare, TrainDetails
+from tasks.core.details import MixShare, TrainDetails, ValidationDetails
 
 MIB = 2**20
 CURVE = "loss.png"
 LONGEST_EXAMPLE = 1200
+NOTICEABLE_RISE = 0.02
+"""A rise of the validation loss by a smaller share is not called over-fitting."""
+KEEP_BEST = "set train.keep: best to keep that step, and train.early_stopping or fewer steps to save the rest"
 OVER_LENGTH = {
     "dropped": "dropped {}",
     "truncated": "truncated {}",
@@ -36,6 +39,8 @@ def train_lines(found: TrainDetails) -> list[str]:
     counts = ((text, found.over_length.get(name)) for name, text in OVER_LENGTH.items())
     if over := ", ".join(text.format(count) for text, count in counts if count):
         lines.append(f"Rows over the maximum length: {over}.")
+    if found.validation:
+        lines += validation_lines(found.validation, found.steps or 0)
     if found.initial_adapter:
         lines.append(f"Training continued from version {found.initial_adapter.version}.")
     if len(found.mix) > 1:
@@ -44,6 +49,34 @@ def train_lines(found: TrainDetails) -> list[str]:
             for name, group in found.mix.items()
         )
         lines.append(f"Mix: {', '.join(shares)}.")
+    return lines
+
+
+def validation_lines(validation: ValidationDetails, steps: int) -> list[str]:
+    """What the validation loss did, which step is kept, and what to change if the run over-fits or learns nothing."""
+    last = "the last step" if validation.fault or validation.kept_step == steps else f"step {validation.kept_step}"
+    lowest = f"lowest, {validation.lowest:.4g}, at step {validation.lowest_step} of {validation.planned_steps}"
+    losses = [f"{validation.before:.4g} before training", lowest]
+    if validation.lowest_step != steps:
+        losses.append(f"{validation.final:.4g} at the end")
+    lines = [
+        f"Rows: {validation.trained_rows:,} are trained on, and {validation.rows:,} (of {validation.documents:,}"
+        " documents) are for validation.",
+        f"Validation loss: {'; '.join(losses)}. The weights of {last} are kept.",
+    ]
+    if validation.stopped_early:
+        lines.append(f"The training stopped early, after step {steps}, because the validation loss no longer fell.")
+    if validation.fault:
+        fault = f"The checkpoint of step {validation.lowest_step} {validation.fault}"
+        lines.append(f"{fault}: it could not be kept, although its validation loss was lowest.")
+    if validation.lowest >= validation.before:
+        lines.append(
+            "The validation loss never fell below that before training: what is learned does not carry over to other"
+            " documents. Check the training rows, and lower train.learning_rate."
+        )
+    elif validation.final > validation.lowest * (1 + NOTICEABLE_RISE):
+        advice = "" if validation.kept_step == validation.lowest_step else f": {KEEP_BEST}"
+        lines.append(f"The training over-fits after step {validation.lowest_step}{advice}.")
     return lines
 
 

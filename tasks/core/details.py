@@ -165,6 +165,27 @@ class InitialVersion(Details):
     digest: str = ""
 
 
+class ValidationDetails(Details):
+    """The validation split of a training and its losses, in nats per trained token.
+
+    ``trained_rows``: outside of it; ``rows``, ``documents``: in it; ``before``: the loss before the first step;
+    ``lowest``: of the steps that were evaluated; ``final``: of the last one; ``kept_step``: the step whose weights were
+    kept; ``fault``: what is wrong with the checkpoint of the lowest loss, if it could not be kept.
+    """
+
+    trained_rows: int = 0
+    rows: int = 0
+    documents: int = 0
+    before: float = 0.0
+    lowest: float = 0.0
+    lowest_step: int = 0
+    final: float = 0.0
+    planned_steps: int = 0
+    stopped_early: bool = False
+    kept_step: int = 0
+    fault: str = ""
+
+
 class TrainDetails(Details):
     """Of train. ``mfu``: model FLOPs utilisation, 0 to 1; ``resumed_from``: the step of a checkpoint."""
 
@@ -190,6 +211,7 @@ class TrainDetails(Details):
     batch_size: int = 1
     accumulation_steps: int = 1
     resumed_from: int | None = None
+    validation: ValidationDetails | None = None
     peak_memory_bytes: int = 0
     tokens_per_second: float | None = None
     mfu: float | None = None

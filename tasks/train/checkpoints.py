@@ -56,6 +56,10 @@ def newest_intact(folder: Path, say: Callable[[str], None] = lambda text: None) 
     return None
 
 
+def checkpoint_of(folder: Path, step: int) -> Path:
+    return folder / f"checkpoint-{step}"
+
+
 def step_of(checkpoint: Path) -> int:
     found = NAME.match(checkpoint.name)
     if found is None:

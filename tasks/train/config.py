@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Literal, Self
 
@@ -37,6 +38,15 @@ class MixConfig(Section):
         if self.shares.get("replay") and not self.replay:
             raise ValueError("replay has a share but no source: name some of collect.sources in mix.replay")
         return self
+
+
+class EarlyStopping(Section):
+    """When a training ends before its last step."""
+
+    patience: int = Field(3, ge=1, description="evaluations in a row without improvement after which it ends")
+    min_improvement: float = Field(
+        0.0, ge=0, description="nats per token by which the validation loss must fall to count as improved"
+    )
 
 
 class TrainConfig(Section):
@@ -126,7 +136,17 @@ class TrainConfig(Section):
         "none", description="none: each process holds the whole model (DDP); fsdp: each holds a shard"
     )
 
-    save_steps: int = Field(50, ge=1, description="steps between checkpoints")
+    validation_fraction: float = Field(
+        0.0, ge=0, le=0.5, description="share of the documents whose rows measure the loss and are not trained on"
+    )
+    early_stopping: EarlyStopping | None = Field(None, description="end when the validation loss stops falling")
+    keep: Literal["best", "last"] = Field(
+        "last", description="the step that becomes the adapter: of the lowest validation loss, or the last one"
+    )
+
+    save_steps: int = Field(
+        50, ge=1, description="steps between checkpoints; with validation_fraction, also between evaluations"
+    )
     timeout_minutes: float = Field(60, gt=0)
 
     @property
@@ -146,6 +166,20 @@ class TrainConfig(Section):
         sizes = self.fractions
         if not sizes or sizes[-1] != 1 or any(not 0 < size <= 1 for size in sizes) or list(sizes) != sorted(set(sizes)):
             raise ValueError("fractions must increase, stay above 0 and end with 1, such as [0.25, 0.5, 1.0]")
+        return self
+
+    @model_validator(mode="after")
+    def _check_validation(self) -> Self:
+        for name, wanted in {"early_stopping": self.early_stopping, "keep best": self.keep == "best"}.items():
+            if wanted and not self.validation_fraction:
+                raise ValueError(f"{name} needs a validation loss: set validation_fraction, for example to 0.1")
+        if self.early_stopping and self.max_steps is not None:
+            evaluations = math.ceil(self.max_steps / self.save_steps)
+            if self.early_stopping.patience >= evaluations:
+                raise ValueError(
+                    f"early_stopping.patience {self.early_stopping.patience} is never reached before the last step:"
+                    f" {self.max_steps} steps have {evaluations} evaluations; lower patience or save_steps"
+                )
         return self
 
     @model_validator(mode="after")

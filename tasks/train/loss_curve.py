@@ -1,4 +1,4 @@
-"""The loss curve as a picture: the loss of every step, its trend, and the learning rate below."""
+"""The loss curve as a picture: the loss of every step, its trend, the validation loss, and the learning rate below."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from tasks.train.validation_loss import evaluations
+
 Values = npt.NDArray[np.float64]
 WIDTH, HEIGHT = 11.0, 5.6  # inches
 TREND_SHARE, SHORTEST_TREND, LONGEST_TREND = 0.03, 2.0, 40.0
 """Standard deviation of the trend's window: a share of the steps, with a minimum and a maximum."""
-RAW, TREND, RATE, RESUMED = "#BBBBBB", "#0072B2", "#E69F00", "#D55E00"
+RAW, TREND, RATE, RESUMED, VALIDATION = "#BBBBBB", "#0072B2", "#E69F00", "#D55E00", "#009E73"
 """From Okabe and Ito's palette for the colour-blind; the steps themselves are grey."""
 HIGHEST_QUANTILE, HEADROOM = 0.99, 1.5
 """A loss above this multiple of the quantile is cut off, as it would flatten the rest."""
 
 
 def draw_loss_curve(history: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw a PNG of a trainer's log: its entries with ``loss``; those with ``resumed`` mark where a run resumed."""
-    logged = [entry for entry in history if "loss" in entry]
+    """Draw a PNG of a trainer's log: its entries with ``loss`` or ``eval_loss``; ``resumed`` marks where it resumed."""
+    logged, validation = [entry for entry in history if "loss" in entry], evaluations(history)
     resumed = sorted({int(entry["resumed"]) for entry in history if "resumed" in entry})
     if not logged:
         return
@@ -36,7 +38,7 @@ def draw_loss_curve(history: Sequence[Mapping[str, Any]], path: Path) -> None:
         FigureCanvasAgg(figure)
         figure.set_layout_engine("constrained", w_pad=0.15, h_pad=0.12)
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        _draw_loss(upper, logged)
+        _draw_loss(upper, logged, validation)
         _draw_rate(lower, logged)
         _mark_resumed(upper, lower, resumed)
         figure.savefig(path, dpi=110, metadata={"Software": None})
@@ -52,7 +54,7 @@ def trend(values: Values) -> Values:
     return np.asarray(total / weight)
 
 
-def _draw_loss(axes: Axes, logged: Sequence[Mapping[str, Any]]) -> None:
+def _draw_loss(axes: Axes, logged: Sequence[Mapping[str, Any]], validation: Sequence[tuple[int, float]]) -> None:
     steps = np.array([entry["step"] for entry in logged], dtype=np.float64)
     losses = np.array([entry["loss"] for entry in logged], dtype=np.float64)
     smooth = trend(losses)
@@ -62,9 +64,13 @@ def _draw_loss(axes: Axes, logged: Sequence[Mapping[str, Any]]) -> None:
     axes.annotate(
         _format_loss(smooth[-1]), (steps[-1], smooth[-1]), (6, 0), textcoords="offset points", va="center", color=TREND
     )
-    usual = max(float(np.quantile(losses, HIGHEST_QUANTILE)), float(smooth.max()))
-    highest = max(min(HEADROOM * usual, float(losses.max()) * 1.05), 1e-6)
-    lowest = float(losses.min())
+    measured = [loss for _, loss in validation]
+    if validation:
+        axes.plot(*zip(*validation, strict=True), color=VALIDATION, linewidth=2, marker="o", label="validation")
+    usual = max(float(np.quantile(losses, HIGHEST_QUANTILE)), float(smooth.max()), *measured)
+    every = [*losses.tolist(), *measured]
+    highest = max(min(HEADROOM * usual, max(every) * 1.05), 1e-6)
+    lowest = min(every)
     axes.set_ylim(0 if lowest < highest / 2 else lowest * 0.95, highest)
     axes.set_ylabel("loss (nats a token)")
     span = f"{_format_loss(smooth[0])} \u2192 {_format_loss(smooth[-1])}"

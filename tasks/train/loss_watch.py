@@ -55,7 +55,7 @@ class LossWatch:
 
     def check(self, step: int, loss: float, grad_norm: float | None) -> None:
         """Raise a TrainingError if the run should stop after this loss (nats per token); a norm of None is unknown."""
-        _require_finite(step, loss, grad_norm)
+        require_finite(step, {"loss": loss, "gradient": grad_norm})
         self._note(step, loss, grad_norm)
         self._require_gradient(step, loss)
         self._require_no_divergence(step)
@@ -151,8 +151,9 @@ def _variance(values: Sequence[float]) -> float:
     return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
 
 
-def _require_finite(step: int, loss: float, grad_norm: float | None) -> None:
-    for name, value in (("loss", loss), ("gradient", grad_norm)):
+def require_finite(step: int, values: Mapping[str, float | None]) -> None:
+    """Raise a TrainingError for a value, by name, that is not a finite number; None is unknown."""
+    for name, value in values.items():
         if value is not None and not math.isfinite(value):
             remedy = "lower train.learning_rate, raise train.warmup_steps, or try compute_dtype: float32"
             raise TrainingError(f"The {name} became {value} at step {step}", where=f"step {step}", remedy=remedy)

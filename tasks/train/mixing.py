@@ -46,7 +46,7 @@ def subset(
     """
     codes = np.zeros(len(example_ids), dtype=np.int64) if strata is None else np.asarray(strata, dtype=np.int64)
     wanted = np.maximum(1, np.floor(fraction * np.bincount(codes) + 0.5 + SLACK)).astype(np.int64)
-    return np.flatnonzero(_rank_within(codes, _hashes(example_ids, seed)) < wanted[codes])
+    return np.flatnonzero(_rank_within(codes, hashes(example_ids, seed)) < wanted[codes])
 
 
 def mix(frame: pd.DataFrame, config: MixConfig, seed: int) -> Mixed:
@@ -72,7 +72,7 @@ def mix(frame: pd.DataFrame, config: MixConfig, seed: int) -> Mixed:
         asked, counts = _counts(parts, config)
         codes = strata_of(frame, config.replay)
         whole, once_more = np.divmod(counts, parts["rows"].to_numpy())
-        gets_one_more = _rank_within(codes, _hashes(frame["example_id"], seed)) < once_more[codes]
+        gets_one_more = _rank_within(codes, hashes(frame["example_id"], seed)) < once_more[codes]
         repeats = whole[codes] + gets_one_more.astype(np.int64)
     rounds = [np.flatnonzero(repeats > number) for number in range(repeats.max(initial=0))]
     positions = np.concatenate([np.empty(0, dtype=np.int64), *rounds])
@@ -80,6 +80,15 @@ def mix(frame: pd.DataFrame, config: MixConfig, seed: int) -> Mixed:
     parts = parts.assign(asked=asked)
     shares = {"group_of": group_of.tolist()}
     return Mixed(positions, shares | {f"{by}s": _report(report, parts, by) for by in ("group", "source")})
+
+
+def takes_part(frame: pd.DataFrame, config: MixConfig) -> npt.NDArray[np.bool_]:
+    """Whether the mix uses a row at all: its group has a share, and its source a weight."""
+    weights = {source: _weight(source, config) for source in frame["source"].fillna("").unique()}
+    used = frame["source"].fillna("").map(weights) > 0
+    if config.shares:
+        used &= groups_of(frame, config.replay).map(lambda group: config.shares.get(group, 0.0)) > 0
+    return used.to_numpy(dtype=np.bool_)
 
 
 def groups_of(frame: pd.DataFrame, replay: Collection[str]) -> pd.Series:
@@ -190,8 +199,9 @@ def _report(rows: pd.DataFrame, parts: pd.DataFrame, by: str) -> dict[str, dict[
     }
 
 
-def _hashes(ids: Sequence[str] | pd.Series, seed: int) -> npt.NDArray[np.uint64]:
-    key = hashlib.sha256(str(seed).encode()).hexdigest()[:16]
+def hashes(ids: Sequence[str] | pd.Series, salt: object) -> npt.NDArray[np.uint64]:
+    """A hash of each id, evenly distributed."""
+    key = hashlib.sha256(str(salt).encode()).hexdigest()[:16]
     return pd.util.hash_array(np.asarray(ids, dtype=object), hash_key=key, categorize=False)
 
 

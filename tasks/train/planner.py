@@ -111,6 +111,11 @@ def planned_steps(config: TrainConfig, rows: int) -> int:
     return max(1, math.ceil(per_epoch * (config.epochs or 1)))
 
 
+def planned_evaluations(config: TrainConfig, steps: int) -> int:
+    """Evaluations of a training of so many steps: before the first, every ``save_steps``, and after the last."""
+    return 1 + math.ceil(steps / config.save_steps) if config.validation_fraction else 0
+
+
 def size_table() -> str:
     """The tables of docs/planning.md, in Markdown: model sizes against GPU sizes."""
     figures = {model: _figures(model) for model in TABLE_ROWS}

@@ -96,17 +96,22 @@ Point = tuple[float, int, int]  # seconds, steps and tokens so far
 
 
 class Pace:
-    """Speed without the first step, which compiles kernels and skips data."""
+    """Speed without the first step, which compiles kernels and skips data, and without evaluations."""
 
     def __init__(self) -> None:
+        self._paused = 0.0
         self._first: Point | None = None
         self._recent: deque[Point] = deque(maxlen=RECENT_STEPS + 1)
 
     def note(self, step: int, tokens: int, now: float | None = None) -> None:
         """Note the end of a step, with the tokens of all steps so far and a monotonic clock's seconds."""
-        at = (time.monotonic() if now is None else now, step, tokens)
+        at = ((time.monotonic() if now is None else now) - self._paused, step, tokens)
         self._first = self._first or at
         self._recent.append(at)
+
+    def pause(self, seconds: float) -> None:
+        """Leave out seconds in which nothing was trained."""
+        self._paused += seconds
 
     @property
     def tokens_per_second(self) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,9 +14,11 @@ from accelerate import PartialState
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tasks.core.processes import emit
-from tasks.train.checkpoints import seal
-from tasks.train.loss_watch import LossWatch
+from tasks.train.checkpoints import checkpoint_of, seal
+from tasks.train.config import EarlyStopping
+from tasks.train.loss_watch import LossWatch, require_finite
 from tasks.train.throughput import Pace, mfu, peak_memory_bytes
+from tasks.train.validation_loss import LOSS, evaluations, has_stopped_falling
 
 CURVE = ("loss", "learning_rate", "grad_norm")
 FLUSH_SECONDS = 10.0
@@ -84,7 +87,7 @@ class Cost:
 
 
 class Recorder(TrainerCallback):
-    """Reports progress, logs the curve, seals checkpoints, and stops a run on request or on a bad loss.
+    """Reports progress, logs the curve, seals checkpoints, and stops a run on request, on a bad loss or early.
 
     A resumed run adds ``{"resumed": step}`` to the trainer's log, which checkpoints keep. Several processes share the
     loss and all check it; only process 0 has a ``run`` and reports. ``tokens`` counts those of this process so far.
@@ -96,9 +99,13 @@ class Recorder(TrainerCallback):
         tokens: Callable[[], int],
         stop_requested: Callable[[], bool] = lambda: False,
         continues: bool = False,
+        early_stopping: EarlyStopping | None = None,
     ) -> None:
         self._run, self._tokens = run, tokens
         self._stop_requested, self._continues = stop_requested, continues
+        self._early_stopping = early_stopping
+        self._evaluated: dict[str, float] = {}
+        self._evaluation_seconds = 0.0
         self._watch: LossWatch | None = None
         self._pace = Pace()
         self._processes = 1
@@ -131,16 +138,41 @@ class Recorder(TrainerCallback):
         emit(
             step=state.global_step,
             total=state.max_steps,
-            seconds_left=self._pace.seconds_left(state.max_steps),
+            seconds_left=self._seconds_left(state),
             **{name: value for name, value in metrics.items() if name != "grad_norm"},
+            **self._evaluated,
         )
         if self._run is not None:
             self._run.log_metrics(state.global_step, metrics)
 
+    def _seconds_left(self, state: TrainerState) -> float | None:
+        steps = self._pace.seconds_left(state.max_steps)
+        if steps is None or not self._evaluated:
+            return steps
+        every = int(state.eval_steps)
+        evaluations_left = math.ceil(state.max_steps / every) - (state.global_step - 1) // every
+        return steps + evaluations_left * self._evaluation_seconds
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Logs = None, **_: Any
+    ) -> None:
+        found = metrics or {}
+        loss = float(found[LOSS])
+        require_finite(state.global_step, {"validation loss": loss})
+        self._evaluated = {"validation_loss": loss}
+        self._evaluation_seconds = float(found["eval_runtime"])
+        self._pace.pause(self._evaluation_seconds)
+        if self._run is not None:
+            self._run.log_metrics(state.global_step, self._evaluated)
+        if state.global_step < state.max_steps and has_stopped_falling(state.log_history, self._early_stopping):
+            control.should_training_stop = True
+            if state.is_world_process_zero:
+                emit(note=f"the validation loss stopped falling: the training ends after step {state.global_step}")
+
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         PartialState().wait_for_everyone()  # each process writes files of the checkpoint
         if state.is_world_process_zero:
-            seal(Path(args.output_dir or "") / f"checkpoint-{state.global_step}")
+            seal(checkpoint_of(Path(args.output_dir or ""), state.global_step))
 
     def finish(self, step: int, parameters: int, device: str, trains_all: bool, trained_token_share: float) -> Cost:
         """What the training took, logged with the last step; ``parameters`` and ``device`` as for :func:`mfu`."""
@@ -166,9 +198,16 @@ def _any_process(wanted: bool) -> bool:
 
 
 def write_loss_curve(path: Path, history: Sequence[Mapping[str, Any]]) -> list[float]:
-    rows = [entry for entry in history if "loss" in entry]
+    """Write the loss, learning rate and validation loss of every step; returns the losses.
+
+    Where a training was evaluated, step 0 has the validation loss before training.
+    """
+    rows, measured = [entry for entry in history if "loss" in entry], dict(evaluations(history))
+    first = [{"step": 0}] if 0 in measured else []
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("step", "loss", "learning_rate"))
-        writer.writerows((row["step"], row["loss"], row.get("learning_rate", "")) for row in rows)
+        writer.writerow(("step", "loss", "learning_rate", "validation_loss"))
+        for row in [*first, *rows]:
+            step = row["step"]
+            writer.writerow((step, row.get("loss", ""), row.get("learning_rate", ""), measured.get(step, "")))
     return [float(row["loss"]) for row in rows]

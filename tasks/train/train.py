@@ -22,7 +22,7 @@ from tasks.core.stage import StageContext
 from tasks.train.config import TrainConfig
 from tasks.train.resource_checks import out_of_memory_kills, require_quiet_machine
 
-VERSION = 3
+VERSION = 4
 EXPERIMENT = "retune"
 LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate")
 UNSLOTH = ("unsloth", "unsloth_zoo")
@@ -33,7 +33,7 @@ SHARDED = (
     "--fsdp_sync_module_states", "true", "--fsdp_cpu_ram_efficient_loading", "true",
 )  # fmt: skip
 """PEFT's documented settings for QLoRA with FSDP."""
-NOT_IN_KEY = {"timeout_minutes", "save_steps", "fractions", "initial_adapter"}
+NOT_IN_KEY = {"timeout_minutes", "fractions", "initial_adapter"}
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class InitialAdapter:
 class TrainJob:
     """Trains ``model`` on the training set, or on a nested subset of it, the share ``fraction``.
 
-    The key leaves out what does not affect the result: the timeout, how often a checkpoint is written, and the other
-    fractions. Of the adapter that is continued, it takes the digest.
+    The key leaves out what does not affect the result: the timeout, the other fractions and, without evaluations, how
+    often a checkpoint is written. Of the adapter that is continued, it takes the digest.
     """
 
     config: TrainConfig
@@ -61,11 +61,12 @@ class TrainJob:
     initial: InitialAdapter | None = None
 
     def key(self) -> StageKey:
+        left_out = NOT_IN_KEY if self.config.validation_fraction else NOT_IN_KEY | {"save_steps"}
         return StageKey(
             stage="train",
             version=VERSION,
             config={
-                "train": self.config.model_dump(mode="json", exclude=NOT_IN_KEY),
+                "train": self.config.model_dump(mode="json", exclude=left_out),
                 "seed": self.seed,
                 "fraction": self.fraction,
             },
@@ -156,8 +157,9 @@ class TrainJob:
 
 
 def progress_note(event: Mapping[str, Any]) -> str:
-    speed = event.get("tokens_per_second")
-    return f"loss {event['loss']:.3f}" + (f", {speed:,.0f} tokens/s" if speed else "")
+    speed, validation = event.get("tokens_per_second"), event.get("validation_loss")
+    seen = "" if validation is None else f", validation {validation:.3f}"
+    return f"loss {event['loss']:.3f}{seen}" + (f", {speed:,.0f} tokens/s" if speed else "")
 
 
 def with_smaller_batches(config: TrainConfig) -> TrainConfig | None:

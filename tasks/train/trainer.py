@@ -14,13 +14,28 @@ from tasks.train.backends import Trainable, current_device
 from tasks.train.checkpoints import KEPT
 from tasks.train.config import TrainConfig
 from tasks.train.masking import IGNORED
+from tasks.train.validation_loss import in_whole_batches, with_validation
 
 ON_CPU = "adamw_torch_fused"
 ON_GPU = "adamw_8bit"
+EVALUATED = {
+    "eval_strategy": "steps", "eval_on_start": True, "metric_for_best_model": "loss", "greater_is_better": False,
+}  # fmt: skip
 
 
-def new_trainer(config: TrainConfig, loaded: Trainable, tokenizer: Any, rows: Any, work: Path, seed: int) -> Any:
-    """A trainer for rows (a ``datasets.Dataset``) with ``input_ids`` and ``labels``; checkpoints go to ``work``."""
+def new_trainer(
+    config: TrainConfig,
+    loaded: Trainable,
+    tokenizer: Any,
+    rows: Any,
+    work: Path,
+    seed: int,
+    validation: Any = None,
+) -> Any:
+    """A trainer for rows (a ``datasets.Dataset``) with ``input_ids`` and ``labels``; checkpoints go to ``work``.
+
+    Rows of ``validation`` are evaluated before the first step, at every checkpoint and after the last step.
+    """
     from trl import SFTConfig, SFTTrainer
 
     on_cpu = current_device() == "cpu"
@@ -50,13 +65,24 @@ def new_trainer(config: TrainConfig, loaded: Trainable, tokenizer: Any, rows: An
         logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=config.save_steps,
-        save_total_limit=KEPT,
+        save_total_limit=KEPT + (validation is not None),
+        **(EVALUATED if validation is not None else {}),
+        per_device_eval_batch_size=config.batch_size,
+        eval_steps=config.save_steps,
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=not on_cpu,
     )
     with kept_in_float32(loaded.model):
-        trainer = SFTTrainer(model=loaded.model, processing_class=tokenizer, train_dataset=rows, args=arguments)
+        trainer = with_validation(SFTTrainer)(
+            model=loaded.model,
+            processing_class=tokenizer,
+            train_dataset=rows,
+            eval_dataset=validation,
+            args=arguments,
+        )
+    if validation is not None:
+        trainer.eval_dataset = in_whole_batches(trainer.eval_dataset, config.batch_size * config.processes)
     if trainer.args.packing and on_cpu:
         trainer.data_collator = PackedSequences(trainer.data_collator, tokenizer.pad_token_id)
     if config.sharding == "fsdp":

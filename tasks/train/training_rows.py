@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tasks.core.processes import emit
 from tasks.train.config import TrainConfig
 from tasks.train.masking import CHANGED_TURN, TokenisedRow, row_tokeniser
 from tasks.train.mixing import mix, strata_of, subset
+from tasks.train.validation_split import documents_of, require_enough, validation_split
 
 COLUMNS = ("example_id", "messages", "tools", "prompt", "document_id", "origin", "source")
 TOO_LONG, NOTHING_TRAINED = "too_long", "nothing_trained"
@@ -43,6 +44,8 @@ class OverLength:
 class PreparedRows:
     """The trainer's rows (a ``datasets.Dataset`` with ``input_ids`` and ``labels``) and a report on them.
 
+    ``validation`` are those of the validation split, each once, or None; ``split`` counts ``trained_rows``,
+    and its ``rows`` and ``documents``.
     ``counts`` are ``rows_in``, ``accepted`` and ``quarantined``; ``mix`` has rows, shares and tokens by group and
     source; ``longest`` counts tokens; ``samples`` are conversations with their text and token ids.
     """
@@ -53,6 +56,8 @@ class PreparedRows:
     mix: dict[str, Any]
     longest: int
     samples: list[dict[str, Any]]
+    validation: Any = None
+    split: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -72,48 +77,63 @@ class Tokenised:
 def prepare_rows(
     training_set: Path, config: TrainConfig, tokenizer: Any, seed: int, fraction: float, out: Path
 ) -> PreparedRows:
-    """Draw a fraction of a training set (a Parquet file), mix and tokenise it.
+    """Set a training set's validation split aside; draw a fraction of the rest, mix and tokenise it.
 
     Rows that cannot be trained on go to ``quarantine.parquet`` in the folder ``out``. Raises a TrainingError if no row
-    is left, or the mix needs rows that do not exist.
+    is left, the validation split is too small, or the mix needs rows that do not exist.
     """
     disable_progress_bars()
-    frame = pd.read_parquet(training_set, columns=list(COLUMNS))
+    whole = pd.read_parquet(training_set, columns=list(COLUMNS))
+    held = validation_split(whole, config, seed)
+    split, frame = whole[held].reset_index(drop=True), whole[~held]
     strata = strata_of(frame, config.mix.replay)
     frame = frame.iloc[subset(frame["example_id"], fraction, seed, strata)].reset_index(drop=True)
-    mixed = mix(frame, config.mix, seed)
-    drawn = Counter(mixed.positions.tolist())
     over = OverLength()
     tokenise = _Tokeniser(config, tokenizer, over)
-    done = {
-        position: tokenise.row(for_template(frame["messages"][position]), frame["tools"][position]).compact()
-        for position in sorted(drawn)
-    }
-    refused = frame.iloc[[position for position, row in done.items() if row.problem]]
-    _write_quarantine(refused, [row for row in done.values() if row.problem], out / tables.QUARANTINE)
+    measured = tokenise.rows(split, range(len(split)))
+    validation = [piece for row in measured.values() for piece in row.pieces]
+    if config.validation_fraction:
+        usable = sum(not row.problem for row in measured.values())
+        require_enough(usable, split, len(whole), config.validation_fraction)
+    mixed = mix(frame, config.mix, seed)
+    done = tokenise.rows(frame, sorted(set(mixed.positions.tolist())))
     kept = [piece for position in mixed.positions.tolist() for piece in done[position].pieces]
+    counts = _set_aside([(frame, done), (split, measured)], out / tables.QUARANTINE)
     if not kept:
         raise _nothing_left(list(done.values()), config.max_length, str(training_set))
-    if len(refused):
-        (problem, count), *_ = Counter(row.problem for row in done.values() if row.problem).most_common(1)
-        emit(note=f"{len(refused)} of {len(done)} rows are quarantined, most often for {problem} ({count})")
-    counts = {"rows_in": len(done), "accepted": len(done) - len(refused), "quarantined": len(refused)}
     tokens = {position: sum(len(piece.input_ids) for piece in row.pieces) for position, row in done.items()}
-    rows = Dataset.from_dict(
-        {name: [np.asarray(getattr(piece, name)) for piece in kept] for name in ("input_ids", "labels")}
-    )
-    longest = max(len(piece.input_ids) for piece in kept)
     samples = [
         _sample(frame, position, tokenizer) for position, row in list(done.items())[: 4 * SAMPLES] if not row.problem
     ][:SAMPLES]
-    shares = _with_tokens(mixed.shares, frame, mixed.positions, tokens)
-    return PreparedRows(rows, counts, over, shares, longest, samples)
+    used = split.iloc[[position for position, row in measured.items() if not row.problem]]
+    trained = counts["accepted"] - len(used)
+    return PreparedRows(
+        rows=_dataset(kept),
+        counts=counts,
+        over_length=over,
+        mix=_with_tokens(mixed.shares, frame, mixed.positions, tokens),
+        longest=max(len(piece.input_ids) for piece in [*kept, *validation]),
+        samples=samples,
+        validation=_dataset(validation) if validation else None,
+        split={"trained_rows": trained, "rows": len(used), "documents": documents_of(used).nunique()},
+    )
+
+
+def _dataset(pieces: Sequence[TokenisedRow]) -> Any:
+    names = ("input_ids", "labels")
+    return Dataset.from_dict({name: [np.asarray(getattr(piece, name)) for piece in pieces] for name in names})
 
 
 class _Tokeniser:
     def __init__(self, config: TrainConfig, tokenizer: Any, over: OverLength) -> None:
         self._config, self._over = config, over
         self._tokenise = row_tokeniser(tokenizer, config.max_length, config.train_on)
+
+    def rows(self, frame: pd.DataFrame, positions: Iterable[int]) -> dict[int, Tokenised]:
+        return {
+            position: self.row(for_template(frame["messages"][position]), frame["tools"][position]).compact()
+            for position in positions
+        }
 
     def row(self, messages: Sequence[Message], tools: str | None) -> Tokenised:
         offered = json.loads(tools) if tools else None
@@ -172,7 +192,8 @@ def exchanges_of(messages: Sequence[Message]) -> tuple[list[Message], list[list[
     return head, exchanges
 
 
-def _write_quarantine(refused: pd.DataFrame, problems: Sequence[Tokenised], path: Path) -> None:
+def _set_aside(parts: Sequence[tuple[pd.DataFrame, dict[int, Tokenised]]], path: Path) -> dict[str, int]:
+    """Write the rows with a problem to quarantine; the counts of all rows."""
     rows = [
         {
             "row_id": row["example_id"],
@@ -182,9 +203,17 @@ def _write_quarantine(refused: pd.DataFrame, problems: Sequence[Tokenised], path
             "prompt": row["prompt"],
             "document_id": row["document_id"],
         }
-        for row, problem in zip(refused.to_dict("records"), problems, strict=True)
+        for frame, done in parts
+        for position, problem in done.items()
+        if problem.problem
+        for row in frame.iloc[[position]].to_dict("records")
     ]
     pd.DataFrame(rows, columns=list(tables.QUARANTINED["train"])).astype("string").to_parquet(path, index=False)
+    total = sum(len(done) for _, done in parts)
+    if rows:
+        (problem, count), *_ = Counter(row["rule"] for row in rows).most_common(1)
+        emit(note=f"{len(rows)} of {total} rows are quarantined, most often for {problem} ({count})")
+    return {"rows_in": total, "accepted": total - len(rows), "quarantined": len(rows)}
 
 
 def _with_tokens(shares: dict[str, Any], frame: pd.DataFrame, positions: Any, tokens: dict[int, int]) -> dict[str, Any]:

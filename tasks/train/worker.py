@@ -5,7 +5,6 @@ When it ends it gives all memory back, and what libraries write to the current f
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -81,6 +80,7 @@ def train(job: dict[str, Any], stop: StopRequest) -> dict[str, Any] | None:
 
     from tasks.train.trainer import new_trainer
     from tasks.train.training_rows import prepare_rows
+    from tasks.train.validation_loss import keep_step
 
     set_seed(seed)
     initial = job.get("initial")
@@ -96,12 +96,14 @@ def train(job: dict[str, Any], stop: StopRequest) -> dict[str, Any] | None:
         prepared = prepare_rows(Path(job["training_set"]), config, tokenizer, seed, fraction, out)
         if shape is not None:
             resource_checks.warn_if_batches_may_not_fit(config, shape, prepared.longest)
-        trainer = new_trainer(config, loaded, tokenizer, prepared.rows, work, seed)
+        trainer = new_trainer(config, loaded, tokenizer, prepared.rows, work, seed, prepared.validation)
         proof = masking_proof(trainer, prepared.rows, tokenizer, config.train_on)
         write_json(out / "masking.json", proof)
         write_json(out / "mix.json", prepared.mix)
         write_json(out / "tokens.json", {"end_of_turn": tokenizer.eos_token_id, "samples": prepared.samples})
         details = run(trainer, job, config, work, out, stop, proof["trained_token_share"])
+        if kept := keep_step(trainer, config, work):
+            details["validation"] = {**prepared.split, **kept}
     save(trainer, tokenizer, config, out, work)
     if rank() > 0:
         return None
@@ -156,20 +158,21 @@ def run(
     def tokens() -> int:
         return counter.total - (getattr(trainer.data_collator, "padding", 0) - padded_before)
 
-    recorder = Recorder(tracked, tokens, lambda: stop.requested, job.get("initial") is not None)
+    recorder = Recorder(tracked, tokens, lambda: stop.requested, job.get("initial") is not None, config.early_stopping)
     trainer.add_callback(recorder)
     # Loading draws random numbers: a resumed run must start training like an uninterrupted one.
     set_seed(int(job["seed"]))
     status = "FAILED"
     started = time.monotonic()
     try:
-        if checkpoint is not None and has_ended(checkpoint):
+        if checkpoint is not None and has_ended(state_of(checkpoint), config):
             emit(note="the training was complete: its last checkpoint is used")
             restore_checkpoint(trainer, checkpoint)
         else:
+            trainer.args.eval_on_start &= checkpoint is None
             with stop.at_next_step():
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        if stop.requested and trainer.state.global_step < trainer.state.max_steps:
+        if stop.requested and not has_ended(trainer.state, config):
             status = "KILLED"
             what = f"The training was asked to stop, and stopped after step {trainer.state.global_step}"
             raise ChildError(what, where=str(work), remedy="run again: it continues from there")
@@ -201,17 +204,23 @@ def device_name() -> str:
     return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "cpu"
 
 
-def has_ended(checkpoint: Path) -> bool:
-    """Whether a checkpoint belongs to the last step; transformers would train one step more from it."""
-    state = json.loads((checkpoint / TRAINER_STATE).read_text(encoding="utf-8"))
-    return bool(state["global_step"] >= state["max_steps"])
+def state_of(checkpoint: Path) -> Any:
+    from transformers import TrainerState
+
+    return TrainerState.load_from_json(str(checkpoint / TRAINER_STATE))
+
+
+def has_ended(state: Any, config: TrainConfig) -> bool:
+    """Whether a trainer's state is that of the last step, after which transformers would train one step more."""
+    from tasks.train.validation_loss import has_stopped_falling
+
+    stopped_early = has_stopped_falling(state.log_history, config.early_stopping)
+    return bool(state.global_step >= state.max_steps) or stopped_early
 
 
 def restore_checkpoint(trainer: Any, checkpoint: Path) -> None:
-    from transformers import TrainerState
-
     trainer._load_from_checkpoint(str(checkpoint))
-    trainer.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE))
+    trainer.state = state_of(checkpoint)
 
 
 def save(trainer: Any, tokenizer: Any, config: TrainConfig, out: Path, work: Path) -> None:

@@ -31,6 +31,7 @@ class Trial:
     config: TrainConfig
     rows: Any
     loaded: Any
+    validation: Any = None
 
     @property
     def model(self) -> Any:
@@ -89,8 +90,9 @@ def new_trial(
     config = settings(**changes)
     loaded = load_trainable(config, ModelSource(path=str(model)), seed, folder, initial)
     tokenizer = with_chat_template(loaded.tokenizer, config.chat_template)
-    rows = prepare_rows(training_set.folder / "training_set.parquet", config, tokenizer, seed, 1.0, folder).rows
-    return Trial(new_trainer(config, loaded, tokenizer, rows, folder, seed), config, rows, loaded)
+    prepared = prepare_rows(training_set.folder / "training_set.parquet", config, tokenizer, seed, 1.0, folder)
+    trainer = new_trainer(config, loaded, tokenizer, prepared.rows, folder, seed, prepared.validation)
+    return Trial(trainer, config, prepared.rows, loaded, prepared.validation)
 
 
 def train_here(job: TrainJob, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
