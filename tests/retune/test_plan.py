@@ -152,6 +152,17 @@ def test_every_subset_of_a_learning_curve_is_work(home: Home, recipe: Recipe) ->
     assert (work.trainings, work.steps) == (2, 300)
 
 
+def test_evaluations_are_in_the_time(home: Home, recipe: Recipe) -> None:
+    earlier_training(home, recipe, training_set(home, recipe))
+    plain = plan(recipe, home).workload
+    evaluated = recipe.model_copy(update={"train": recipe.train.model_copy(update={"validation_fraction": 0.25})})
+    work = plan(evaluated, home).workload
+    assert plain.evaluated_tokens == 0 and work.tokens == plain.tokens
+    # Before the first step, and every 25 of 150 steps: a quarter of the rows.
+    assert work.evaluated_tokens == 7 * TOKENS // 4
+    assert work.seconds == pytest.approx((work.tokens + 7 * TOKENS // 4 / 2) / 150.0)
+
+
 def test_packed_sequences_are_counted_as_full(home: Home, recipe: Recipe) -> None:
     earlier_training(home, recipe, training_set(home, recipe))
     packed = recipe.model_copy(update={"train": recipe.train.model_copy(update={"packing": True})})

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from flows.report.stage_lines import stage_lines
 from flows.report.training_lines import train_lines, training_markdown
 from tasks.core.details import TrainDetails
@@ -49,6 +51,48 @@ def test_the_report_says_what_was_trained_with_what_and_what_it_took() -> None:
     assert over == "Rows over the maximum length: dropped 2, split 1, into 3 pieces."
     assert start == "Training continued from version 7."
     assert mix == "Mix: collected 75.0% (12 rows, 300 tokens), generated 25.0% (4 rows, 90 tokens)."
+
+
+VALIDATION: dict[str, Any] = {
+    "trained_rows": 410, "rows": 48, "documents": 23, "before": 2.1, "lowest": 1.23, "lowest_step": 40,
+    "final": 1.41, "planned_steps": 60, "kept_step": 40,
+}  # fmt: skip
+
+
+def validation_said(**changes: Any) -> list[str]:
+    lines = train_lines(TrainDetails.model_validate(DETAILS | {"validation": VALIDATION | changes}))
+    return lines[3:-2]
+
+
+def test_over_fitting_is_told_in_words_with_the_step_that_is_kept() -> None:
+    assert validation_said() == [
+        "Rows: 410 are trained on, and 48 (of 23 documents) are for validation.",
+        "Validation loss: 2.1 before training; lowest, 1.23, at step 40 of 60; 1.41 at the end. The weights of step 40"
+        " are kept.",
+        "The training over-fits after step 40.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept", "told"),
+    [
+        ({"lowest_step": 60, "final": 1.23, "kept_step": 60}, "the last step", []),
+        ({"final": 1.231}, "step 40", []),
+        ({"kept_step": 60}, "the last step", ["over-fits after step 40: set train.keep: best"]),
+        ({"planned_steps": 150, "stopped_early": True}, "step 40", ["stopped early, after step 60", "over-fits"]),
+        ({"lowest": 2.2, "final": 2.3}, "step 40", ["never fell below that before training"]),
+        (
+            {"kept_step": 60, "fault": "is damaged: adapter_model.safetensors has changed"},
+            "the last step",
+            ["The checkpoint of step 40 is damaged: adapter_model.safetensors has changed: it could not", "over-fits"],
+        ),
+    ],
+    ids=str,
+)
+def test_what_the_validation_loss_means_is_told(changes: dict[str, Any], kept: str, told: list[str]) -> None:
+    _, losses, *rest = validation_said(**changes)
+    assert losses.endswith(f"The weights of {kept} are kept.")
+    assert len(rest) == len(told) and all(words in line for words, line in zip(told, rest, strict=True))
 
 
 def test_a_night_that_stopped_before_training_says_nothing_of_it() -> None:

@@ -95,6 +95,13 @@ UNSLOTH: dict[str, Any] = {"max_steps": 10, "backend": "unsloth"}
         ),
         ({"max_steps": 10, "method": "lora", "init_weights": "pissa", "bias": "all"}, "use use_dora false, bias none"),
         ({"max_steps": 10, "over_length": "split", "train_on": "last_turn"}, "use train_on assistant"),
+        ({"max_steps": 10, "early_stopping": {}}, "early_stopping needs a validation loss: set validation_fraction"),
+        ({"max_steps": 10, "keep": "best"}, "keep best needs a validation loss: set validation_fraction"),
+        (
+            {"max_steps": 10, "save_steps": 4, "validation_fraction": 0.1, "early_stopping": {"patience": 3}},
+            "patience 3 is never reached before the last step: 10 steps have 3 evaluations",
+        ),
+        ({"max_steps": 10, "validation_fraction": 0.6}, "less than or equal to 0.5"),
     ],
 )
 def test_what_cannot_run_is_refused_with_what_to_use_instead(changes: dict[str, Any], says: str) -> None:
@@ -163,12 +170,16 @@ def test_the_key_follows_what_shapes_the_adapter_and_nothing_else(tiny_model: Pa
 
     assert with_config(timeout_minutes=5, save_steps=3, fractions=(0.5, 1.0)) == job.key().hex
     assert with_config(initial_adapter="champion") == job.key().hex
+    # The steps that are evaluated are those of checkpoints.
+    assert with_config(validation_fraction=0.1) != with_config(validation_fraction=0.1, save_steps=3)
     assert replace(job, training_set=replace(ref, path="/elsewhere")).key().hex == job.key().hex
     others = {
         with_config(rank=8),
         with_config(chat_template="chatml"),
         with_config(backend="transformers"),
         with_config(rows="control"),
+        with_config(validation_fraction=0.1),
+        with_config(validation_fraction=0.1, keep="best"),
         replace(job, seed=2).key().hex,
         replace(job, fraction=0.5).key().hex,
         replace(job, initial=InitialAdapter("/adapter", "digest", "3")).key().hex,
@@ -176,7 +187,7 @@ def test_the_key_follows_what_shapes_the_adapter_and_nothing_else(tiny_model: Pa
         replace(job, model=ModelSource(path="hub/model", revision="abc")).key().hex,
         job.key().hex,
     }
-    assert len(others) == 10
+    assert len(others) == 12
 
 
 def test_only_local_models_are_kept_off_the_network(tmp_path: Path) -> None:

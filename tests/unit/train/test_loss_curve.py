@@ -9,7 +9,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from tasks.train.loss_curve import RATE, RESUMED, TREND, draw_loss_curve, trend
+from tasks.train.loss_curve import RATE, RESUMED, TREND, VALIDATION, draw_loss_curve, trend
 
 
 def history(steps: int, resumed: tuple[int, ...] = (), rates: bool = True) -> list[dict[str, Any]]:
@@ -45,6 +45,15 @@ def test_each_resumption_is_marked_where_it_was(tmp_path: Path) -> None:
     a_step = (max(rates) - min(rates)) / 99
     for step in (25, 75):
         assert any(abs(column - min(rates) - (step - 1) * a_step) <= 3 for column in marked)
+
+
+def test_the_validation_loss_is_drawn_from_before_the_first_step_to_the_end(tmp_path: Path) -> None:
+    evaluated = [{"step": step, "eval_loss": 2 - step / 100} for step in (0, 50, 100)]
+    draw_loss_curve([*evaluated, *history(100)], tmp_path / "loss.png")
+    columns = columns_with(tmp_path / "loss.png", VALIDATION)
+    assert max(columns) - min(columns) > 900
+    draw_loss_curve(history(100), tmp_path / "without.png")
+    assert columns_with(tmp_path / "without.png", VALIDATION) == []
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])

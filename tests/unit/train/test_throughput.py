@@ -108,3 +108,13 @@ def test_the_pace_leaves_the_first_step_out_and_follows_the_last_ones() -> None:
         pace.note(step, 2100 + 50 * (step - 21), now=80.0 + step - 21)
     assert pace.recent_tokens_per_second == pytest.approx(50)
     assert pace.tokens_per_second == pytest.approx(2500 / 30)
+
+
+def test_time_of_evaluations_is_not_time_of_training() -> None:
+    pace = Pace()
+    pace.note(1, 100, now=10.0)
+    pace.note(2, 200, now=12.0)
+    pace.pause(30.0)
+    pace.note(3, 300, now=44.0)
+    assert pace.tokens_per_second == pytest.approx(50.0)
+    assert pace.seconds_left(5) == pytest.approx(4.0)

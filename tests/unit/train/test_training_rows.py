@@ -41,7 +41,7 @@ def prepare(
             "messages": turns,
             "tools": None,
             "prompt": "p",
-            "document_id": "d",
+            "document_id": f"d{number // 2}",
             "origin": "generated" if number % 2 else "collected",
             "source": "a.csv",
         }
@@ -160,3 +160,29 @@ def test_turns_that_the_template_changes_cost_their_rows_and_only_if_all_do_the_
     with pytest.raises(TrainingError, match="template_changes_turns") as caught:
         prepare(tmp_path, [long, long], tokenizer)
     assert "train_on: last_turn" in caught.value.remedy
+
+
+def test_rows_for_validation_are_used_once_and_counted(tmp_path: Path) -> None:
+    """A repeat, a fraction and a length concern training alone, but a row that is too long is set aside on both sides."""
+    conversations = [
+        conversation(f"number {n}", "cards " * (60 if n in (0, 1, 2, 3) else n % 5 + 1)) for n in range(60)
+    ]
+    mix = {"shares": {"collected": 0.8, "generated": 0.2}}
+    done = prepare(tmp_path, conversations, max_length=64, mix=mix, validation_fraction=0.4)
+    half = prepare(tmp_path, conversations, fraction=0.5, max_length=64, validation_fraction=0.4)
+    assert done.counts == {"rows_in": 60, "accepted": 56, "quarantined": 4}
+    assert done.split["trained_rows"] + done.split["rows"] + done.counts["quarantined"] == 60
+    assert done.split["rows"] == len(done.validation) == 2 * done.split["documents"]
+    assert len(done.rows) > done.split["trained_rows"], "the mix repeats"
+    validation, trained = ({tuple(row["input_ids"]) for row in rows} for rows in (done.validation, done.rows))
+    assert len(validation) == len(done.validation) and not validation & trained
+    assert half.validation[:] == done.validation[:] and len(half.rows) < 20
+    assert sorted(pd.read_parquet(tmp_path / "quarantine.parquet")["row_id"])[:1] == ["e0"]
+
+
+def test_too_small_a_split_is_an_error_before_anything_is_trained(tmp_path: Path) -> None:
+    conversations = [conversation(f"number {n}", "cards") for n in range(20)]
+    with pytest.raises(TrainingError, match=r"of 20 rows aside .* a validation loss needs at least 10"):
+        prepare(tmp_path, conversations, validation_fraction=0.2)
+    with pytest.raises(TrainingError, match=r"\(1 documents\), and none are left to train on|sets 0 of 2 rows aside"):
+        prepare(tmp_path, conversations[:2], validation_fraction=0.5)
