@@ -56,11 +56,13 @@ class Arm:
         command: what is run, before the path of the file that says it is ready.
         after: what follows that path.
         packings: the rounds it trains.
+        environment: variables besides those that the stage sets for its worker.
     """
 
     command: Sequence[str]
     after: Sequence[str] = ()
     packings: Sequence[bool] = (False, True)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -91,7 +93,12 @@ def start(name: str, arm: Arm, folder: Path) -> Iterator[Running]:
     place = folder / name.replace(" ", "-").replace(",", "")
     (place / "tmp").mkdir(parents=True)
     settings = worker_environment(ModelSource(path=str(SEEDLING)), place)
-    environment = {**os.environ, **settings, "PYTHONPATH": os.pathsep.join([str(ROOT), *_searched()])}
+    environment = {
+        **os.environ,
+        **settings,
+        **arm.environment,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *_searched()]),
+    }
     ready = place / "ready.json"
     with (place / "log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(

@@ -1,12 +1,14 @@
 """The plain stack, as its documentation writes it: TRL + PEFT + bitsandbytes on transformers; no code of this project.
 
-``python -m benchmarks.arms.train_plain READY``; see benchmarks/arms/train_arm.py. QLoRA on NF4 with double
-quantisation, all linear layers; loss on the assistant's tokens through the template's generation markers; SDPA.
+``python -m benchmarks.arms.train_plain READY [lora]``; see benchmarks/arms/train_arm.py. QLoRA on NF4 with double
+quantisation, or LoRA; all linear layers; loss on the assistant's tokens through the template's generation markers;
+SDPA.
 """
 
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,7 +21,7 @@ from benchmarks.arms.train_arm import MODULES, Round, serve
 from benchmarks.arms.train_rows import TEMPLATE
 
 
-def train(one: Round) -> None:
+def train(one: Round, method: str = "qlora") -> None:
     """Train a round."""
     on_gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if on_gpu else torch.float32
@@ -32,15 +34,16 @@ def train(one: Round) -> None:
     )
     model = AutoModelForCausalLM.from_pretrained(
         one.model,
-        quantization_config=quantisation,
+        quantization_config=quantisation if method == "qlora" else None,
         dtype=dtype,
         device_map={"": "cuda:0" if on_gpu else "cpu"},
         attn_implementation="sdpa",
     )
     again = {"use_reentrant": False} if one.checkpointing else None
-    model = prepare_model_for_kbit_training(
-        model, use_gradient_checkpointing=one.checkpointing, gradient_checkpointing_kwargs=again
-    )
+    if method == "qlora":
+        model = prepare_model_for_kbit_training(
+            model, use_gradient_checkpointing=one.checkpointing, gradient_checkpointing_kwargs=again
+        )
     tokenizer = AutoTokenizer.from_pretrained(one.model)
     tokenizer.chat_template = TEMPLATE
     rows = Dataset.from_parquet(one.rows, cache_dir=one.work).select_columns(["messages"])
@@ -75,4 +78,4 @@ def train(one: Round) -> None:
 
 if __name__ == "__main__":
     disable_progress_bars()
-    serve(train, Path(sys.argv[1]))
+    serve(partial(train, method=sys.argv[2] if len(sys.argv) > 2 else "qlora"), Path(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""Rows of mixed length, and models to train on them, for benchmarks/train.py and benchmarks/train_gpu.py."""
+"""Rows of mixed length or of a training set, and models, for benchmarks/train.py, train_gpu.py and train_step.py."""
 
 from __future__ import annotations
 
@@ -55,24 +55,47 @@ def conversation(draw: random.Random, words: list[str], median: int, longest: in
 
 def write_rows(folder: Path, count: int, median: int, max_length: int, batch_size: int, seed: int) -> Rows:
     """Write ``count`` rows with a median of ``median`` words, none over ``max_length`` tokens, and HELD_OUT more."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    from transformers import AutoTokenizer
-
     draw = random.Random(seed)
     words = sorted(set(WORDS.read_text(encoding="utf-8").replace(",", " ").split()))
     draw.shuffle(words)
     words = words[:300]
-    tokenizer = AutoTokenizer.from_pretrained(SEEDLING, model_max_length=10**6)
-    tokenizer.chat_template = TEMPLATE
+    tokenizer = _tokenizer(SEEDLING)
     conversations: list[list[dict[str, str]]] = []
-    tokenised: list[dict[str, Any]] = []
     while len(conversations) < count + HELD_OUT:
         turns = conversation(draw, words, median, longest=max_length)
-        row = _tokenise(tokenizer, turns)
-        if len(row["input_ids"]) <= max_length:
+        if len(_tokenise(tokenizer, turns)["input_ids"]) <= max_length:
             conversations.append(turns)
-            tokenised.append(row)
+    return _write(folder, conversations, tokenizer, batch_size, draw)
+
+
+def take_rows(folder: Path, training_set: Path, model: Path, count: int, batch_size: int, seed: int) -> Rows:
+    """Write ``count`` random rows of a night's training set (a Parquet file), and HELD_OUT more.
+
+    ``model`` has a ChatML tokenizer.
+    """
+    import pandas as pd
+
+    found = pd.read_parquet(training_set, columns=["messages"]).sample(count + HELD_OUT, random_state=seed)
+    plain = [[{name: turn[name] for name in ("role", "content")} for turn in turns] for turns in found["messages"]]
+    return _write(folder, plain, _tokenizer(model), batch_size, random.Random(seed))
+
+
+def _tokenizer(model: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model, model_max_length=10**6)
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+def _write(
+    folder: Path, conversations: list[list[dict[str, str]]], tokenizer: Any, batch_size: int, draw: random.Random
+) -> Rows:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    count = len(conversations) - HELD_OUT
+    tokenised = [_tokenise(tokenizer, turns) for turns in conversations]
     path, held_out = folder / f"rows-{count}.parquet", folder / f"held-out-{count}.json"
     table = [
         {

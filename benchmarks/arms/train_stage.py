@@ -1,4 +1,4 @@
-"""This project's training worker: ``python -m benchmarks.arms.train_stage READY BACKEND``; see train_arm.py.
+"""This project's training worker: ``python -m benchmarks.arms.train_stage READY BACKEND [METHOD]``; see train_arm.py.
 
 It is the function that ``python -m tasks.train.worker job.json`` runs: rows read, masked and proven, checkpoints
 sealed, curves written, the adapter saved. Where MLflow is not installed (benchmarks/train_gpu.py), nothing is tracked.
@@ -44,7 +44,7 @@ def without_mlflow() -> None:
         tracking.MlflowRun = NoTracking  # type: ignore[misc,assignment]
 
 
-def job_of(one: Round, backend: str) -> dict[str, Any]:
+def job_of(one: Round, backend: str, method: str = "qlora") -> dict[str, Any]:
     """The worker's job for a round."""
     from tasks.train.config import TrainConfig
 
@@ -52,10 +52,11 @@ def job_of(one: Round, backend: str) -> dict[str, Any]:
     config = TrainConfig.model_validate(
         {
             "backend": backend,
+            "method": method,
             "rank": one.rank,
             "alpha": one.rank,
             "target_modules": "all-linear",
-            "use_gradient_checkpointing": "unsloth" if one.checkpointing else False,
+            "use_gradient_checkpointing": ("unsloth" if on_gpu else True) if one.checkpointing else False,
             "optimizer": "adamw_8bit" if on_gpu else "adamw_torch_fused",
             "batch_size": one.batch_size,
             "accumulation_steps": one.accumulation_steps,
@@ -86,19 +87,19 @@ def _on_gpu() -> bool:
     return bool(torch.cuda.is_available())
 
 
-def train(one: Round, backend: str) -> None:
+def train(one: Round, backend: str, method: str = "qlora") -> None:
     """Train a round."""
     from tasks.train.worker import StopRequest
     from tasks.train.worker import train as work
 
-    work(job_of(one, backend), StopRequest())
+    work(job_of(one, backend, method), StopRequest())
 
 
 if __name__ == "__main__":
-    ready, backend = Path(sys.argv[1]), sys.argv[2]
+    ready, backend, *rest = Path(sys.argv[1]), *sys.argv[2:]
     if backend == "unsloth":
         import unsloth  # noqa: F401  it patches transformers and trl, so it comes before them
     from trl import SFTTrainer  # noqa: F401  its import is start-up
 
     without_mlflow()
-    serve(partial(train, backend=backend), ready)
+    serve(partial(train, backend=backend, method=rest[0] if rest else "qlora"), ready)

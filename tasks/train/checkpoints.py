@@ -12,10 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tasks.core.files import folder_digests, write_json
+from tasks.train.config import TrainConfig
 
 MANIFEST = "checkpoint.json"
 NAME = re.compile(r"^checkpoint-(\d+)$")
-KEPT = 2
+
+
+def kept(config: TrainConfig) -> int:
+    """How many checkpoints are kept while a model trains: the two newest, and that of the lowest validation loss."""
+    return 3 if config.validation_fraction else 2
 
 
 def seal(checkpoint: Path) -> None:

@@ -8,6 +8,7 @@ Pure functions in bytes. Sources:
   section 4.1), for a frozen base, SwiGLU and fused attention (no attention matrix; inputs of frozen linear layers only
   for adapters). With gradient checkpointing (Chen et al. 2016, arXiv 1604.06174): the layers' inputs and one layer.
 - Logits: float32, in chunks of at most 256 tokens, as in TRL's ``chunked_nll``.
+- Evaluation needs less than a step: the same batches and chunks of logits in float32, without gradients.
 - Optimizers: two moments in float32; 8-bit ones a byte each and a float32 per 256 (Dettmers et al. 2021, arXiv
   2110.02861; block size of bitsandbytes).
 - Allocator, on a CPU: glibc returns freed blocks to the system only from the end of its heap (mallopt(3)), so

@@ -14,7 +14,7 @@ from tasks.core.errors import MachineError, ModelError
 from tasks.core.files import require_free_space
 from tasks.core.merging.trained import ROOM_FACTOR
 from tasks.core.processes import emit, survivors
-from tasks.train.checkpoints import KEPT
+from tasks.train.checkpoints import kept
 from tasks.train.config import TrainConfig
 from tasks.train.devices import MIB, MemoryDevice, devices_present, local_rank, training_device
 from tasks.train.memory import MemoryEstimate, training_memory
@@ -59,7 +59,7 @@ def require_quiet_machine() -> None:
 
 
 def require_room(work: Path, config: TrainConfig, model: ModelSource, parameters: int | None) -> None:
-    """Check that the disk of ``work`` can hold the checkpoints (two kept, one being written) and the merged model.
+    """Check that the disk of ``work`` can hold the checkpoints (those kept, one being written) and the merged model.
 
     ``parameters`` counts those of a base whose files are not local. Raises a MachineError.
     """
@@ -67,7 +67,7 @@ def require_room(work: Path, config: TrainConfig, model: ModelSource, parameters
     if model.is_local:
         size = sum(path.stat().st_size for path in Path(model.path).glob("*.safetensors"))
     checkpoint = int(size * config.training_method.checkpoint_factor)
-    needed = ROOM + checkpoint * (KEPT + 1) + ROOM_FACTOR * size
+    needed = ROOM + checkpoint * (kept(config) + 1) + ROOM_FACTOR * size
     require_free_space(work, needed, "checkpoints and the merged model")
 
 

@@ -11,16 +11,13 @@ import torch
 from torch.nn.functional import pad
 
 from tasks.train.backends import Trainable, current_device
-from tasks.train.checkpoints import KEPT
+from tasks.train.checkpoints import kept
 from tasks.train.config import TrainConfig
 from tasks.train.masking import IGNORED
 from tasks.train.validation_loss import in_whole_batches, with_validation
 
 ON_CPU = "adamw_torch_fused"
 ON_GPU = "adamw_8bit"
-EVALUATED = {
-    "eval_strategy": "steps", "eval_on_start": True, "metric_for_best_model": "loss", "greater_is_better": False,
-}  # fmt: skip
 
 
 def new_trainer(
@@ -65,10 +62,8 @@ def new_trainer(
         logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=config.save_steps,
-        save_total_limit=KEPT + (validation is not None),
-        **(EVALUATED if validation is not None else {}),
-        per_device_eval_batch_size=config.batch_size,
-        eval_steps=config.save_steps,
+        save_total_limit=kept(config),
+        **({} if validation is None else evaluated(config)),
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=not on_cpu,
@@ -92,6 +87,18 @@ def new_trainer(
     if config.lora_plus_ratio is not None:
         trainer.optimizer = lora_plus_optimizer(trainer, config.lora_plus_ratio)
     return trainer
+
+
+def evaluated(config: TrainConfig) -> dict[str, Any]:
+    """Settings of transformers: evaluate before the first step and at each checkpoint, and keep the best checkpoint."""
+    return {
+        "eval_strategy": "steps",
+        "eval_steps": config.save_steps,
+        "eval_on_start": True,
+        "per_device_eval_batch_size": config.batch_size,
+        "metric_for_best_model": "loss",
+        "greater_is_better": False,
+    }
 
 
 class PackedSequences:

@@ -163,7 +163,7 @@ def test_turns_that_the_template_changes_cost_their_rows_and_only_if_all_do_the_
 
 
 def test_rows_for_validation_are_used_once_and_counted(tmp_path: Path) -> None:
-    """A repeat, a fraction and a length concern training alone, but a row that is too long is set aside on both sides."""
+    """Repeats and fractions concern training alone; a row that is too long is set aside on both sides."""
     conversations = [
         conversation(f"number {n}", "cards " * (60 if n in (0, 1, 2, 3) else n % 5 + 1)) for n in range(60)
     ]
