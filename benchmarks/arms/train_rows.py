@@ -59,11 +59,11 @@ def write_rows(folder: Path, count: int, median: int, max_length: int, batch_siz
     words = sorted(set(WORDS.read_text(encoding="utf-8").replace(",", " ").split()))
     draw.shuffle(words)
     words = words[:300]
-    tokenizer = _tokenizer(SEEDLING)
+    tokenizer = chatml_tokenizer(SEEDLING)
     conversations: list[list[dict[str, str]]] = []
     while len(conversations) < count + HELD_OUT:
         turns = conversation(draw, words, median, longest=max_length)
-        if len(_tokenise(tokenizer, turns)["input_ids"]) <= max_length:
+        if len(tokenise(tokenizer, turns)["input_ids"]) <= max_length:
             conversations.append(turns)
     return _write(folder, conversations, tokenizer, batch_size, draw)
 
@@ -77,10 +77,11 @@ def take_rows(folder: Path, training_set: Path, model: Path, count: int, batch_s
 
     found = pd.read_parquet(training_set, columns=["messages"]).sample(count + HELD_OUT, random_state=seed)
     plain = [[{name: turn[name] for name in ("role", "content")} for turn in turns] for turns in found["messages"]]
-    return _write(folder, plain, _tokenizer(model), batch_size, random.Random(seed))
+    return _write(folder, plain, chatml_tokenizer(model), batch_size, random.Random(seed))
 
 
-def _tokenizer(model: Path) -> Any:
+def chatml_tokenizer(model: Path) -> Any:
+    """A model's tokenizer with TEMPLATE."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model, model_max_length=10**6)
@@ -95,7 +96,7 @@ def _write(
     import pyarrow.parquet as pq
 
     count = len(conversations) - HELD_OUT
-    tokenised = [_tokenise(tokenizer, turns) for turns in conversations]
+    tokenised = [tokenise(tokenizer, turns) for turns in conversations]
     path, held_out = folder / f"rows-{count}.parquet", folder / f"held-out-{count}.json"
     table = [
         {
@@ -124,7 +125,8 @@ def _write(
     )
 
 
-def _tokenise(tokenizer: Any, turns: list[dict[str, str]]) -> dict[str, list[int]]:
+def tokenise(tokenizer: Any, turns: list[dict[str, str]]) -> dict[str, list[int]]:
+    """``input_ids`` and ``labels`` of a conversation; only the assistant's tokens have labels."""
     row = tokenizer.apply_chat_template(turns, return_dict=True, return_assistant_tokens_mask=True)
     labels = [token if kept else -100 for token, kept in zip(row["input_ids"], row["assistant_masks"], strict=True)]
     return {"input_ids": row["input_ids"], "labels": labels}

@@ -34,6 +34,7 @@ def model_card(
     }
     lower, upper = evaluation.interval("candidate")
     facts = (fact for fact in FACTS if fact in training.model_fields_set)
+    kept = f"\n- kept step: {training.validation.kept_step}" if training.validation else ""
     prompts = ", ".join(f"{row['prompt']} {row['rows']}" for row in lineage["prompts"])
     files = ["- `adapter/`: PEFT adapter with its tokenizer and chat template."] if method.peft_type else []
     files.append("- `training_profile.json`: profile of the training set, for comparison with the next one.")
@@ -53,7 +54,7 @@ def model_card(
         f"{evaluation.metric} on {evaluation.n} held-out documents: base {evaluation.base:.1%}, this model"
         f" {evaluation.candidate:.1%} (interval {lower:.1%} to {upper:.1%}). {evaluation.reason}",
         "## Training",
-        "\n".join(f"- {fact.replace('_', ' ')}: {getattr(training, fact)}" for fact in facts),
+        "\n".join(f"- {fact.replace('_', ' ')}: {getattr(training, fact)}" for fact in facts) + kept,
         "## Data",
         f"{len(lineage['documents'])} source documents; rows by prompt: {prompts or 'none, collected only'}."
         " `lineage.json` names every document, prompt digest and artifact.",

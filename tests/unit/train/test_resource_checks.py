@@ -129,9 +129,11 @@ def test_a_full_disk_stops_with_the_numbers(tiny_model: Path, tmp_path: Path, mo
     monkeypatch.setattr(resource_checks, "require_free_space", lambda folder, size, what: needed.append(size))
     require_room(tmp_path, settings(), source, None)
     require_room(tmp_path, settings(method="full"), source, None)
+    require_room(tmp_path, settings(method="full", validation_fraction=0.1), source, None)
     size = (tiny_model / "model.safetensors").stat().st_size
     assert needed[0] > 300 * MIB + 5 * size
     assert needed[1] - needed[0] == int(5.5 * size * 3)
+    assert needed[2] - needed[1] == int(5.5 * size), "the best checkpoint is kept as well"
 
 
 def test_a_hub_models_room_follows_from_its_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
