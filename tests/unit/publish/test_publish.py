@@ -117,7 +117,10 @@ def test_a_model_of_which_every_weight_was_trained_is_published_in_the_wanted_ty
 
     home, base = Home(tmp_path / "home"), write_tiny_model(tmp_path / "base")
     verdict = {**REJECTED, "decision": "publish"}
-    one = replace(job(home, base, whole_model, verdict, "full"), config=PublishConfig(name="router", dtype="float32"))
+    details = {"validation": {"kept_step": 40}}
+    one = replace(
+        job(home, base, whole_model, verdict, "full", details), config=PublishConfig(name="router", dtype="float32")
+    )
     done = run_stage(one, home, "run-1")
     folder = done.ref.folder
     assert not (folder / "adapter").exists()
@@ -129,7 +132,7 @@ def test_a_model_of_which_every_weight_was_trained_is_published_in_the_wanted_ty
     assert all(torch.equal(weight, trained[name].float()) for name, weight in merged.items())
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "A fine-tune of every weight of `base`" in card and "library_name: transformers" in card
-    assert "`adapter/`" not in card and "- method: full" in card
+    assert "`adapter/`" not in card and "- method: full" in card and "- kept step: 40" in card
     registry = Registry(home, "router")
     published, promoted = publish(one, done.ref, registry)
     assert promoted and published.adapter
