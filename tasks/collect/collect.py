@@ -39,7 +39,7 @@ from tasks.core.sources import is_any_of
 from tasks.core.stage import StageContext
 from tasks.core.table_writer import TableWriter
 
-VERSION = 2
+VERSION = 3
 LIBRARIES = ("pyarrow", "presidio-analyzer", "detect-secrets", "phonenumbers", "tldextract")
 MOST_NOTES = 100
 UNSHAPING = {
@@ -124,13 +124,16 @@ class CollectJob:
         everything, ledger = folder / "everything.parquet", folder / "ledger.parquet"
         with TableWriter(folder / tables.QUARANTINE, tables.schema(tables.QUARANTINED["collect"])) as quarantine:
             reading = read_documents(
-                self.readers, self.config, self.task, cleaner, self.fields, everything, quarantine, self.replay
+                self.readers, self.config, self.task, cleaner, self.fields, everything, quarantine, held, self.replay
             )
+            held = held.under_todays_names()
+            held.refuse_other_spellings(reading.index)
             outcome = resolve(reading.index, held.ids, held.inputs)
             gone = held.gone(reading.index, outcome)
             kept = list(usable(gone, self.fields, cleaner, self.config.hygiene.licences))
             division = self._divide(folder, everything, reading.index, outcome, kept, quarantine)
-        pq.write_table(pa.concat_tables([*division.held, gone, held.former([*division.held, gone])]), ledger)
+        now = pa.concat_tables([*division.held, gone, held.former([*division.held, gone])])
+        pq.write_table(held.marked(now), ledger)
         everything.unlink()
         _write_index(folder / tables.INDEX, reading.index, outcome)
         self.ledger.keep(ledger, sources, before)

@@ -13,6 +13,7 @@ from tasks.collect.config import CollectConfig, SourceSection
 from tasks.collect.forms import FIELDS, convert, fields_of
 from tasks.collect.forms.values import at_path
 from tasks.collect.hygiene import Cleaner, check_licence
+from tasks.collect.identity import LostDigits, spelled
 from tasks.collect.records import Record, Rejected
 from tasks.core import tables
 from tasks.core.config import ChatTask
@@ -59,15 +60,20 @@ class Document:
 
     Attributes:
         row: as stored; ``document_id`` is empty if the source does not give one.
-        named: whether the source gives an id.
+        written: the id as the source writes it; None if the source gives none.
         input: digest of the input as the source wrote it, before redaction and escaping.
         content: digest of everything that can be learned from it.
     """
 
     row: dict[str, Any]
-    named: bool
+    written: str | None
     input: bytes
     content: bytes
+
+    @property
+    def named(self) -> bool:
+        """Whether the source gives an id."""
+        return self.written is not None
 
 
 def to_document(
@@ -82,9 +88,9 @@ def to_document(
     if written.messages and (reason := why_invalid(written.messages)):
         raise Rejected(f"messages: {reason}")
     conversation = cleaner.clean(written)
-    name = _id(record.values, config.id_column_of(source), cleaner)
+    written_id = _written_id(record.values, config.id_column_of(source))
     row = {
-        "document_id": name or "",
+        "document_id": "" if written_id is None else harmless_id(spelled(written_id), cleaner),
         "source": record.source,
         "line": record.line,
         "licence": licence,
@@ -93,7 +99,7 @@ def to_document(
         "tools": conversation.tools,
     }
     content = content_digest(conversation.messages, conversation.fields, conversation.tools)
-    return Document(row, name is not None, input_digest(written.messages, written.fields), content)
+    return Document(row, written_id, input_digest(written.messages, written.fields), content)
 
 
 def input_digest(messages: Sequence[Message], fields: Mapping[str, str | None]) -> bytes:
@@ -118,13 +124,22 @@ def _licence(values: Mapping[str, Any], source: SourceSection) -> str | None:
     return str(found) if found is not None and str(found).strip() else source.licence
 
 
-def _id(values: Mapping[str, Any], column: str | None, cleaner: Cleaner) -> str | None:
-    """The id from the source; its digest if it holds text that hygiene removes, such as an e-mail address."""
+def _written_id(values: Mapping[str, Any], column: str | None) -> str | None:
+    """The id as the source writes it, in text; None without an id column."""
     if column is None:
         return None
     value = at_path(values, column)
     if value is None or value != value or not str(value).strip():
         raise Rejected(f"missing: {column!r} is empty")
-    name = str(value).strip()
+    try:
+        spelled(value)
+    except LostDigits as error:
+        detail = f"{column!r} is {error}, a number without all its digits; store the column as whole numbers or text"
+        raise Rejected(f"inexact_id: {detail}") from error
+    return str(value).strip()
+
+
+def harmless_id(name: str, cleaner: Cleaner) -> str:
+    """An id, or its digest if it holds text that hygiene removes, such as an e-mail address."""
     harmless = cleaner.masked(name) == name and not cleaner.guard.find(name)
     return name if harmless else hashlib.sha256(name.encode()).hexdigest()[:32]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ import pyarrow.parquet as pq
 
 from tasks.collect.forms import Conversation
 from tasks.collect.hygiene import Cleaner, check_licence
+from tasks.collect.identity import LostDigits, likeness, respelled, spelled
 from tasks.collect.records import Rejected
 from tasks.collect.splits import HOLDOUT, Index
+from tasks.core.errors import SourceError
 from tasks.core.files import canonical_json
 from tasks.core.messages import MESSAGES, plain
 
@@ -40,16 +43,84 @@ SCHEMA = pa.schema(
 longer stands (a former version of a held-out document) keeps only its id and the digest of its input."""
 
 
+STYLES = b"retune.id_styles"
+"""Metadata of a ledger: the styles of :func:`respelled` that its nights hash ids in, as a JSON list. A ledger without
+it comes from version 0.4 or before, which hashed an id as the source wrote it."""
+LOOK_ALIKES = 0.01
+"""Share of the documents ever held out that may be missing while an id that looks like theirs is new."""
+MOST_EXAMPLES = 3
+
+
 @dataclass(frozen=True)
 class HeldBefore:
-    """The ledger as the last collection left it."""
+    """The ledger as the last collection left it.
+
+    Attributes:
+        table: its rows; ids in their one spelling.
+        styles: styles in which this home hashes ids, so that no document changes sides; none: the one spelling.
+        is_older: whether a version that kept no styles wrote it.
+        seen: styles that an older home's sources write tonight; they count from the next night on.
+        renamed: tonight's ids of documents whose id an older home keeps as the digest of another spelling.
+    """
 
     table: pa.Table
+    styles: frozenset[str] = frozenset()
+    is_older: bool = False
+    seen: set[str] = field(default_factory=set)
+    renamed: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, file: Path | None) -> HeldBefore:
         """Read a ledger file; None: nothing was held out before."""
-        return cls(SCHEMA.empty_table() if file is None else pq.read_table(file, schema=SCHEMA))
+        if file is None:
+            return cls(SCHEMA.empty_table())
+        table = pq.read_table(file, schema=SCHEMA)
+        styles = (pq.read_schema(file).metadata or {}).get(STYLES)
+        if styles is not None:
+            return cls(table, frozenset(json.loads(styles)))
+        written = table.filter(table["named"])["document_id"].to_pylist()
+        found = frozenset(style for name in written for style in _styles(name))
+        return _in_one_spelling(cls(table, found, is_older=True))
+
+    def hashed(self, name: str, written: str) -> list[str]:
+        """The texts of which all must hash to the holdout to hold a document out.
+
+        ``name``: the id in its one spelling; ``written``: as its source writes it tonight. Nights of an older home
+        hashed what was written: a document that they trained on stays in training under each spelling.
+        """
+        ways = respelled(name) if self.is_older or self.styles else {}
+        known = [text for style, text in ways.items() if style in self.styles]
+        if self.is_older and ways and not known:
+            self.seen.update(_styles(written))
+            return [written]
+        return known or [name]
+
+    def under_todays_names(self) -> HeldBefore:
+        """The ledger with tonight's ids, once all documents have been read."""
+        ids = [self.renamed.get(name, name) for name in self.table["document_id"].to_pylist()]
+        return replace(self, table=self.table.set_column(0, "document_id", pa.array(ids, pa.string())))
+
+    def marked(self, ledger: pa.Table) -> pa.Table:
+        """A new ledger with the styles that the next night needs."""
+        styles = json.dumps(sorted(self.styles | self.seen))
+        return ledger.replace_schema_metadata({STYLES: styles.encode()})
+
+    def refuse_other_spellings(self, index: Index) -> None:
+        """Raise a SourceError if held-out documents are missing while new ids look like theirs: 007 and 7."""
+        tonight = {name for name, named in zip(index.ids, index.named, strict=True) if named}
+        missing = {likeness(name): name for name in sorted(self.ids - tonight)}
+        if not missing:
+            return
+        alike = [(missing[key], name) for name in sorted(tonight - self.ids) if (key := likeness(name)) in missing]
+        if len(alike) <= LOOK_ALIKES * len(self.ids):
+            return
+        examples = ", ".join(f"{old!r} is now {new!r}" for old, new in alike[:MOST_EXAMPLES])
+        raise SourceError(
+            f"{len(alike):,} of {len(self.ids):,} held-out documents seem to have another spelling of their id",
+            where=f"the id column: {examples}{', ...' if len(alike) > MOST_EXAMPLES else ''}",
+            remedy="if they are the same documents, let the source spell their ids as before (text keeps leading zeros "
+            "and case; in a query, use CAST, LPAD or LOWER); if they are other documents, put a prefix before their ids",
+        )
 
     @cached_property
     def ids(self) -> set[str]:
@@ -104,6 +175,28 @@ class HeldBefore:
             ],
             schema=SCHEMA,
         )
+
+
+def _styles(written: str) -> list[str]:
+    with suppress(LostDigits):
+        return [style for style, text in respelled(spelled(written)).items() if text == written]
+    return []
+
+
+def _in_one_spelling(held: HeldBefore) -> HeldBefore:
+    """A ledger of written ids in one spelling; of two rows that then have one id, the later one stands."""
+    rows = held.table.to_pylist()
+    last: dict[str, int] = {}
+    for number, row in enumerate(rows):
+        if not row["named"]:
+            continue
+        with suppress(LostDigits):
+            row["document_id"] = spelled(row["document_id"])
+        if row["stands"] and (former := last.get(row["document_id"])) is not None:
+            rows[former]["stands"] = False
+        if row["stands"]:
+            last[row["document_id"]] = number
+    return replace(held, table=pa.Table.from_pylist(rows, schema=SCHEMA))
 
 
 def ledger_rows(documents: pa.Table, positions: Sequence[int], index: Index, fields: Sequence[str]) -> pa.Table:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from tasks.collect.config import CollectConfig, SourceSection
-from tasks.collect.documents import Document, document_schema, is_wanted, to_document
+from tasks.collect.documents import Document, document_schema, harmless_id, is_wanted, to_document
+from tasks.collect.held_out_documents import HeldBefore
 from tasks.collect.holdout_ledger import is_held_out
 from tasks.collect.hygiene import Cleaner
+from tasks.collect.identity import spelled
 from tasks.collect.records import Reader, Record, Rejected
 from tasks.collect.splits import Index
 from tasks.core.config import ChatTask
@@ -53,11 +55,12 @@ def read_documents(
     fields: Sequence[str],
     file: Path,
     quarantine: TableWriter,
+    held: HeldBefore,
     replay: Collection[str] = (),
 ) -> Reading:
     """Write every usable document to ``file`` in reading order, and every rejected row to the quarantine.
 
-    Answers of the sources in ``replay`` need not be labels of the task.
+    ``held``: the documents held out before. Answers of the sources in ``replay`` need not be labels of the task.
     """
     reading = Reading()
     general = task.model_copy(update={"labels": ()})
@@ -80,7 +83,8 @@ def read_documents(
                 continue
             if not document.named:
                 document.row["document_id"] = f"{document.input.hex()}-{document.content.hex()[:8]}"
-            _remember(reading.index, document, number, record.version, config)
+            hashed = _hashed(document, held, cleaner)
+            _remember(reading.index, document, number, record.version, config, hashed)
             documents.add(document.row)
     return reading
 
@@ -91,16 +95,27 @@ def _records(readers: Sequence[Reader], config: CollectConfig) -> Iterator[tuple
             yield number, record, source
 
 
-def _remember(index: Index, document: Document, source: int, version: int, config: CollectConfig) -> None:
-    name = document.row["document_id"]
-    hashed = name if document.named else document.input.hex()
-    index.ids.append(name)
+def _hashed(document: Document, held: HeldBefore, cleaner: Cleaner) -> list[str]:
+    """The texts of which all must hash to the holdout."""
+    name: str = document.row["document_id"]
+    if document.written is None:
+        return [document.input.hex()]
+    plain = spelled(document.written)
+    ways = [harmless_id(way, cleaner) if way != plain else name for way in held.hashed(plain, document.written)]
+    held.renamed.update({text: name for text in (plain, *ways) if text != name and text in held.ids})
+    return ways
+
+
+def _remember(
+    index: Index, document: Document, source: int, version: int, config: CollectConfig, hashed: Sequence[str]
+) -> None:
+    index.ids.append(document.row["document_id"])
     index.named.append(document.named)
     index.inputs.append(document.input)
     index.contents.append(document.content)
     index.sources.append(source)
     index.versions.append(version)
-    index.held.append(is_held_out(hashed, config.holdout_fraction, config.holdout_salt))
+    index.held.append(all(is_held_out(text, config.holdout_fraction, config.holdout_salt) for text in hashed))
 
 
 def rejected(record: Record, rule: str, cleaner: Cleaner) -> dict[str, Any]:
