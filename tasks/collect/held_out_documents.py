@@ -118,8 +118,8 @@ class HeldBefore:
         raise SourceError(
             f"{len(alike):,} of {len(self.ids):,} held-out documents seem to have another spelling of their id",
             where=f"the id column: {examples}{', ...' if len(alike) > MOST_EXAMPLES else ''}",
-            remedy="if they are the same documents, let the source spell their ids as before (text keeps leading zeros "
-            "and case; in a query, use CAST, LPAD or LOWER); if they are other documents, put a prefix before their ids",
+            remedy="if they are the same documents, let the source spell their ids as before (text keeps leading "
+            "zeros; in a query, use CAST, LPAD or LOWER); if they are other documents, put a prefix before their ids",
         )
 
     @cached_property

@@ -1,8 +1,8 @@
 """One spelling for each id, however a source stores it.
 
-A null that joins a column of whole numbers turns 17 into 17.0 in pandas, and in every file that pandas writes; databases
-and drivers spell numbers, booleans and times in ways of their own. A document keeps its id, and its side of the holdout,
-whatever stores it.
+A null that joins a column of whole numbers turns 17 into 17.0 in pandas, and in every file that pandas writes;
+databases and drivers spell numbers, booleans and times in ways of their own. A document keeps its id, and its side of
+the holdout, whatever stores it.
 """
 
 from __future__ import annotations

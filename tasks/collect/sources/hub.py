@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.collect.config import HubSource
 from tasks.collect.records import ReaderSettings, Record
+from tasks.collect.sources.features import ReadRow, row_reader, without_filled_keys
 from tasks.collect.sources.row_values import Fit, Unfit, printed
 from tasks.core.errors import SourceError, SourceUnavailable
 from tasks.core.files import folder_digests
@@ -58,9 +59,9 @@ class HubReader:
 
     def records(self) -> Iterator[Record]:
         name = self._source.name or (Path(self._source.hub).name if self._source.is_local else self._source.hub)
-        for line, values in enumerate(self._rows(), 1):
+        for line, (values, read) in enumerate(self._rows(), 1):
             try:
-                yield Record(name, line, self._fit.row(values))
+                yield Record(name, line, self._fit.row(read(values)))
             except Unfit as reason:
                 yield Record(name, line, None, printed(values), str(reason))
 
@@ -68,9 +69,10 @@ class HubReader:
         if not self._source.is_local:
             return {}
         first = next(self._rows(), None)
-        return {Path(self._source.hub): None if first is None else list(first)}
+        return {Path(self._source.hub): None if first is None else list(first[0])}
 
-    def _rows(self) -> Iterator[dict[str, Any]]:
+    def _rows(self) -> Iterator[tuple[dict[str, Any], ReadRow]]:
+        """Each row as the library gives it, and how to read it."""
         from datasets.exceptions import DatasetsError
 
         if self._source.is_local:
@@ -81,8 +83,9 @@ class HubReader:
             rows = builder.as_streaming_dataset(split=self._source.split)
             if self._fit.columns is not None and rows.column_names:
                 rows = rows.select_columns([name for name in rows.column_names if name in self._fit.columns])
+            read = row_reader(rows.features.arrow_schema, is_decoded=True) if rows.features else _without_filled_keys
             for values in rows:
-                yield dict(values)
+                yield dict(values), read
         except SourceError:
             raise
         except (ConnectionError, TimeoutError) as error:
@@ -109,6 +112,10 @@ class HubReader:
     def _require_folder(self) -> None:
         if not Path(self._source.hub).is_dir():
             raise SourceError("The data set cannot be loaded: the folder does not exist", where=self._where)
+
+
+def _without_filled_keys(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: without_filled_keys(value) for name, value in values.items()}
 
 
 def _require_id(name: str) -> None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.collect.records import Record
+from tasks.collect.sources.features import ReadRow, row_reader
 from tasks.collect.sources.row_values import Fit, Unfit, printed
 from tasks.collect.sources.unpack import PACKED, BrokenStream, unpacked
 from tasks.core.errors import SourceError
@@ -27,11 +28,12 @@ FAULTS = (pa.ArrowException, OSError, ValueError, OverflowError)
 
 
 def read_parquet(path: Path, source: str, fit: Fit) -> Iterator[Record]:
-    """A record for every row; NaN is a missing value. An unreadable row group is one record with its problem."""
+    """A record for every row, read as :func:`row_reader` does; NaN is a missing value. An unreadable row group is one record with its problem."""
     fit = replace(fit, nan_is_missing=True)
     with _opened(path) as parquet:
         names = parquet.schema_arrow.names
         wanted = None if fit.columns is None else [name for name in names if name in fit.columns]
+        read = row_reader(parquet.schema_arrow)
         first = 1
         for group in range(parquet.num_row_groups):
             rows, size = parquet.metadata.row_group(group).num_rows, parquet.metadata.row_group(group).total_byte_size
@@ -39,7 +41,7 @@ def read_parquet(path: Path, source: str, fit: Fit) -> Iterator[Record]:
             line = first
             try:
                 for batch in parquet.iter_batches(batch_rows, row_groups=[group], columns=wanted):
-                    yield from _records(batch, source, line, fit)
+                    yield from _records(batch, source, line, fit, read)
                     line += batch.num_rows
             except FAULTS as error:
                 problem = f"rows {line} to {first + rows - 1} cannot be read: {error}"
@@ -86,27 +88,27 @@ def _unpack(path: Path, file: Any) -> None:
     file.seek(0)
 
 
-def _records(batch: pa.RecordBatch, source: str, first: int, fit: Fit) -> Iterator[Record]:
+def _records(batch: pa.RecordBatch, source: str, first: int, fit: Fit, read: ReadRow) -> Iterator[Record]:
     try:
         rows = batch.to_pylist()
     except FAULTS:  # a value that Python cannot hold, such as a date in the year 200,000: find its row
         for number in range(batch.num_rows):
-            yield _single(batch.slice(number, 1), source, first + number, fit)
+            yield _single(batch.slice(number, 1), source, first + number, fit, read)
         return
     for number, values in enumerate(rows, first):
-        yield _record(values, source, number, fit)
+        yield _record(values, source, number, fit, read)
 
 
-def _single(row: pa.RecordBatch, source: str, line: int, fit: Fit) -> Record:
+def _single(row: pa.RecordBatch, source: str, line: int, fit: Fit, read: ReadRow) -> Record:
     try:
         values = row.to_pylist()[0]
     except FAULTS as error:
         return Record(source, line, None, "", f"a value cannot be read: {error}")
-    return _record(values, source, line, fit)
+    return _record(values, source, line, fit, read)
 
 
-def _record(values: dict[str, Any], source: str, line: int, fit: Fit) -> Record:
+def _record(values: dict[str, Any], source: str, line: int, fit: Fit, read: ReadRow) -> Record:
     try:
-        return Record(source, line, fit.row(values))
+        return Record(source, line, fit.row(read(values)))
     except Unfit as reason:
         return Record(source, line, None, printed(values), str(reason))
