@@ -81,7 +81,7 @@ def to_document(
 ) -> Document:
     """Turn a record into a document."""
     if record.values is None:
-        raise Rejected(f"unreadable: {record.problem}")
+        raise Rejected(f"{record.rule}: {record.problem}")
     licence = _licence(record.values, source)
     check_licence(licence, config.hygiene.licences)
     written = convert(record.values, source, config.columns_of(source), task)

@@ -18,6 +18,7 @@ class Record:
         values: by column; None if the row cannot be read.
         raw: an unreadable row as text, storable as UTF-8.
         problem: why it cannot be read.
+        rule: the name of that problem in the quarantine.
         version: among rows with one id the greatest version is the newest (a later fetch).
     """
 
@@ -27,6 +28,7 @@ class Record:
     raw: str = ""
     problem: str = ""
     version: int = 0
+    rule: str = "unreadable"
 
 
 class Rejected(Exception):

@@ -1,9 +1,9 @@
 """What columns of an Arrow table mean beyond their values: names of classes, JSON, and keys that a row does not have.
 
 Arrow gives a struct all keys that any row of the column has, with null where a row has none. These keys are not the
-row's: a tool's schema with ``"title": null`` would be learned. A null that was written as such cannot be told from them,
-except in a map and in JSON. ``datasets`` stores the names of classes in the schema's metadata, and numbers in the rows:
-https://huggingface.co/docs/datasets/about_dataset_features.
+row's: a tool's schema with ``"title": null`` would be learned. A null that was written as such cannot be told from
+them, except in a map and in JSON. ``datasets`` stores the names of classes in the schema's metadata, and numbers in the
+rows: https://huggingface.co/docs/datasets/about_dataset_features.
 """
 
 from __future__ import annotations

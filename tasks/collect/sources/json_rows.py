@@ -11,6 +11,9 @@ from tasks.collect.records import Record
 from tasks.collect.sources.lines import RAW_BYTES, Line
 from tasks.collect.sources.row_values import Fit, Unfit
 
+NO_OBJECT = ("unreadable JSON: ", "the row is not a JSON object")
+"""How the problem of a row begins that is not an object of JSON."""
+
 
 def raw_text(content: bytes) -> str:
     """Bytes as storable text: invalid UTF-8 becomes escapes; long rows are cut."""
@@ -38,9 +41,9 @@ def _parsed(line: Line) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise Unfit(f"the row is not UTF-8: byte 0x{line.content[error.start]:02x} at {error.start + 1}") from error
     except (ValueError, RecursionError) as error:
-        raise Unfit(f"unreadable JSON: {error}") from error
+        raise Unfit(f"{NO_OBJECT[0]}{error}") from error
     if not isinstance(values, dict):
-        raise Unfit("the row is not a JSON object")
+        raise Unfit(NO_OBJECT[1])
     return values
 
 

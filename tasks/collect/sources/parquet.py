@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from tasks.collect.records import Record
 from tasks.collect.sources.features import ReadRow, row_reader
 from tasks.collect.sources.row_values import Fit, Unfit, printed
-from tasks.collect.sources.unpack import PACKED, BrokenStream, unpacked
+from tasks.collect.sources.unpack import HEAD_BYTES, BrokenStream, packing_of, unpacked
 from tasks.core.errors import SourceError
 from tasks.core.files import storable
 
@@ -28,7 +28,10 @@ FAULTS = (pa.ArrowException, OSError, ValueError, OverflowError)
 
 
 def read_parquet(path: Path, source: str, fit: Fit) -> Iterator[Record]:
-    """A record for every row, read as :func:`row_reader` does; NaN is a missing value. An unreadable row group is one record with its problem."""
+    """A record for every row, read as :func:`row_reader` does; NaN is a missing value.
+
+    An unreadable row group is one record with its problem.
+    """
     fit = replace(fit, nan_is_missing=True)
     with _opened(path) as parquet:
         names = parquet.schema_arrow.names
@@ -54,16 +57,21 @@ def column_names(path: Path) -> list[str]:
         return list(parquet.schema_arrow.names)
 
 
+def decimal_columns(path: Path) -> frozenset[str]:
+    """The columns of decimals, whose values are read as text."""
+    with _opened(path) as parquet:
+        return frozenset(field.name for field in parquet.schema_arrow if pa.types.is_decimal(field.type))
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     with tempfile.TemporaryFile() as unpacked_file:
-        if path.suffix.lower() in PACKED:
+        is_packed = _is_packed(path)
+        if is_packed:
             _unpack(path, unpacked_file)
         try:
             # Without pre-buffering and with a small buffer, memory holds pages, not whole row groups.
-            parquet = pq.ParquetFile(
-                unpacked_file if path.suffix.lower() in PACKED else path, pre_buffer=False, buffer_size=2**20
-            )
+            parquet = pq.ParquetFile(unpacked_file if is_packed else path, pre_buffer=False, buffer_size=2**20)
             names = parquet.schema_arrow.names
         except FAULTS as error:
             raise SourceError(f"The Parquet file cannot be read: {error}", where=storable(str(path))) from error
@@ -72,6 +80,11 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
             raise SourceError(f"The Parquet file repeats a column: {', '.join(twice)}", where=storable(str(path)))
         with parquet:
             yield parquet
+
+
+def _is_packed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return packing_of(file.read(HEAD_BYTES)) is not None
 
 
 def _unpack(path: Path, file: Any) -> None:

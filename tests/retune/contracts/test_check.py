@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -144,16 +146,47 @@ def test_how_many_rows_the_rules_saw_is_said_once_where_some_cannot_be_read(tmp_
 
 
 @pytest.mark.parametrize(("name", "mark"), [("r.csv", ";"), ("r.csv", "\t"), ("r.tsv", ","), ("r.csv", "|")])
-@pytest.mark.parametrize("text", ["so good", "so\tgood, very; very"])
-def test_another_separator_than_the_ending_says_is_named_once(
-    tmp_path: Path, contract: Path, name: str, mark: str, text: str
+def test_another_separator_than_the_ending_says_is_found_where_rows_agree_and_else_named_once(
+    tmp_path: Path, contract: Path, name: str, mark: str
 ) -> None:
-    report = check_file(written(tmp_path / name, f"text{mark}stars", f"{text}{mark}3"), contract).report
+    header = f"text{mark}stars"
+    read = check_file(written(tmp_path / name, header, f"so good{mark}3"), contract).report
+    assert "text (column)" not in {result.rule for result in read.results}
+    report = check_file(written(tmp_path / name, header, f"so{mark} good{mark}3"), contract).report
     found = result_of(report, "(separator)").observed
     assert f"separated by {mark!r}" in found and found.endswith("save it as CSV with commas or TSV with tabs")
     assert not report.is_kept
     columns = [result.observed for result in report.results if "(column)" in result.rule]
     assert columns in ([], ["the file has no column 'text'", "the file has no column 'stars'"])
+
+
+@pytest.mark.parametrize("store", ["jsonl", "csv", "parquet", "decimal"])
+def test_large_integers_beside_a_missing_one_stay_exact(tmp_path: Path, store: str) -> None:
+    """A double, in which pandas keeps a column with a gap, does not hold 2^53 + 1."""
+    first = 2**53
+    table = pa.table({"kind": list("abcde"), "id": [first, first + 1, None, first + 2, first + 2]})
+    path = tmp_path / f"r.{'parquet' if store == 'decimal' else store}"
+    if store == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()), encoding="utf-8")
+    elif store == "csv":
+        pa.csv.write_csv(table, path)
+    else:
+        kind = pa.decimal128(20, 0) if store == "decimal" else pa.int64()
+        pq.write_table(table.set_column(1, "id", table["id"].cast(kind)), path)
+    column = {"name": "id", "logicalType": "integer", "unique": True, "logicalTypeOptions": {"maximum": first + 1}}
+    contract = write_contract(tmp_path / "c.odcs.yaml", [column])
+    lines = [4, 5] if store != "csv" else [5, 6]
+    found = {name: rows for name, rows in failing(check_file(path, contract).report).items() if rows}
+    assert found == {"id.expect_column_values_to_be_unique": lines, "id.expect_column_values_to_be_between": lines}
+
+
+def test_decimals_beyond_a_double_stay_apart(tmp_path: Path) -> None:
+    prices = pa.array([Decimal("12345678901234567.89"), Decimal("12345678901234567.88"), None], pa.decimal128(20, 2))
+    pq.write_table(pa.table({"price": prices}), tmp_path / "r.parquet")
+    options = {"maximum": 12345678901234568}
+    price = {"name": "price", "logicalType": "number", "unique": True, "logicalTypeOptions": options}
+    contract = write_contract(tmp_path / "c.odcs.yaml", [price])
+    assert check_file(tmp_path / "r.parquet", contract).report.is_kept
 
 
 def test_one_column_with_a_name_like_a_list_is_no_fault_where_the_contract_wants_it(tmp_path: Path) -> None:

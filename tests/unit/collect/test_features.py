@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from tasks.collect.config import HubSource
 from tasks.collect.records import ReaderSettings, Record
@@ -56,7 +57,7 @@ def call(name: str, **arguments: Any) -> dict[str, Any]:
 
 def test_a_row_has_only_its_own_keys_in_tools_calls_and_turns(tmp_path: Path, read: Read) -> None:
     rows = [
-        {"tools": [tool("dim", room="string")], "messages": [{"role": "user", "content": "Dim."}, call("dim", room="a")]},
+        {"tools": [tool("dim", room="string")], "messages": [{"role": "user", "content": "Go"}, call("dim", room="a")]},
         {"tools": [tool("add", note="string", tags="array")], "messages": [call("add", note="b", tags=["x", None])]},
         {"tools": [], "messages": None},
     ]  # fmt: skip
@@ -154,8 +155,9 @@ def test_metadata_of_another_shape_is_ignored(tmp_path: Path, metadata: bytes) -
 
 
 def test_the_names_of_classes_on_a_data_sets_card_are_used(tmp_path: Path) -> None:
-    names = "".join(f"          '{number}': {name}\n" for number, name in enumerate(TEAM["names"]))
-    card = f"dataset_info:\n  features:\n  - name: letter\n    dtype: string\n  - name: team\n    dtype:\n      class_label:\n        names:\n{names}"  # fmt: skip
+    names = {str(number): name for number, name in enumerate(TEAM["names"])}
+    features = [{"name": "letter", "dtype": "string"}, {"name": "team", "dtype": {"class_label": {"names": names}}}]
+    card = yaml.safe_dump({"dataset_info": {"features": features}})
     (tmp_path / "README.md").write_text(f"---\n{card}---\n", encoding="utf-8")
     (tmp_path / "train.csv").write_text("letter,team\nx,2\ny,0\n", encoding="utf-8")
     assert [(record.values or {})["team"] for record in from_hub(tmp_path)] == ["billing", "sales"]

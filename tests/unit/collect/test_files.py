@@ -141,7 +141,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("b.csv", "text,answer,,\nx,y,,\n", "repeats a column"),
+        ("b.csv", "text,text,,\nx,y,,\n", "repeats a column"),
         ("b.json", '"a scalar"', "neither a JSON list"),
         ("b.json", '{"a": [{"text": 1}], "b": [{"text": 2}]}', "several lists"),
         ("b.jsonl.gz", "not packed", "not packed with gzip"),

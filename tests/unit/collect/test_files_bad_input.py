@@ -287,7 +287,7 @@ def test_two_lists_of_rows_in_one_object_are_refused(tmp_path: Path) -> None:
         read(tmp_path / "a.json", '{"train": [{"text": "a"}], "test": [{"text": "b"}]}')
 
 
-@pytest.mark.parametrize("content", ["<html></html>", "42", "NaN", '"text"'])
+@pytest.mark.parametrize("content", ["text,label", "42", "NaN", '"text"'])
 def test_a_document_of_neither_kind_is_refused(tmp_path: Path, content: str) -> None:
     with pytest.raises(SourceError, match="neither a JSON list nor a JSON object"):
         read(tmp_path / "a.json", content)
