@@ -112,10 +112,13 @@ def _split(contract: Contract, rows: FileRows) -> tuple[Contract, dict[str, tupl
 
 
 def _series(values: Sequence[Any], logical: str | None) -> pd.Series[Any]:
+    """A column for the rules; numbers that a double does not hold exactly stay as they are."""
     if logical not in NUMERIC:
         return pd.Series(values, dtype=object)
-    has_all = logical == "integer" and all(value is not None for value in values)
-    return pd.Series(values, dtype="int64" if has_all else "float64")
+    if logical == "integer" and all(value is not None for value in values):
+        return pd.Series(values, dtype="int64")
+    is_exact = all(value is None or float(value) == value for value in values)
+    return pd.Series(values, dtype="float64" if is_exact else object)
 
 
 def _reading_result(rows: FileRows) -> Iterator[Result]:

@@ -13,7 +13,9 @@ from tasks.collect.documents import fields_in
 from tasks.collect.forms.convert import convert
 from tasks.collect.records import Record, Rejected
 from tasks.collect.sources import format_of, read_file
+from tasks.collect.sources.contents import held_format
 from tasks.collect.sources.formats import DELIMITERS, ENDINGS, columns_in
+from tasks.collect.sources.parquet import decimal_columns
 from tasks.core.config import ChatTask
 from tasks.core.errors import SourceError
 from tasks.core.files import canonical_json
@@ -43,7 +45,8 @@ class Unusable:
 class FileRows:
     """The readable rows of a file: of each, its number from 1, the line where it begins, and its values by column.
 
-    A value of None is missing. ``reading`` is how the rows were read, if not simply by their columns.
+    A value of None is missing. ``decimals``: columns whose numbers are text, so that they stay exact. ``reading`` is
+    how the rows were read, if not simply by their columns.
     """
 
     format: FileFormat
@@ -51,6 +54,7 @@ class FileRows:
     lines: list[int] = field(default_factory=list)
     columns: dict[str, list[Any]] = field(default_factory=dict)
     unreadable: list[Unusable] = field(default_factory=list)
+    decimals: frozenset[str] = frozenset()
     reading: str = ""
 
     @property
@@ -73,9 +77,10 @@ class FileRows:
             if name == "messages":
                 continue  # already made of turns
             logical = types.get(name) or majority(values) or "string"
+            is_written = self.format in TEXT_FORMATS or name in self.decimals
             for at, value in enumerate(values):
                 try:
-                    values[at] = None if value is None else as_logical(value, logical, self.format in TEXT_FORMATS)
+                    values[at] = None if value is None else as_logical(value, logical, is_written)
                 except WrongType as reason:
                     values[at] = None
                     fault = Unusable(self.numbers[at], self.lines[at], f"not {logical}, but {reason}", str(value))
@@ -97,7 +102,8 @@ def read_rows(path: Path, wanted: Sequence[str], header: Sequence[str], recipe: 
     Where a conversation is wanted and the file has no columns for it, it is made as the collect stage makes it: from
     the recipe's column mapping, else from the row's form.
     """
-    rows = FileRows(_format(path))
+    format = _format(path)
+    rows = FileRows(format, decimals=decimal_columns(path) if format == "parquet" else frozenset())
     read, rows.reading = _reader(wanted, header, path, recipe)
     names = set(wanted)
     for number, record in enumerate(_records(path), 1):
@@ -209,7 +215,7 @@ def _format(path: Path) -> FileFormat:
     elif not path.is_file():
         what, remedy = "The file does not exist", "correct the path"
     elif format := format_of(path):
-        return format
+        return held_format(path, format)
     else:
         what = f"Cannot tell the format of a {path.suffix or 'nameless'} file"
         remedy = f"known endings are {', '.join(ENDINGS)}, and .gz or .zst behind"

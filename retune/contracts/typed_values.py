@@ -8,6 +8,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from tasks.core.files import canonical_json
@@ -22,17 +23,18 @@ ISO = {
 }
 JSON_KINDS = {"array": list, "object": dict, "map": dict}
 WORDS = {"true": True, "false": False}
-KINDS = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
+KINDS = {bool: "boolean", int: "integer", float: "number", Decimal: "number", str: "string", list: "array"}
 
 
 class WrongType(ValueError):
     """A value is not of the type; the message describes the value."""
 
 
-def as_logical(value: Any, logical: str, is_text_format: bool) -> Any:
+def as_logical(value: Any, logical: str, is_written: bool) -> Any:
     """A value (plain JSON, not null) as rules see it: text, a finite number, or JSON text of a list or an object.
 
-    Numbers are parsed if the format has only text. Raises a WrongType if the value is not of the ODCS logical type.
+    ``is_written``: numbers are text, which is parsed without loss: a number is a Decimal if a double would not hold it.
+    Raises a WrongType if the value is not of the ODCS logical type.
     """
     if logical in ISO:
         _parsed(ISO[logical], value, f"a {logical}")
@@ -43,9 +45,9 @@ def as_logical(value: Any, logical: str, is_text_format: bool) -> Any:
             raise WrongType(_described(value))
         return value if isinstance(value, str) else canonical_json(value)
     if logical in ("integer", "number"):
-        return _number(value, logical, is_text_format)
+        return _number(value, logical, is_written)
     if logical == "boolean":
-        found = WORDS.get(value.strip().lower()) if is_text_format and isinstance(value, str) else value
+        found = WORDS.get(value.strip().lower()) if is_written and isinstance(value, str) else value
         if not isinstance(found, bool):
             raise WrongType(_described(value))
         return found
@@ -100,13 +102,13 @@ def _calls(calls: Any, number: int) -> list[dict[str, Any]]:
     return found
 
 
-def _number(value: Any, logical: str, is_text_format: bool) -> float:
-    number = _parsed(_number_in, value, "a number") if is_text_format and isinstance(value, str) else value
-    if isinstance(number, bool) or not isinstance(number, int | float):
+def _number(value: Any, logical: str, is_written: bool) -> int | float | Decimal:
+    number = _parsed(_number_in, value, "a number") if is_written and isinstance(value, str) else value
+    if isinstance(number, bool) or not isinstance(number, int | float | Decimal):
         raise WrongType(_described(number))
-    if isinstance(number, float) and not math.isfinite(number):
+    if not isinstance(number, int) and not math.isfinite(number):
         raise WrongType(_shown(number))
-    if isinstance(number, int) and abs(number) > MOST_NUMBER:
+    if abs(number) > MOST_NUMBER:
         raise WrongType(f"integer {_shown(number)}")
     if logical == "number":
         return number
@@ -115,11 +117,12 @@ def _number(value: Any, logical: str, is_text_format: bool) -> float:
     return int(number)
 
 
-def _number_in(text: str) -> float:
+def _number_in(text: str) -> int | float | Decimal:
     try:
         return int(text)
     except ValueError:
-        return float(text)
+        number = float(text)
+    return number if not math.isfinite(number) or Decimal(repr(number)) == Decimal(text) else Decimal(text.strip())
 
 
 def _parsed(parse: Callable[[str], Any], value: Any, what: str) -> Any:

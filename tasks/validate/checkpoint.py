@@ -141,6 +141,9 @@ def as_frame(rows: pa.Table | pd.DataFrame, columns: Sequence[str]) -> pd.DataFr
 def _values(column: pa.ChunkedArray) -> NDArray[Any]:
     """A column's values. In a column that repeats values, such as labels, equal ones are one object."""
     found: NDArray[Any]
+    if pa.types.is_integer(column.type) and column.null_count:
+        found = np.array(column.to_pylist(), dtype=object)  # a double, which has NaN, does not hold every integer
+        return found
     sample = column.slice(0, SAMPLE)
     if not pa.types.is_large_string(column.type) or 2 * len(sample.unique()) > len(sample):
         found = column.to_numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -26,6 +27,9 @@ LOGICAL = ("string", "integer", "number", "boolean", "date", "time", "timestamp"
         (3.0, "integer", False, 3),
         ("3", "integer", True, 3),
         (" 3.5 ", "number", True, 3.5),
+        ("9007199254740993.0", "integer", True, 2**53 + 1),
+        ("12345678901234567.89", "number", True, Decimal("12345678901234567.89")),
+        ("1.10", "number", True, 1.1),
         (3, "number", False, 3),
         (True, "boolean", False, True),
         ("False", "boolean", True, False),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ _ALL: tuple[RowCheck | TableCheck, ...] = (
     *REPETITION,
     *TOKENS,
 )
+BETWEEN = "expect_column_values_to_be_between"
 OWN = {check.name: check for check in _ALL}
 """Retune's own expectations, by name."""
 
@@ -48,6 +50,8 @@ def load_great_expectations() -> Any:
 def expectation_class(expectation: str) -> Any:
     if expectation in OWN:
         return _own_classes()[expectation]
+    if expectation == BETWEEN:
+        return _exact_between()
     classes = load_great_expectations().expectations
     wanted = expectation.replace("_", "").lower()
     return next(getattr(classes, name) for name in dir(classes) if name.lower() == wanted)
@@ -56,11 +60,28 @@ def expectation_class(expectation: str) -> Any:
 @cache
 def _own_classes() -> dict[str, Any]:
     load_great_expectations()
+    with _replacing():
+        return {name: _row_class(own) if isinstance(own, RowCheck) else _table_class(own) for name, own in OWN.items()}
+
+
+@cache
+def _exact_between() -> Any:
+    """Great Expectations' own class, whose bounds stay as they are: it turns them into doubles."""
+    base = load_great_expectations().expectations.ExpectColumnValuesToBeBetween
+    bounds = ("min_value", "max_value")
+    namespace = {"__annotations__": dict.fromkeys(bounds, Any), "__module__": __name__, **dict.fromkeys(bounds)}
+    with _replacing():
+        return type(base)(base.__name__, (base,), namespace)
+
+
+@contextmanager
+def _replacing() -> Iterator[None]:
+    """Without Great Expectations' warning that one of its classes is replaced, which is intended."""
     log = logging.getLogger("great_expectations.expectations.registry")
     level = log.level
-    log.setLevel(logging.ERROR)  # it warns where one of ours replaces one of its own, which is intended
+    log.setLevel(logging.ERROR)
     try:
-        return {name: _row_class(own) if isinstance(own, RowCheck) else _table_class(own) for name, own in OWN.items()}
+        yield
     finally:
         log.setLevel(level)
 
