@@ -13,8 +13,9 @@ from tasks.collect.config import CollectConfig, SourceSection
 from tasks.collect.forms import FIELDS, convert, fields_of
 from tasks.collect.forms.values import at_path
 from tasks.collect.hygiene import Cleaner, check_licence
-from tasks.collect.identity import LostDigits, spelled
+from tasks.collect.identity import LostDigits, is_same, spelled, with_whole_numbers
 from tasks.collect.records import Record, Rejected
+from tasks.collect.sources.row_values import Unfit
 from tasks.core import tables
 from tasks.core.config import ChatTask
 from tasks.core.files import canonical_json
@@ -44,14 +45,15 @@ def document_schema(fields: Sequence[str]) -> pa.Schema:
 def is_wanted(record: Record, where: Mapping[str, tuple[str, ...]]) -> bool:
     """Whether each named column (dots lead into nested values) has a given value; true for unreadable records.
 
-    Values other than text are compared as JSON: ``true``, ``1``.
+    Values other than text are compared as JSON (``true``, ``1``); 1 and 1.0 are one value.
     """
     values = record.values
-    return values is None or all(_plain(at_path(values, name)) in kept for name, kept in where.items())
+    return values is None or all(_is_one_of(at_path(values, name), kept) for name, kept in where.items())
 
 
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else canonical_json(value)
+def _is_one_of(value: Any, kept: tuple[str, ...]) -> bool:
+    plain = value if isinstance(value, str) else canonical_json(value)
+    return plain in kept or any(is_same(plain, one) for one in kept)
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,14 @@ class Document:
         written: the id as the source writes it; None if the source gives none.
         input: digest of the input as the source wrote it, before redaction and escaping.
         content: digest of everything that can be learned from it.
+        former: the input's digest as versions up to 0.4 read the row, if that was asked for and differs.
     """
 
     row: dict[str, Any]
     written: str | None
     input: bytes
     content: bytes
+    former: bytes | None = None
 
     @property
     def named(self) -> bool:
@@ -77,18 +81,24 @@ class Document:
 
 
 def to_document(
-    record: Record, source: SourceSection, config: CollectConfig, task: ChatTask, cleaner: Cleaner
+    record: Record,
+    source: SourceSection,
+    config: CollectConfig,
+    task: ChatTask,
+    cleaner: Cleaner,
+    with_former: bool = False,
 ) -> Document:
-    """Turn a record into a document."""
+    """Turn a record into a document. ``with_former``: work out the former digest of its input."""
     if record.values is None:
         raise Rejected(f"{record.rule}: {record.problem}")
-    licence = _licence(record.values, source)
+    values = with_whole_numbers(record.values)
+    licence = _licence(values, source)
     check_licence(licence, config.hygiene.licences)
-    written = convert(record.values, source, config.columns_of(source), task)
+    written = convert(values, source, config.columns_of(source), task)
     if written.messages and (reason := why_invalid(written.messages)):
         raise Rejected(f"messages: {reason}")
     conversation = cleaner.clean(written)
-    written_id = _written_id(record.values, config.id_column_of(source))
+    written_id = _written_id(values, config.id_column_of(source))
     row = {
         "document_id": "" if written_id is None else harmless_id(spelled(written_id), cleaner),
         "source": record.source,
@@ -99,7 +109,24 @@ def to_document(
         "tools": conversation.tools,
     }
     content = content_digest(conversation.messages, conversation.fields, conversation.tools)
-    return Document(row, written_id, input_digest(written.messages, written.fields), content)
+    former = _former_input(record, source, config, task) if with_former else None
+    return Document(row, written_id, input_digest(written.messages, written.fields), content, former)
+
+
+def _former_input(record: Record, source: SourceSection, config: CollectConfig, task: ChatTask) -> bytes | None:
+    """The input's digest as versions up to 0.4 read the row; None if they read the same, or rejected the row.
+
+    They took a struct's filled keys and a class's number as they were, and wrote 4.0 where a null had joined a column.
+    """
+    try:
+        stored = record.former() if record.former else record.values or {}
+        then = {name: canonical_json(value) if isinstance(value, float) else value for name, value in stored.items()}
+        if then == record.values:
+            return None
+        converted = convert(then, source, config.columns_of(source), task)
+    except (Rejected, Unfit):
+        return None
+    return input_digest(converted.messages, converted.fields)
 
 
 def input_digest(messages: Sequence[Message], fields: Mapping[str, str | None]) -> bytes:

@@ -46,6 +46,8 @@ longer stands (a former version of a held-out document) keeps only its id and th
 STYLES = b"retune.id_styles"
 """Metadata of a ledger: the styles of :func:`respelled` that its nights hash ids in, as a JSON list. A ledger without
 it comes from version 0.4 or before, which hashed an id as the source wrote it."""
+FORMER = "former inputs"
+"""One of the styles: the home is older, see ``HeldBefore.keeps_former``."""
 LOOK_ALIKES = 0.01
 """Share of the documents ever held out that may be missing while an id that looks like theirs is new."""
 MOST_EXAMPLES = 3
@@ -82,6 +84,11 @@ class HeldBefore:
         found = frozenset(style for name in written for style in _styles(name))
         return _in_one_spelling(cls(table, found, is_older=True))
 
+    @property
+    def keeps_former(self) -> bool:
+        """Whether inputs were hashed as versions up to 0.4 read them, so that their digests count too."""
+        return self.is_older or FORMER in self.styles
+
     def hashed(self, name: str, written: str) -> list[str]:
         """The texts of which all must hash to the holdout to hold a document out.
 
@@ -102,7 +109,7 @@ class HeldBefore:
 
     def marked(self, ledger: pa.Table) -> pa.Table:
         """A new ledger with the styles that the next night needs."""
-        styles = json.dumps(sorted(self.styles | self.seen))
+        styles = json.dumps(sorted(self.styles | self.seen | ({FORMER} if self.keeps_former else set())))
         return ledger.replace_schema_metadata({STYLES: styles.encode()})
 
     def refuse_other_spellings(self, index: Index) -> None:

@@ -11,6 +11,7 @@ import datetime
 import re
 import unicodedata
 import uuid
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -56,6 +57,23 @@ def spelled(value: Any) -> str:
     if text.lower() in BOOLEANS:
         return text.lower()
     return _moment(text) if MOMENT.fullmatch(text) else text
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two values are one id, label or category in two spellings."""
+    try:
+        return spelled(one) == spelled(other)
+    except LostDigits:
+        return False
+
+
+def with_whole_numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A row whose whole numbers are integers, as they are where no null has joined their column."""
+    return {name: int(value) if _is_whole(value) else value for name, value in values.items()}
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, float) and value.is_integer() and abs(value) < MOST_EXACT
 
 
 def _exact(number: Decimal, text: str) -> str:

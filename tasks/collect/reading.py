@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +76,13 @@ def read_documents(
                 advance(reading.rows, record.source)
             try:
                 own = general if is_any_of(record.source, replay) else task
-                document = to_document(record, source, config, own, cleaner)
+                document = to_document(record, source, config, own, cleaner, with_former=held.keeps_former)
             except Rejected as rejection:
                 reading.rules[str(rejection).partition(":")[0]] += 1
                 quarantine.add(rejected(record, str(rejection), cleaner))
                 continue
+            if document.former in held.inputs:
+                document = replace(document, input=document.former)
             if not document.named:
                 document.row["document_id"] = f"{document.input.hex()}-{document.content.hex()[:8]}"
             hashed = _hashed(document, held, cleaner)
@@ -99,7 +101,7 @@ def _hashed(document: Document, held: HeldBefore, cleaner: Cleaner) -> list[str]
     """The texts of which all must hash to the holdout."""
     name: str = document.row["document_id"]
     if document.written is None:
-        return [document.input.hex()]
+        return [digest.hex() for digest in (document.input, document.former) if digest]
     plain = spelled(document.written)
     ways = [harmless_id(way, cleaner) if way != plain else name for way in held.hashed(plain, document.written)]
     held.renamed.update({text: name for text in (plain, *ways) if text != name and text in held.ids})

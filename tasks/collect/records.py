@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ class Record:
         raw: an unreadable row as text, storable as UTF-8.
         problem: why it cannot be read.
         rule: the name of that problem in the quarantine.
+        former: the values as versions up to 0.4 read them, where that differs: an older home's holdout depends on it.
         version: among rows with one id the greatest version is the newest (a later fetch).
     """
 
@@ -29,6 +30,7 @@ class Record:
     problem: str = ""
     version: int = 0
     rule: str = "unreadable"
+    former: Callable[[], dict[str, Any]] | None = None
 
 
 class Rejected(Exception):

@@ -10,6 +10,7 @@ from tasks.collect.config import Form, Layout, SourceSection
 from tasks.collect.forms.detect import form_of, refuse_preference
 from tasks.collect.forms.turns import TurnKeys, read_tools, read_turns, turn_keys
 from tasks.collect.forms.values import at_path, is_missing, list_of, optional_text, shown, text_of
+from tasks.collect.identity import is_same
 from tasks.collect.records import Rejected
 from tasks.core.config import ChatTask
 from tasks.core.messages import Message, question_of, turn_text
@@ -67,7 +68,11 @@ def convert(
     if messages and task.system and messages[0]["role"] != "system":
         messages = [{"role": "system", "content": task.system}, *messages]
     if messages and task.labels and messages[-1]["content"] not in task.labels:
-        raise Rejected(f"unknown_label: {shown(messages[-1]['content'])}")
+        label = next((one for one in task.labels if is_same(one, messages[-1]["content"])), None)
+        if label is None:
+            raise Rejected(f"unknown_label: {shown(messages[-1]['content'])}")
+        messages = [*messages[:-1], {**messages[-1], "content": label}]
+        mapped |= {task.output: label} if task.output in mapped else {}
     return replace(found, messages=messages, fields={**found.fields, **mapped})
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
+from tasks.collect.records import Record
 from tasks.collect.sources.json_rows import DECODER
-from tasks.collect.sources.row_values import Unfit
+from tasks.collect.sources.row_values import Fit, Unfit
 
 Read = Callable[[Any], Any]
 ReadRow = Callable[[dict[str, Any]], dict[str, Any]]
@@ -37,6 +39,13 @@ def row_reader(schema: pa.Schema, is_decoded: bool = False) -> ReadRow:
         return {name: readers[name](value) if name in readers else value for name, value in values.items()}
 
     return read_row
+
+
+def read_record(source: str, line: int, values: dict[str, Any], read: ReadRow, fit: Fit) -> Record:
+    """The record of a row; raises Unfit."""
+    found = read(values)
+    former = None if found == values else partial(fit.row, values)
+    return Record(source, line, fit.row(found), former=former)
 
 
 def without_filled_keys(value: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.collect.config import HubSource
 from tasks.collect.records import ReaderSettings, Record
-from tasks.collect.sources.features import ReadRow, row_reader, without_filled_keys
+from tasks.collect.sources.features import ReadRow, read_record, row_reader, without_filled_keys
 from tasks.collect.sources.row_values import Fit, Unfit, printed
 from tasks.core.errors import SourceError, SourceUnavailable
 from tasks.core.files import folder_digests
@@ -61,7 +61,7 @@ class HubReader:
         name = self._source.name or (Path(self._source.hub).name if self._source.is_local else self._source.hub)
         for line, (values, read) in enumerate(self._rows(), 1):
             try:
-                yield Record(name, line, self._fit.row(read(values)))
+                yield read_record(name, line, values, read, self._fit)
             except Unfit as reason:
                 yield Record(name, line, None, printed(values), str(reason))
 

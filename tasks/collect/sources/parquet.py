@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.collect.records import Record
-from tasks.collect.sources.features import ReadRow, row_reader
+from tasks.collect.sources.features import ReadRow, read_record, row_reader
 from tasks.collect.sources.row_values import Fit, Unfit, printed
 from tasks.collect.sources.unpack import HEAD_BYTES, BrokenStream, packing_of, unpacked
 from tasks.core.errors import SourceError
@@ -122,6 +122,6 @@ def _single(row: pa.RecordBatch, source: str, line: int, fit: Fit, read: ReadRow
 
 def _record(values: dict[str, Any], source: str, line: int, fit: Fit, read: ReadRow) -> Record:
     try:
-        return Record(source, line, fit.row(read(values)))
+        return read_record(source, line, values, read, fit)
     except Unfit as reason:
         return Record(source, line, None, printed(values), str(reason))

@@ -7,11 +7,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tasks.collect.collect import CollectJob
+from tasks.collect.config import CollectConfig
+from tasks.core.artifacts import ArtifactStore
+from tasks.core.config import ChatTask
 from tasks.core.errors import SourceError
+from tasks.core.files import file_digest
 from tasks.core.home import Home
+from tasks.core.stage import StageContext
 from tests.fixtures.make_ledger import DOCUMENTS, collect, rows_of
 
 LEDGERS = Path(__file__).parents[2] / "fixtures" / "older_ledger"
@@ -107,3 +114,64 @@ def test_an_id_that_lost_its_digits_is_quarantined_by_name(tmp_path: Path) -> No
     (file,) = home.artifacts.glob("collect/*/quarantine.parquet")
     (row,) = pq.read_table(file).to_pylist()
     assert row["rule"].startswith("inexact_id: 'id' is 1e+18") and row["line"] == 2
+
+
+def passages(folder: Path, home: Home, file: str) -> dict[str, set[str]]:
+    """The passages, which have no id, of one night; a column of numbers and one of classes are part of them."""
+    config = {"sources": [{"path": str(folder / file)}], "columns": {"text": "text", "stars": "stars", "team": "team"}}
+    job = CollectJob(CollectConfig.model_validate(config), ChatTask(), (), "r", home)
+    key = job.key()
+    ref = ArtifactStore(home.artifacts).write(key, lambda to: job.fill(to, StageContext(home, "r", key.hex)))
+    return {name: {row["text"] for row in pq.read_table(ref.folder / f"{name}.parquet").to_pylist()} for name in SPLITS}
+
+
+SPLITS = ("train", "holdout")
+FEATURES = {"team": {"_type": "ClassLabel", "names": ["sales", "service"]}}
+
+
+def write_passages(folder: Path, count: int) -> None:
+    """A Parquet file, and JSON with the texts that version 0.4 read from it."""
+    rows = [{"text": f"passage {one}", "stars": float(one % 5), "team": one % 2} for one in range(count)]
+    metadata = {"huggingface": json.dumps({"info": {"features": FEATURES}})}
+    pq.write_table(pa.Table.from_pylist(rows).replace_schema_metadata(metadata), folder / "a.parquet")
+    old = [{**row, "stars": str(row["stars"]), "team": str(row["team"])} for row in rows]
+    (folder / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in old), encoding="utf-8")
+
+
+def test_a_document_without_an_id_keeps_its_side_though_its_values_are_read_otherwise(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    write_passages(tmp_path, 60)
+    before = passages(tmp_path, home, "a.jsonl")
+    (ledger,) = (home.holdouts / "r").glob("*.parquet")
+    older = pq.read_table(ledger).replace_schema_metadata(None)  # as version 0.4 left it
+    pq.write_table(older, ledger)
+    digest = file_digest(ledger)
+    ledger.rename(ledger.with_name(f"{digest}.parquet"))
+    (home.holdouts / "r" / "state.json").write_text(json.dumps({"sources": "", "before": None, "after": digest}))
+    for count in (60, 61, 62):
+        write_passages(tmp_path, count)
+        after = passages(tmp_path, home, "a.parquet")
+        for name in SPLITS:
+            assert before[name] <= after[name]
+    assert len(before["holdout"]) > 5
+
+
+def test_numbers_with_and_without_a_point_are_one_label_and_one_category(tmp_path: Path) -> None:
+    rows = {"id": [1.0, 2.0, 3.0], "text": ["a", "b", "c"], "stars": [4.0, 5.0, None], "year": [2024.0, 2025.0, 2024.0]}
+    pq.write_table(pa.table(rows), tmp_path / "a.parquet")
+    (tmp_path / "a.csv").write_text("id,text,stars,year\n1,a,4.0,2024.0\n2,b,5,2025\n3,c,,2024\n", encoding="utf-8")
+    for labels in (("4", "5"), ("4.0", "5.0")):
+        for file in ("a.parquet", "a.csv"):
+            config = {
+                "sources": [{"path": str(tmp_path / file)}],
+                "columns": {"text": "text", "stars": "stars"},
+                "where": {"year": ["2024"]},
+                "id_column": "id",
+            }
+            task = ChatTask(input="text", output="stars", labels=labels)
+            home = Home(tmp_path / f"{file}-{labels[0]}")
+            job = CollectJob(CollectConfig.model_validate(config), task, (), "r", home)
+            (tmp_path / "out").mkdir(exist_ok=True)
+            summary = job.fill(tmp_path / "out", StageContext(home, "r", "k"))
+            assert (summary.accepted, summary.details.labels) == (1, {labels[0]: 1})
+            assert summary.details.rules == {"missing": 1} and summary.details.left_out == 1
