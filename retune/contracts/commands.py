@@ -32,7 +32,7 @@ def lint(
 
 @contracts_app.command()
 def check(
-    file: Annotated[Path, typer.Argument(help="CSV, TSV, JSON, JSON Lines or Parquet; also as .gz or .zst.")],
+    file: Annotated[Path, typer.Argument(help="CSV, TSV, JSON, JSON Lines or Parquet; also packed.")],
     contract: Annotated[str, typer.Option(help="A name in data_contracts/, or a contract's path.")],
     recipe: Annotated[
         str | None, typer.Option(help="The recipe with the columns, tokenizer and control tokens: a name, or a path.")

@@ -16,6 +16,7 @@ from tasks.collect.sources import format_of, read_file
 from tasks.collect.sources.contents import held_format
 from tasks.collect.sources.formats import DELIMITERS, ENDINGS, columns_in
 from tasks.collect.sources.parquet import decimal_columns
+from tasks.collect.sources.unpack import PACKED
 from tasks.core.config import ChatTask
 from tasks.core.errors import SourceError
 from tasks.core.files import canonical_json
@@ -218,5 +219,5 @@ def _format(path: Path) -> FileFormat:
         return held_format(path, format)
     else:
         what = f"Cannot tell the format of a {path.suffix or 'nameless'} file"
-        remedy = f"known endings are {', '.join(ENDINGS)}, and .gz or .zst behind"
+        remedy = f"known endings are {', '.join(ENDINGS)}, and {', '.join(PACKED)} behind"
     raise SourceError(what, where=str(path), remedy=remedy)

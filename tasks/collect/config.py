@@ -59,7 +59,7 @@ class SourceSection(Section):
 class FileSource(SourceSection):
     """One file, a folder (with all below it), or several files by a glob pattern."""
 
-    path: str = Field(description="relative to the recipe's file; .gz and .zst are unpacked as they are read")
+    path: str = Field(description="relative to the recipe's file; packed files are unpacked as they are read")
     format: FileFormat | None = Field(None, description="None: by each file's ending")
 
 

@@ -96,14 +96,13 @@ def read_delimited(lines: Iterator[Line], source: str, fit: Fit, delimiter: str,
         if not row:
             continue
         number = feed.row[0].number
-        raw = b"\n".join(line.content for line in feed.row)
         if header.is_repeated_by(row, f"{where}:{number}"):
-            yield Record(source, number, None, raw_text(raw), "files were joined here", rule="repeated_header")
+            yield Record(source, number, None, _raw(feed.row), "files were joined here", rule="repeated_header")
             continue
         try:
             yield Record(source, number, fit.row(header.values(row, _extent(feed.row))))
         except Unfit as reason:
-            yield Record(source, number, None, raw_text(raw), str(reason))
+            yield Record(source, number, None, _raw(feed.row), str(reason))
 
 
 def header_of(lines: Iterator[Line], fit: Fit, delimiter: str, where: str) -> list[str]:
@@ -135,6 +134,8 @@ class _Header:
     def is_repeated_by(self, row: Sequence[str], where: str) -> bool:
         """Whether a row is this header again; a SourceError if it has the same names in another order."""
         found = [name for name in row if name.strip()]
+        if not found or found[0] not in self.names:
+            return False
         if found == self.names and len(row) >= self.needed:
             return True
         if len(found) == len(self.names) > 1 and sorted(found) == sorted(self.names):
@@ -183,6 +184,10 @@ def _width(text: str, delimiter: str) -> int:
         return len(next(csv.reader([text], delimiter=delimiter), []))
     except csv.Error:
         return 0
+
+
+def _raw(row: list[Line]) -> str:
+    return raw_text(b"\n".join(line.content for line in row))
 
 
 def _extent(row: list[Line]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from tasks.collect.config import FileFormat, FileSource
 from tasks.collect.records import ReaderSettings, Record
 from tasks.collect.sources.formats import ENDINGS, columns_in, format_of, read_file
+from tasks.collect.sources.unpack import PACKED
 from tasks.core.errors import SourceError
 from tasks.core.files import file_digest, storable
 
@@ -111,7 +112,9 @@ def find_files(path: Path, format: FileFormat | None = None) -> FoundFiles:
     passed_over = tuple(name for name, known in formats.items() if known is None)
     if not read:
         what = f"Cannot tell the format of a {Path(passed_over[0]).suffix or 'nameless'} file"
-        remedy = f"state it as the source's format; known endings are {', '.join(ENDINGS)}, and .gz or .zst behind"
+        remedy = (
+            f"state it as the source's format; known endings are {', '.join(ENDINGS)}, and {', '.join(PACKED)} behind"
+        )
         raise SourceError(what, where=storable(str(root / passed_over[0])), remedy=remedy)
     return FoundFiles(root, read, passed_over)
 
