@@ -105,7 +105,7 @@ def test_a_packed_file_that_breaks_gives_the_rows_before(tmp_path: Path, packing
 @pytest.mark.parametrize("packing", ["bz2", "xz"])
 def test_a_packed_file_that_breaks_in_its_only_block_says_so(tmp_path: Path, packing: str) -> None:
     packed = PACKINGS[packing](f"word,kind\n{'wren,bird' * 1_000}".encode())
-    assert "data are damaged here" in refused(tmp_path / "a.csv", packed[: len(packed) // 2])
+    assert "data are damaged here" in refused(tmp_path / "a.csv", packed[:24])
 
 
 @pytest.mark.parametrize(

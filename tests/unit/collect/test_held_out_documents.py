@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from tasks.collect.collect import CollectJob
 from tasks.collect.config import CollectConfig
+from tasks.collect.held_out_documents import SCHEMA
 from tasks.core.artifacts import ArtifactStore
 from tasks.core.config import ChatTask
 from tasks.core.errors import SourceError
@@ -175,3 +177,28 @@ def test_numbers_with_and_without_a_point_are_one_label_and_one_category(tmp_pat
             summary = job.fill(tmp_path / "out", StageContext(home, "r", "k"))
             assert (summary.accepted, summary.details.labels) == (1, {labels[0]: 1})
             assert summary.details.rules == {"missing": 1} and summary.details.left_out == 1
+
+
+def test_an_id_that_hygiene_hides_is_known_by_the_digest_of_its_older_spelling(tmp_path: Path) -> None:
+    """A card number as an id, which version 0.4 read with a point and kept as a digest."""
+    number, home = "4111111111111111", Home(tmp_path / "home")
+    older = {"document_id": sha256(f"{number}.0".encode()).hexdigest()[:32], "input": b"older", "content": b"older"}
+    plain = {"document_id": "7.0", "input": b"plain", "content": b"plain"}
+    rows = [{**row, "named": True, "stands": True, "fields": '{"text": "former"}'} for row in (older, plain)]
+    (home.holdouts / "r").mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "ledger.parquet")
+    digest = file_digest(tmp_path / "ledger.parquet")
+    (tmp_path / "ledger.parquet").rename(home.holdouts / "r" / f"{digest}.parquet")
+    state = {"sources": "", "before": None, "after": digest}
+    (home.holdouts / "r" / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    (tmp_path / "a.csv").write_text(f"id,text\n{number}.0,new words\n7,others\n", encoding="utf-8")
+    config = {"sources": [{"path": str(tmp_path / "a.csv")}], "columns": {"text": "text"}, "id_column": "id"}
+    job = CollectJob(CollectConfig.model_validate({**config, "holdout_fraction": 1e-9}), ChatTask(), (), "r", home)
+    (tmp_path / "out").mkdir()
+    job.fill(tmp_path / "out", StageContext(home, "r", "k"))
+    held = pq.read_table(tmp_path / "out" / "holdout.parquet").to_pylist()
+    assert {row["document_id"]: row["text"] for row in held} == {
+        sha256(number.encode()).hexdigest()[:32]: "new words",
+        "7": "others",
+    }
+    assert len(held) == 2
