@@ -8,17 +8,19 @@ from flows.recipe.read import read_recipe
 from tasks.core.home import Home
 from tasks.publish.registry import Registry
 
+UNCHANGED = "nothing changed, it was so already"
+
 
 def roll_back(recipe: str, to: str | None) -> str:
     """Move the alias; returns a sentence that reports it."""
     registry = Registry(Home.from_environment(), read_recipe(recipe).publish.name)
     before, after = registry.roll_back(to)
     if after is None:
-        return f"{before.name}: version {before.version} is no longer champion, and no other version is"
-    return (
-        f"{before.name}: champion was version {before.version} and is now version {after.version}\n"
-        f"its files are in {after.path}"
-    )
+        what = f"version {before.version} is no longer champion, and no other version is" if before else UNCHANGED
+        return f"{registry.name}: {what}"
+    was = f"version {before.version}" if before else "none"
+    moved = f"champion was {was} and is now version {after.version}" if before != after else UNCHANGED
+    return f"{registry.name}: {moved}\nits files are in {after.path}"
 
 
 @flow(name="rollback", flow_run_name="{recipe}", log_prints=True)

@@ -20,18 +20,27 @@ from tasks.train.adapters import differing_settings
 from tasks.train.train import InitialAdapter
 from tasks.validate.check_training_set import Publications, choose_publications
 
+CHOOSE = "restore the folder, or choose another champion with `retune rollback --to VERSION` (or none)"
+
 
 def find_rival(registry: Registry, trained: ArtifactRef) -> Rival | None:
     """The version that the candidate must beat: the champion.
 
     A candidate that was champion already is compared with the version it replaced. So its evaluation is found, and
-    neither a night without news nor one after a rollback publishes it again.
+    neither a night without news nor one after a rollback publishes it again. A candidate that was rejected against a
+    champion must still beat it after that champion was taken back.
     """
     known = registry.promoted(trained.digest)
     champion = registry.champion()
     if known is not None:
         champion = registry.version(known.previous) if known.previous else None
+    stronger, remedy = registry.rejected_against(trained.digest), CHOOSE
+    if stronger and (champion is None or int(stronger.version) > int(champion.version)):
+        say(f"  version {stronger.version} rejected this candidate when it was champion: it must still be beaten")
+        champion, remedy = stronger, "restore the folder; new documents or another seed make another candidate"
     if champion is None:
+        if known is None and registry.champions():
+            say("  no version is champion, the last was taken back: the candidate must beat the base only")
         return None
     folder = Path(champion.path)
     family = model_family(ModelSource(path=str(folder / MERGED)))
@@ -41,9 +50,19 @@ def find_rival(registry: Registry, trained: ArtifactRef) -> Rival | None:
         raise RegistryError(
             f"The files of version {champion.version} of {champion.name!r}, which the candidate must beat, are gone",
             where=str(served),
-            remedy="restore the folder, or choose another champion with `retune rollback --to VERSION` (or none)",
+            remedy=remedy,
         )
     return Rival(champion.name, champion.version, str(served), champion.adapter, is_whole)
+
+
+def missing_champion(registry: Registry, recipe: str) -> str:
+    """A sentence for the report if the champion was taken back and no other version is, else empty."""
+    former = registry.champions()
+    if not former or registry.champion() is not None:
+        return ""
+    versions = ", ".join(one.version for one in former)
+    restore = f"retune rollback --recipe {recipe} --to {former[-1].version}"
+    return f"No version is champion: the last was taken back. Former champions: {versions}. To restore one: {restore}"
 
 
 def earlier_publications(registry: Registry, recipe: Recipe, validated: ArtifactRef) -> Publications:

@@ -11,6 +11,7 @@ from prefect import Task, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
+from flows.night.champion import missing_champion
 from flows.night.data_checks import require_documents
 from flows.night.dead_runs import end_dead_runs
 from flows.night.document_changes import document_changes
@@ -99,7 +100,8 @@ class Night:
         result: PublishResult = self._run(task, job, task.name)
         cached = result.stage.cached and not result.promoted
         self._record(task.name, result.stage.ref, time.monotonic() - started, cached)
-        self.record.published(result, self.registry.champion())
+        missing = missing_champion(self.registry, self.record.started_as)
+        self.record.published(result, self.registry.champion(), missing)
 
     def _run(self, task: Task[Any, Any], job: TimedJob, name: str) -> Any:
         say(name)

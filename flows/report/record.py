@@ -116,8 +116,8 @@ class RunRecord:
 
         return None if self.evaluation is None else EvaluateDetails.model_validate(self.evaluation)
 
-    def published(self, result: PublishResult, champion: Published | None) -> None:
-        """Record the outcome of publishing."""
+    def published(self, result: PublishResult, champion: Published | None, missing: str = "") -> None:
+        """Record the outcome of publishing; ``missing`` explains why there is no champion."""
         self.champion = _place(champion)
         self.candidate = _place(result.published)
         if result.promoted:
@@ -130,6 +130,7 @@ class RunRecord:
             self.status, self.reason = "no-op", f"{reason} {self.changes}".strip()
         else:
             self.status = "rejected"
+        self.reason = f"{self.reason} {missing}".strip()
         self.write()
 
     def fail(self, error: BaseException) -> None:

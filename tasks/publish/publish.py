@@ -23,7 +23,7 @@ from tasks.publish.config import PublishConfig
 from tasks.publish.history import TRAINING_PROFILE
 from tasks.publish.registry import Published, Registry
 
-VERSION = 3
+VERSION = 4
 COMPARED_CONVERSATIONS = 8
 PUBLISH = "publish"
 EVALUATION = "evaluation.json"
@@ -130,7 +130,8 @@ def publish(job: PublishJob, ref: ArtifactRef, registry: Registry) -> tuple[Publ
     Returns the version, and whether this call changed the champion. An adapter that was champion before, under any
     version, is not promoted again: it was replaced or rolled back.
     """
-    known = registry.promoted(job.trained.digest)
+    known, evaluation = registry.promoted(job.trained.digest), job.evaluation
+    passed, rival = evaluation.decision == PUBLISH, evaluation.against_champion
     published = registry.register(
         ref.folder,
         key=ref.key,
@@ -138,8 +139,9 @@ def publish(job: PublishJob, ref: ArtifactRef, registry: Registry) -> tuple[Publ
         adapter=adapter_digest(trained_in(job.trained.folder).folder),
         method=job.training["method"],
         run=job.trained.details(TrainDetails).mlflow_run_id or "",
+        rejected_against=rival.version if rival and not passed else "",
     )
-    if job.evaluation.decision != PUBLISH or (known is not None and known.version != published.version):
+    if not passed or (known is not None and known.version != published.version):
         return published, False
     return published, registry.promote(published)
 

@@ -6,17 +6,19 @@ as the very last act. The next run finishes a killed publish; a rolled-back one 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import RegistryError
 from tasks.core.home import Home
+from tasks.core.merging.trained import ADAPTER, MERGED
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 KEY_TAG, TRAINED_TAG, ADAPTER_TAG = "retune.key", "retune.trained", "retune.adapter"
 PREVIOUS_TAG, PROMOTED_TAG, MLFLOW_RUN_TAG = "retune.previous_champion", "retune.promoted", "retune.run"
-METHOD_TAG = "retune.method"
+METHOD_TAG, REJECTED_TAG = "retune.method", "retune.rejected_against"
 NOBODY = "none"
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """MLflow's error codes for a missing registered model, and for a missing alias."""
@@ -67,6 +69,12 @@ class Registry:
         """The latest version with this train artifact that is or was champion, or None."""
         return next((one for one in reversed(self.champions()) if one.trained == trained), None)
 
+    def rejected_against(self, trained: str) -> Published | None:
+        """The latest champion that this train artifact was compared with when the gate rejected it, or None."""
+        found = (one.tags.get(REJECTED_TAG) for one in self._search() if one.tags.get(TRAINED_TAG) == trained)
+        latest = max((int(number) for number in found if number), default=None)
+        return None if latest is None else self.version(str(latest))
+
     def champions(self) -> list[Published]:
         """All versions that are or were champion, oldest first.
 
@@ -81,8 +89,13 @@ class Registry:
         """All versions, oldest first."""
         return [self._published(version) for version in self._search()]
 
-    def register(self, path: Path, *, key: str, trained: str, adapter: str, run: str, method: str = "") -> Published:
-        """The version of an artifact, created if needed, with the alias ``candidate``."""
+    def register(
+        self, path: Path, *, key: str, trained: str, adapter: str, run: str, method: str = "", rejected_against: str = ""
+    ) -> Published:
+        """The version of an artifact, created if needed, with the alias ``candidate``.
+
+        ``rejected_against``: the champion's version in the comparison that rejected it, empty if there was none.
+        """
         from mlflow.exceptions import MlflowException
 
         for version in self._search():
@@ -95,6 +108,7 @@ class Registry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         tags = {KEY_TAG: key, TRAINED_TAG: trained, ADAPTER_TAG: adapter, MLFLOW_RUN_TAG: run, METHOD_TAG: method}
+        tags |= {REJECTED_TAG: rejected_against} if rejected_against else {}
         version = self._client.create_model_version(self.name, source=str(path), run_id=run or None, tags=tags)
         self._client.set_registered_model_alias(self.name, CANDIDATE, version.version)
         return self._published(version)
@@ -112,31 +126,48 @@ class Registry:
         self._client.set_model_version_tag(self.name, published.version, PROMOTED_TAG, "true")
         return True
 
-    def roll_back(self, to: str | None = None) -> tuple[Published, Published | None]:
-        """Move ``champion`` back to the version before, to a version, or remove it (``none``); returns old and new.
+    def roll_back(self, to: str | None = None) -> tuple[Published | None, Published | None]:
+        """Move ``champion`` back to the version before, to any former champion, or remove it (``none``).
 
-        Raises RegistryError: there is no champion, or none before it.
+        Returns the champion before and after; nothing moves if they are the same. Raises RegistryError: no version was
+        ever champion, none was before this one, the named one was not, or its files are gone.
         """
-        current = self.champion()
-        if current is None:
-            raise RegistryError(f"{self.name!r} has no champion", remedy="publish one: retune run")
+        current, champions = self.champion(), [one.version for one in self.champions()]
+        if not champions:
+            raise RegistryError(f"{self.name!r} has no champion, and never had one", remedy="publish one: retune run")
         if to == NOBODY:
-            self._client.delete_registered_model_alias(self.name, CHAMPION)
+            if current is not None:
+                self._client.delete_registered_model_alias(self.name, CHAMPION)
             return current, None
-        target = to or current.previous
-        if target is None:
+        target = self.version(to or self._previous(current, champions))
+        if target.version not in champions:
             raise RegistryError(
-                f"Version {current.version} of {self.name!r} is the first champion: no earlier one exists",
-                remedy="to serve no champion: retune rollback --to none",
+                f"Version {target.version} of {self.name!r} was never champion: it did not pass the gate",
+                remedy=f"versions that were: {', '.join(champions)}",
             )
-        restored = self.version(target)
-        if PROMOTED_TAG not in self._tagged(target).tags:
+        if not any((Path(target.path) / part).is_dir() for part in (ADAPTER, MERGED)):
+            others = ", ".join(one for one in champions if one != target.version)
             raise RegistryError(
-                f"Version {target} of {self.name!r} was never champion: it did not pass the gate",
-                remedy="versions that were: " + (", ".join(one.version for one in self.champions()) or "none"),
+                f"The files of version {target.version} of {self.name!r} are gone",
+                where=target.path,
+                remedy="restore the folder" + (f", or name another former champion with --to: {others}" if others else ""),
             )
-        self._client.set_registered_model_alias(self.name, CHAMPION, restored.version)
-        return current, restored
+        self._client.set_registered_model_alias(self.name, CHAMPION, target.version)
+        return current, target
+
+    def _previous(self, current: Published | None, champions: Sequence[str]) -> str:
+        """The version that a rollback without a target restores; RegistryError if there is none."""
+        if current is not None and current.previous is not None:
+            return current.previous
+        others = [one for one in champions if current is None or one != current.version]
+        restore = f"to restore a former champion, name it with --to: {', '.join(others)}"
+        if current is None:
+            raise RegistryError(f"{self.name!r} has no champion: it was taken back", remedy=restore)
+        is_first = current.version == champions[0]
+        what = "is the first champion: no earlier one exists" if is_first else "replaced no other"
+        none = "to serve no champion: retune rollback --to none"
+        remedy = f"{restore}; {none}" if others else none
+        raise RegistryError(f"Version {current.version} of {self.name!r} {what}", remedy=remedy)
 
     def _search(self) -> list[Any]:
         found = self._client.search_model_versions(f"name = '{self.name}'")

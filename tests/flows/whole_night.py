@@ -81,6 +81,7 @@ def record_night(
     promoted: bool = True,
     known: Published | None = None,
     champion: Published | None = None,
+    missing: str = "",
 ) -> RunRecord:
     """A whole run, recorded as the flow does it."""
     record = RunRecord.start(home, "embedded", "")
@@ -101,6 +102,6 @@ def record_night(
     published = version("2")
     ref = write_artifact(home, "publish", Summary(1, 1))
     record.stage("publish", ref, 0.5, cached and not promoted)
-    record.published(PublishResult(StageResult(ref, cached, 0.5), published, promoted, known), champion)
+    record.published(PublishResult(StageResult(ref, cached, 0.5), published, promoted, known), champion, missing)
     record.write()
     return record

@@ -113,9 +113,10 @@ def test_the_json_has_the_promised_keys_and_rates_are_fractions(home: Home) -> N
     assert found["champion"].keys() >= {"name", "version", "path"}
 
 
-def test_a_night_without_any_champion_says_so_with_null(home: Home) -> None:
-    record_night(home, comparison(0.5, 0.4), promoted=False)
+def test_a_night_without_any_champion_says_so_with_null_and_why(home: Home) -> None:
+    record = record_night(home, comparison(0.5, 0.4), promoted=False, missing="No version is champion: taken back.")
     assert read_json(home)["champion"] is None
+    assert record.reason.endswith(". No version is champion: taken back.") and record.reason in page(record)
 
 
 def test_a_run_that_failed_says_why_and_keeps_what_it_had_done(home: Home) -> None:

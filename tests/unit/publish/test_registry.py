@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,17 @@ def registry(tmp_path: Path) -> Registry:
     return Registry(home_with_store(tmp_path / "home"), "router")
 
 
-def register(registry: Registry, name: str) -> Published:
-    return registry.register(Path("/artifacts") / name, key=name, trained=f"t-{name}", adapter=f"a-{name}", run="")
+@pytest.fixture(autouse=True)
+def artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def register(registry: Registry, name: str, rejected_against: str = "") -> Published:
+    """Register an artifact of this name in the working folder."""
+    path = Path("artifacts", name)
+    (path / "merged").mkdir(parents=True, exist_ok=True)
+    named = {"key": name, "trained": f"t-{name}", "adapter": f"a-{name}"}
+    return registry.register(path, run="", rejected_against=rejected_against, **named)
 
 
 def publish(registry: Registry, *names: str) -> None:
@@ -44,7 +54,7 @@ def test_there_is_no_champion_before_the_first_and_no_version(registry: Registry
 
 def test_an_artifact_is_registered_once(registry: Registry) -> None:
     first, again = register(registry, "one"), register(registry, "one")
-    assert first == again == Published("router", "1", "/artifacts/one", "t-one", "a-one", None)
+    assert first == again == Published("router", "1", "artifacts/one", "t-one", "a-one", None)
     assert register(registry, "two").version == "2"
     assert [version.version for version in registry.versions()] == ["1", "2"]
 
@@ -100,12 +110,60 @@ def test_a_version_can_be_named_also_a_later_one(registry: Registry) -> None:
     assert champion(registry) == "3"
 
 
-def test_going_back_to_nobody_takes_the_champion_away(registry: Registry) -> None:
-    publish(registry, "one")
+def test_after_the_champion_was_taken_back_any_former_champion_can_be_restored(registry: Registry) -> None:
+    publish(registry, "one", "two")
     before, after = registry.roll_back("none")
-    assert (before.version, after) == ("1", None)
-    with pytest.raises(RegistryError, match="has no champion"):
+    assert before == registry.version("2") and after is None and champion(registry) is None
+    assert registry.roll_back("none") == (None, None), "the same again changes nothing"
+    with pytest.raises(RegistryError, match="has no champion: it was taken back") as caught:
         registry.roll_back()
+    assert caught.value.remedy.endswith("--to: 1, 2")
+    for number in ("1", "2"):
+        assert registry.roll_back(number) == (None, registry.version(number)) and champion(registry) == number
+        registry.roll_back("none")
+
+
+@pytest.mark.parametrize("to", [None, "none", "1"])
+def test_where_no_version_was_ever_champion_there_is_nothing_to_go_back_to(registry: Registry, to: str | None) -> None:
+    for _ in range(2):
+        with pytest.raises(RegistryError, match="has no champion, and never had one"):
+            registry.roll_back(to)
+        register(registry, "rejected")
+
+
+def test_a_champion_that_replaced_none_names_the_former_ones(registry: Registry) -> None:
+    publish(registry, "one", "two")
+    registry.roll_back("none")
+    publish(registry, "three")
+    with pytest.raises(RegistryError, match="Version 3 of 'router' replaced no other") as caught:
+        registry.roll_back()
+    assert "--to: 1, 2;" in caught.value.remedy and "--to none" in caught.value.remedy
+
+
+def test_going_back_to_the_champion_itself_changes_nothing(registry: Registry) -> None:
+    publish(registry, "one", "two")
+    assert registry.roll_back("2") == (registry.version("2"), registry.version("2"))
+    assert champion(registry) == "2"
+
+
+@pytest.mark.parametrize("to", [None, "1"])
+def test_a_version_whose_files_are_gone_is_not_restored(registry: Registry, to: str | None) -> None:
+    publish(registry, "one", "two", "three")
+    registry.roll_back()
+    shutil.rmtree(Path("artifacts", "one"))
+    with pytest.raises(RegistryError, match="files of version 1 of 'router' are gone") as caught:
+        registry.roll_back(to)
+    assert caught.value.where == "artifacts/one" and caught.value.remedy.endswith("--to: 2, 3")
+    assert champion(registry) == "2"
+
+
+def test_the_latest_champion_that_a_candidate_was_rejected_against_is_remembered(registry: Registry) -> None:
+    publish(registry, "one", "two")
+    assert registry.rejected_against("t-tied") is None
+    for key, number in (("k1", "1"), ("k2", "2"), ("k3", "1"), ("k4", "")):
+        registry.register(Path("x"), key=key, trained="t-tied", adapter="a", run="", rejected_against=number)
+    assert registry.rejected_against("t-tied") == registry.version("2")
+    assert registry.rejected_against("t-two") is None
 
 
 def test_a_version_that_never_passed_the_gate_is_refused(registry: Registry) -> None:
