@@ -60,6 +60,9 @@ class ServerSettings(Section):
     quantization: str | None = Field(
         None, description="as vLLM names it: awq, gptq, fp8, bitsandbytes ...; None: as the model's own config says"
     )
+    reasoning_parser: str | None = Field(
+        None, description="vLLM's parser for the model's reasoning, such as qwen3; answers then come without it"
+    )
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="share of each GPU's memory that vLLM may take")
     cpu_kv_cache_gib: float = Field(
         2.0, gt=0, description="size of the key-value cache on a machine without a GPU; 1 GiB takes 3 s to set up"
@@ -70,4 +73,5 @@ class ServerSettings(Section):
     @property
     def shaping(self) -> dict[str, Any]:
         """The settings that shape answers; the others affect only speed."""
-        return self.model_dump(include={"dtype", "max_model_len", "quantization", "extra_args"})
+        shaping = self.model_dump(include={"dtype", "max_model_len", "quantization", "extra_args"})
+        return shaping | ({"reasoning_parser": self.reasoning_parser} if self.reasoning_parser else {})

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from tasks.core.characters import is_blank
 from tasks.core.config import ChatTask
 from tasks.core.files import canonical_json
 
@@ -110,7 +111,7 @@ def why_invalid(messages: Sequence[Mapping[str, Any]]) -> str | None:
         return "there is no user turn"
     if "system" in roles[1:]:
         return "a system turn that is not the first"
-    if any(not turn_text(message).strip() for message in messages):
+    if any(is_blank(turn_text(message)) for message in messages):
         return "an empty turn"
     called = False
     for message in messages:

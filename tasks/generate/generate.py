@@ -31,7 +31,7 @@ from tasks.generate.summary import Tally
 from tasks.generate.writing import RowWriter
 from tasks.generate.written_rows import columns_of_rows, row_schema
 
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tasks.core.vllm.request import Request
 from tasks.generate.documents import applies, needed_fields
 from tasks.generate.early_stop import Failures
 from tasks.generate.engine import Engine
-from tasks.generate.parse import parse, rejection
+from tasks.generate.parse import Unusable, answered, parse
 from tasks.generate.request_plan import PlannedRow, Teacher, in_prefix_order, plan_judging
 from tasks.generate.written_rows import Row, rejected
 
@@ -58,11 +58,11 @@ def read_judgement(judge: Prompt, answer: Answer) -> Judgement:
     assert rules is not None
     if rules.accept is None:
         return _scored(judge, answer)
-    if problem := rejection(answer):
-        return no_judgement(judge, problem, answer.text)
-    text = answer.text.strip()
     try:
+        text = answered(judge.head.output, answer)
         passed = matches(rules.accept, text, any_case=True)
+    except Unusable as unusable:
+        return no_judgement(judge, str(unusable), answer.text)
     except TimeoutError as error:
         return no_judgement(judge, f"accept: {error}", answer.text)
     return Judgement(judge.name, judge.digest, passed, None, text, answer.text)

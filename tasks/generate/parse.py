@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
@@ -16,9 +14,12 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from tasks.core.answer_store import Answer
+from tasks.core.characters import broken_command, is_blank
 from tasks.core.files import canonical_json, storable
+from tasks.core.json_text import strict_json
 from tasks.core.patterns import matches
 from tasks.core.prompts import Output
+from tasks.core.reasoning import reasoning_mark, without_reasoning
 from tasks.core.vllm.request import ROWS
 
 FENCE = re.compile(r"^```[ \t]*(?:json)?[ \t]*\r?\n(.*)\n[ \t]*```$", re.DOTALL | re.IGNORECASE)
@@ -30,6 +31,8 @@ CUT_OFF = {
     "content_filter": "was cut off by the server's content filter",
     "abort": "was aborted by the server",
 }
+SHOWN_MARK = 40
+NO_LINE = "empty: no line has text"
 NO_TEXT = "encoding: the answer contains a lone surrogate, which is not text"
 
 
@@ -46,37 +49,53 @@ def parse(output: Output, answer: Answer) -> list[Written]:
 
     ``text`` is one row; ``lines`` a row for each non-blank line, without its list mark (``-``, ``1.``); ``json`` a row
     for an object, or for each item of an array, so that a bad item costs only itself. JSON is validated again, whatever
-    the server promised; values other than text are kept as JSON.
+    the server promised; values other than text are kept as JSON. Reasoning is cut or rejected as the prompt states.
     """
-    if problem := rejection(answer):
-        return [Written(problem=problem)]
-    text = answer.text.strip()
-    if output.format == "json":
-        return _json_rows(text, output.json_schema or {})
+    try:
+        if output.format == "json":
+            return _json_rows(output, _usable(answer))
+        text = answered(output, answer)
+    except Unusable as unusable:
+        return [Written(problem=str(unusable))]
     if output.format == "text":
         return [Written({output.field: text})]
     lines = (LIST_MARK.sub("", line.strip()).strip() for line in text.splitlines())
-    return [Written({output.field: line}) for line in lines if line] or [Written(problem="empty: no line has text")]
+    return [Written({output.field: line}) for line in lines if not is_blank(line)] or [Written(problem=NO_LINE)]
 
 
-def rejection(answer: Answer) -> str | None:
-    """Why an answer cannot be used at all, or None."""
+class Unusable(Exception):
+    """An answer, or a part of it, that gives no row: ``rule: detail``."""
+
+
+def answered(output: Output, answer: Answer) -> str:
+    """The text of an answer without white space around it and without reasoning. Raises Unusable."""
+    return _without_reasoning(output, _usable(answer))
+
+
+def _usable(answer: Answer) -> str:
     if answer.is_refused or answer.is_failed:
-        return answer.finish_reason
+        raise Unusable(answer.finish_reason)
     if answer.finish_reason in CUT_OFF:
-        return f"truncated: the answer {CUT_OFF[answer.finish_reason]}"
-    if not answer.text.strip():
-        return "empty: the answer has no text"
-    return None if is_storable(answer.text) else NO_TEXT
+        raise Unusable(f"truncated: the answer {CUT_OFF[answer.finish_reason]}")
+    if is_blank(answer.text):
+        raise Unusable("empty: the answer has no text")
+    if not is_storable(answer.text):
+        raise Unusable(NO_TEXT)
+    return answer.text.strip()
 
 
-def plain_json(text: str) -> Any:
-    """Parse JSON text with finite numbers only.
-
-    Raises ValueError: it is not valid JSON, or has NaN, Infinity, or a number beyond a float (1e999); RecursionError:
-    it is nested too deeply.
-    """
-    return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+def _without_reasoning(output: Output, text: str) -> str:
+    mark = reasoning_mark(text)
+    if mark is None:
+        return text
+    if output.reasoning == "reject":
+        raise Unusable(f"reasoning: the answer contains {mark[:SHOWN_MARK]!r}, and output.reasoning is reject")
+    answer = without_reasoning(text)
+    if answer is None:
+        raise Unusable(f"reasoning: {mark[:SHOWN_MARK]!r} begins reasoning that does not end: there is no answer")
+    if is_blank(answer):
+        raise Unusable("empty: the answer has only reasoning")
+    return answer
 
 
 def is_storable(text: str) -> bool:
@@ -87,26 +106,36 @@ def is_storable(text: str) -> bool:
     return True
 
 
-def _json_rows(text: str, schema: Mapping[str, Any]) -> list[Written]:
+def _json_rows(output: Output, text: str) -> list[Written]:
+    schema = output.json_schema or {}
     try:
-        fenced = FENCE.match(text)
-        value = plain_json(fenced[1] if fenced else text)
+        value = _read_json(output, text)
         if schema.get("type") == "array" and isinstance(value, dict) and value.keys() == {ROWS}:
             value = value[ROWS]  # for servers whose schemas must be objects
-        broken = _broken(value, schema)
-        items = value if isinstance(value, list) and schema.get("type") == "array" else [value]
+        has_several = isinstance(value, list) and schema.get("type") == "array"
+        items, unusable = _checked_items(output, value if has_several else [value])
+        broken = _broken(items if has_several else items[0], schema) | unusable
         if None in broken:
             return [Written(problem=broken[None])]
         if not items:
             return [Written(problem="empty: the answer is an array without items")]
         return [
-            Written(problem=broken[number]) if number in broken else _json_row(item)
-            for number, item in enumerate(items)
+            Written(problem=broken[number]) if number in broken else _json_row(item) for number, item in enumerate(items)
         ]
     except (ValueError, RecursionError, OverflowError) as error:  # the last: 10**400, which a schema cannot check
         return [Written(problem=f"unparseable: not valid JSON ({error})")]
     except (TimeoutError, Unresolvable) as error:
         return [Written(problem=f"schema: the answer cannot be validated: {str(error)[:MESSAGE_CHARACTERS]}")]
+
+
+def _read_json(output: Output, text: str) -> Any:
+    """The value of an answer; reasoning may be around its JSON, or in its texts, which each row is read for."""
+    try:
+        return strict_json(text)
+    except ValueError:
+        text = _without_reasoning(output, text)
+        fenced = FENCE.match(text)
+        return strict_json(fenced[1] if fenced else text)
 
 
 def _broken(value: Any, schema: Mapping[str, Any]) -> dict[int | None, str]:
@@ -122,19 +151,35 @@ def _broken(value: Any, schema: Mapping[str, Any]) -> dict[int | None, str]:
 def _json_row(item: Any) -> Written:
     if not isinstance(item, dict):
         return Written(problem="schema: the answer is not an object")
-    fields = {name: value if isinstance(value, str) else canonical_json(value) for name, value in item.items()}
-    if all(is_storable(name + value) for name, value in fields.items()):
-        return Written(fields)
-    return Written(problem=NO_TEXT)
+    return Written({name: value if isinstance(value, str) else canonical_json(value) for name, value in item.items()})
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a number")
+def _checked_items(output: Output, items: list[Any]) -> tuple[list[Any], dict[int | None, str]]:
+    """The items as :func:`_checked`; and why one is unusable, by its index."""
+    checked, unusable = list(items), dict[int | None, str]()
+    for number, item in enumerate(items):
+        try:
+            checked[number] = _checked(output, item)
+        except Unusable as reason:
+            unusable[number] = str(reason)
+    return checked, unusable
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    return number if math.isfinite(number) else _refuse(text)
+def _checked(output: Output, value: Any) -> Any:
+    """A value with each of its texts checked, and without the reasoning in them. Raises Unusable."""
+    if isinstance(value, list):
+        return [_checked(output, item) for item in value]
+    if isinstance(value, dict):
+        if not all(map(is_storable, value)):
+            raise Unusable(NO_TEXT)
+        return {name: _checked(output, inner) for name, inner in value.items()}
+    if not isinstance(value, str):
+        return value
+    if not is_storable(value):
+        raise Unusable(NO_TEXT)
+    if command := broken_command(value):
+        raise Unusable(f"latex: the backslash of {command} was read as an escape of JSON, which needs \\{command}")
+    return _without_reasoning(output, value)
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[ValidationError]:

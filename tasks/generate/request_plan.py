@@ -15,10 +15,10 @@ from typing import Any
 
 from tasks.core.errors import GenerationError
 from tasks.core.files import canonical_json, digest_of
+from tasks.core.json_text import strict_json
 from tasks.core.prompts import DocumentField, FewShot, Prompt, Sampler
 from tasks.core.prompts.rendering import Rendered, Renderer
 from tasks.core.vllm.request import Request
-from tasks.generate.parse import plain_json
 from tasks.generate.sampling import Document, ExamplePool, draw_value
 
 SEED_RANGE = 2**31
@@ -172,7 +172,7 @@ def _typed(value: Any, spec: DocumentField) -> Any:
     if spec.type == "text":
         return _text(value)
     try:
-        read = plain_json(value) if isinstance(value, str) else value
+        read = strict_json(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
         read = None
     is_odd = isinstance(read, bool) or (isinstance(read, float) and not math.isfinite(read))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tasks.core.answer_store import Answer
+from tasks.core.characters import is_blank
 from tasks.core.config import ChatTask
 from tasks.core.control_tokens import TokenGuard
 from tasks.core.files import canonical_json, storable
@@ -123,7 +124,7 @@ class RowWriter:
             return {}, f"control_token: the answer contains {', '.join(sorted(tokens))}"
         own = set(plan.prompt.head.output.fields)
         fields = {name: (written.fields if name in own else plan.values).get(name) for name in self.columns}
-        if empty := [name for name in (self.task.input, self.task.output) if not (fields.get(name) or "").strip()]:
+        if empty := [name for name in (self.task.input, self.task.output) if is_blank(fields.get(name) or "")]:
             return {}, f"missing: the answer has no {' and no '.join(empty)}"
         return fields, None
 

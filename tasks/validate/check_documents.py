@@ -29,7 +29,7 @@ from tasks.validate.quarantine import Breach, contract_breaches, counts_by_rule,
 from tasks.validate.rows import COLLECTED, constant, read_documents
 from tasks.validate.stops import LostDocuments, check_results
 
-VERSION = 1
+VERSION = 2
 BATCH_ROWS = 20_000
 MOST_NAMES = 100
 """Sources that are counted, largest first."""

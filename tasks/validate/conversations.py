@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tasks.core.characters import is_blank
 from tasks.core.files import canonical_json
 from tasks.core.messages import Message, plain, why_invalid
 from tasks.validate.json_texts import TEXT, joined, json_strings, replaced
@@ -185,12 +186,11 @@ def _why_invalid(messages: Sequence[Message]) -> str | None:
 
 
 def _is_empty(turns: Turns) -> NDArray[np.bool_]:
-    """Which turns have neither a call nor a character other than white space (as Python defines it)."""
+    """Which turns have neither a call nor a character that is seen."""
     is_visible = pc.match_substring_regex(turns.content, VISIBLE).to_numpy(zero_copy_only=False)
     doubtful = np.flatnonzero(~is_visible & ~turns.with_calls)
-    is_blank = [not text.strip() for text in turns.content.take(pa.array(doubtful)).to_pylist()]
     empty = np.zeros(len(turns.role), bool)
-    empty[doubtful] = is_blank
+    empty[doubtful] = [is_blank(text) for text in turns.content.take(pa.array(doubtful)).to_pylist()]
     return empty
 
 

@@ -41,7 +41,7 @@ from tasks.validate.rows import read_answers, read_documents, read_rows, write_t
 from tasks.validate.stops import check_floors, describe_losses
 from tasks.validate.waterfall.waterfall import Lost, count_losses, rejected_losses, write_waterfall
 
-VERSION = 4
+VERSION = 5
 NOT_IN_KEY = {"contracts", "drift_window", "timeout_minutes"}
 HOLDOUT = "holdout"
 

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.collect.records import Rejected
-from tasks.collect.sources.json_rows import DECODER
+from tasks.core.characters import is_blank
 from tasks.core.files import canonical_json
+from tasks.core.json_text import strict_json
 
 NUL = "\0"
 SHORT = reprlib.Repr()
@@ -42,7 +43,7 @@ def at_path(values: Any, path: str) -> Any:
 
 def is_missing(value: Any) -> bool:
     if isinstance(value, str):
-        return not value.strip()
+        return is_blank(value)
     return value is None or (isinstance(value, float | decimal.Decimal) and value != value)
 
 
@@ -70,7 +71,7 @@ def list_of(value: Any, where: str, rule: str) -> list[Any]:
 
 def parsed(text: str, where: str, rule: str) -> Any:
     try:
-        return DECODER.decode(text)
+        return strict_json(text)
     except ValueError as error:
         raise Rejected(f"{rule}: {where!r} is not valid JSON: {error}") from error
 

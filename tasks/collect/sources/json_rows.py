@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 from tasks.collect.records import Record
 from tasks.collect.sources.lines import RAW_BYTES, Line
 from tasks.collect.sources.row_values import Fit, Unfit
+from tasks.core.json_text import strict_json
 
 NO_OBJECT = ("unreadable JSON: ", "the row is not a JSON object")
 """How the problem of a row begins that is not an object of JSON."""
@@ -37,7 +36,7 @@ def _parsed(line: Line) -> dict[str, Any]:
     if line.problem:
         raise Unfit(line.problem)
     try:
-        values = DECODER.decode(line.content.decode())
+        values = strict_json(line.content.decode())
     except UnicodeDecodeError as error:
         raise Unfit(f"the row is not UTF-8: byte 0x{line.content[error.start]:02x} at {error.start + 1}") from error
     except (ValueError, RecursionError) as error:
@@ -45,19 +44,3 @@ def _parsed(line: Line) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise Unfit(NO_OBJECT[1])
     return values
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        counts = Counter(name for name, _ in pairs)
-        twice = counts.most_common(1)[0][0]
-        raise ValueError(f"the key {twice[:100]!r} appears twice in one object")
-    return values
-
-
-def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse)

@@ -91,6 +91,9 @@ class Output(Section):
         "text", description="text: one row; lines: a row for each line; json: an object is a row, an array several"
     )
     field: Name = Field("text", description="the column that text or a line fills")
+    reasoning: Literal["cut", "reject"] = Field(
+        "cut", description="what happens to the teacher's reasoning, such as <think>...</think>, in an answer"
+    )
     json_schema: dict[str, Any] | None = Field(
         None, description="JSON Schema of an object, or of an array of objects; the properties are columns"
     )

@@ -125,6 +125,7 @@ def _command(model: ModelSource, settings: ServerSettings, adapters: Mapping[str
         "--code-revision": model.revision if model.trust_remote_code else None,
         "--max-model-len": settings.max_model_len,
         "--quantization": settings.quantization,
+        "--reasoning-parser": settings.reasoning_parser,
         "--tensor-parallel-size": settings.tensor_parallel_size if settings.tensor_parallel_size > 1 else None,
         "--data-parallel-size": settings.data_parallel_size if settings.data_parallel_size > 1 else None,
     }

@@ -124,6 +124,25 @@ def test_a_count_of_tokens_that_makes_no_sense_costs_no_answer(
     assert answers[0].text == "fine" and (answers[0].prompt_tokens, answers[0].completion_tokens) == tokens
 
 
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"content": "Four.", "reasoning": "They ask for a number."}, "Four."),
+        ({"content": "Four.", "reasoning_content": "They ask for a number."}, "Four."),
+        ({"content": None, "reasoning": "They ask for a number."}, ""),
+    ],
+)
+def test_reasoning_that_the_server_has_parsed_is_no_part_of_the_answer(
+    tmp_path: Path, message: dict[str, object], text: str
+) -> None:
+    answers: list[Answer] = []
+    choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": "stop"}
+    with stand_in(tmp_path, echo) as (server, http):
+        http.fault = lambda body: reply(choices=[choice])
+        ask(server, "base", requests("a"), concurrency=1, on_answer=answers.append)
+    assert answers[0].text == text
+
+
 def test_a_finish_reason_that_is_no_text_can_be_stored(tmp_path: Path) -> None:
     answers: list[Answer] = []
     odd = {"index": 0, "message": {"role": "assistant", "content": "half \ud83d"}, "finish_reason": "odd \ud83d"}

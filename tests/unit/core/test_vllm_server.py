@@ -111,11 +111,11 @@ def test_settings_become_arguments_and_defaults_are_vllms_own(fake_vllm: Path, t
         return arguments_of(fake_vllm, tmp_path / "vllm.log", ModelSource(path=str(tmp_path)), **settings)
 
     plain = arguments()
-    assert not any(name in plain for name in ("parallel", "quantization", "max-model-len"))
+    assert not any(name in plain for name in ("parallel", "quantization", "max-model-len", "reasoning"))
     given = arguments(
-        tensor_parallel_size=2, data_parallel_size=4, quantization="awq", max_model_len=640, extra_args=("--seed", "1")
+        tensor_parallel_size=2, data_parallel_size=4, quantization="awq", max_model_len=640, reasoning_parser="qwen3", extra_args=("--seed", "1")
     )
-    for words in ("--tensor-parallel-size 2", "--data-parallel-size 4", "--quantization awq", "--max-model-len 640"):
+    for words in ("--tensor-parallel-size 2", "--data-parallel-size 4", "--quantization awq", "--reasoning-parser qwen3", "--max-model-len 640"):
         assert words in given
     assert given.rstrip().endswith("--seed 1")
 

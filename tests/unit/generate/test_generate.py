@@ -386,3 +386,33 @@ def test_the_key_changes_with_what_shapes_the_rows(tmp_path: Path, teacher: Teac
     assert configured(adapter=str(tmp_path / "adapter")).key().hex not in keys
     (tmp_path / "model" / "model.safetensors").write_bytes(b"others")
     assert dataclasses.replace(job).key().hex != keys[0]
+
+
+def test_nothing_of_a_teachers_reasoning_becomes_a_row(tmp_path: Path, teacher: Teacher) -> None:
+    think = "<think>\nThey want it short.\n</think>\n\n"
+    teacher.answers(
+        ("Write about lost card", f"{think}Where is my card?"),
+        ("Write about unpaid bill", "<think>A bill, so there is"),
+        ("Write about new pin", f"{think}\u200b"),
+        ("Say lost card", json.dumps({"message": f"{think}Is it gone?", "queue": "cards"})),
+        ("Say unpaid bill", '{"message": "It is $\\frac{1}{2}$ of it.", "queue": "cards"}'),
+        ("Say new pin", '{"message": "\\u200b", "queue": "cards"}'),
+        ("Never", f"{think}Where is my card?"),
+    )
+    as_json = f"output: {{format: json, json_schema: {SCHEMA}}}\n"
+    prompts = (
+        write_prompt(tmp_path, "write", "Write about {{ topic }}.", OUTPUT),
+        write_prompt(tmp_path, "say", "Say {{ topic }}.", as_json),
+        write_prompt(tmp_path, "never", "Never {{ topic }}.", "output: {field: message, reasoning: reject}\n"),
+    )
+    _, rows, rejected = fill(make_job(tmp_path, prompts), tmp_path)
+    assert sorted(row["message"] for row in rows) == ["Is it gone?", "Where is my card?"]
+    assert all("They want it short." in row["raw"] for row in rows)
+    rules = Counter((row["prompt"], row["rule"].partition(":")[0]) for row in rejected)
+    assert rules == {
+        ("write", "reasoning"): 1,
+        ("write", "empty"): 1,
+        ("say", "latex"): 1,
+        ("say", "missing"): 1,
+        ("never", "reasoning"): 3,
+    }

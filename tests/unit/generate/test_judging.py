@@ -47,10 +47,26 @@ def said(prompt: Prompt, text: str, finish_reason: str = "stop") -> Judgement:
     return read_judgement(prompt, Answer("id", text, finish_reason, 1, 1))
 
 
-@pytest.mark.parametrize(
-    ("text", "passes"),
-    [("Yes", True), (" yes, it is", True), ("no", False), ("I say yes", False), ("YES\nbecause", True)],
-)
+PATTERNED = [("Yes", True), (" yes, it is", True), ("no", False), ("I say yes", False), ("YES\nbecause", True)]
+
+
+@pytest.mark.parametrize(("text", "passes"), PATTERNED)
+def test_a_judge_is_read_without_its_reasoning_too(text: str, passes: bool) -> None:
+    judgement = said(ACCEPTS, f"<think>Yes? No? Hm.</think>\n{text}")
+    assert (judgement.passed, judgement.problem) == (passes, None) and judgement.raw.startswith("<think>")
+
+
+def test_a_judge_that_is_still_reasoning_gives_no_verdict() -> None:
+    for prompt in (ACCEPTS, RATES):
+        judgement = said(prompt, "<think>Yes, 5, but then")
+        assert not judgement.passed and str(judgement.problem).startswith("reasoning: ")
+    assert said(RATES, '<think>At most 2.</think>{"score": 5, "reasons": "<think>x</think>good"}').reasons == "good"
+    assert str(said(RATES, '{"score": 1, "score": 5}').problem).startswith("unparseable: ")
+    rejecting = judge({"field": "verdict", "reasoning": "reject"}, accept="^yes")
+    assert str(said(rejecting, "<think>x</think>yes").problem).startswith("reasoning: ")
+
+
+@pytest.mark.parametrize(("text", "passes"), PATTERNED)
 def test_a_pattern_passes_what_it_matches_in_any_case(text: str, passes: bool) -> None:
     judgement = said(ACCEPTS, text)
     assert (judgement.passed, judgement.problem, judgement.score) == (passes, None, None)

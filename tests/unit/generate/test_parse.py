@@ -119,6 +119,7 @@ def test_an_empty_array_is_a_reject_where_the_schema_allows_it() -> None:
     [
         ("", "empty"),
         (" \n", "empty"),
+        ("\u200b\ufeff", "empty"),
         ("hello", "unparseable"),
         ('{"message": "hi', "unparseable"),
         ('Sure! {"message": "hi there"}', "unparseable"),
@@ -131,6 +132,11 @@ def test_an_empty_array_is_a_reject_where_the_schema_allows_it() -> None:
         ('{"message": "hi there", "mood": Infinity}', "unparseable"),
         ('{"message": "hi there", "mood": NaN}', "unparseable"),
         ('{"message": "hi there", "mood": 1e999}', "unparseable"),
+        ('{"message": "hi there", "message": "you there"}', "unparseable"),
+        ('{"message": "hi there", "inner": [{"a": 1, "a": 1}]}', "unparseable"),
+        ('{"message": "hi there"} I hope this helps.', "unparseable"),
+        ('{"message": "$\\frac{3}{4}$ of all"}', "latex"),
+        ('{"message": "hi there", "inner": ["$\\beta$"]}', "latex"),
         ('{"message": "half \\ud83d of a pair"}', "encoding"),
         ('{"message": "hi there", "half \\ud83d of a pair": 1}', "encoding"),
     ],
@@ -218,3 +224,56 @@ def test_a_pattern_that_takes_too_long_ends_after_a_second() -> None:
 def test_a_reference_that_cannot_be_followed_is_a_rule_and_no_exception(reference: str) -> None:
     schema = {"type": "object", "properties": {"message": {"$ref": reference}}}
     assert rule(only(Output(format="json", json_schema=schema), '{"message": "hi"}')) in ("schema", "unparseable")
+
+
+REASONED = "<think>\nThey want it short.\n</think>\n\n"
+
+
+def rejecting(output: Output) -> Output:
+    return output.model_copy(update={"reasoning": "reject"})
+
+
+def test_reasoning_is_cut_out_of_an_answer_of_every_format() -> None:
+    assert only(TEXT, f"{REASONED}Where is my card?") == Written({"message": "Where is my card?"})
+    rows = parse(LINES, answer(f"<thinking>\n- one\n</thinking>\n- Where is it?\n- It is gone."))
+    assert [row.fields["message"] for row in rows] == ["Where is it?", "It is gone."]
+    for text in ('{"message": "hi there"}', '```json\n{"message": "hi there"}\n```'):
+        assert only(JSON, f'<think>{{"message": "no"}}</think>{text}') == Written({"message": "hi there"})
+    inside = [{"message": f"{REASONED}one"}, {"message": "<think>on and on"}, {"message": "so it is</think>two"}]
+    rows = parse(ARRAY, answer(json.dumps(inside)))
+    assert [row.fields.get("message") for row in rows] == ["one", None, "two"] and rule(rows[1]) == "reasoning"
+
+
+def test_what_is_left_without_reasoning_must_follow_the_schema() -> None:
+    output = Output(format="json", json_schema={"type": "object", "properties": {"queue": {"enum": ["cards"]}}})
+    assert only(output, json.dumps({"queue": f"{REASONED}cards"})) == Written({"queue": "cards"})
+    assert rule(only(output, json.dumps({"queue": f"{REASONED}bills"}))) == "schema"
+
+
+def test_reasoning_deep_in_an_answer_is_cut() -> None:
+    deep = {"message": {"inner": [f"{REASONED}one", 2]}}
+    assert only(NO_SCHEMA_OF_AN_OBJECT, json.dumps(deep)) == Written({"message": '{"inner":["one",2]}'})
+
+
+@pytest.mark.parametrize("output", [TEXT, LINES, JSON, ARRAY])
+def test_reasoning_without_an_answer_is_a_reject_whatever_the_prompt_says(output: Output) -> None:
+    for either in (output, rejecting(output)):
+        assert rule(only(either, "<think>\nYeast eats sugar, so there is gas, and then I")) == "reasoning"
+    assert rule(only(output, REASONED)) == "empty"
+    assert rule(only(output, f"{REASONED}\u200b")) == "empty"
+
+
+@pytest.mark.parametrize(
+    ("output", "text"),
+    [
+        (TEXT, f"{REASONED}Where is my card?"),
+        (TEXT, "It is short.</think>Where is my card?"),
+        (LINES, "[THINK]It is short.[/THINK]Where is my card?"),
+        (JSON, f'{REASONED}{{"message": "hi there"}}'),
+        (JSON, '{"message": "<think>so</think>hi there"}'),
+    ],
+)
+def test_a_prompt_can_reject_every_answer_with_reasoning(output: Output, text: str) -> None:
+    assert parse(output, answer(text))[0].problem is None
+    assert rule(only(rejecting(output), text)) == "reasoning"
+    assert rejecting(JSON) != JSON and only(rejecting(TEXT), "Where is it?").problem is None

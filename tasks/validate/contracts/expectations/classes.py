@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from tasks.validate.contracts.expectations.characters import CHECKS as CHARACTERS
 from tasks.validate.contracts.expectations.conversations import CHECKS as CONVERSATIONS
 from tasks.validate.contracts.expectations.json_values import CHECKS as JSON_VALUES
 from tasks.validate.contracts.expectations.labels import CHECKS as LABELS
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _ALL: tuple[RowCheck | TableCheck, ...] = (
+    *CHARACTERS,
     *CONVERSATIONS,
     *JSON_VALUES,
     *LABELS,
