@@ -15,6 +15,7 @@ from tasks.collect.config import SOURCE_KINDS
 from tasks.core.config import Section
 from tasks.core.errors import RecipeError
 from tasks.core.suggestions import did_you_mean
+from tasks.core.yaml_texts import quote_fault, unquoted
 from tasks.core.yaml_tree import doubled_keys, find_node
 
 
@@ -55,6 +56,10 @@ def read_recipe(name: str, project: Project | None = None) -> Recipe:
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
+        not_text, _ = unquoted(tree, error.errors())
+        if not_text:
+            what, (line, _), remedy = quote_fault(not_text)
+            raise RecipeError(what, where=f"{path}:{line}", remedy=remedy) from error
         raise _readable(error, path, tree) from error
     return with_absolute_paths(recipe, path.parent, project or Project())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field, field_validator
 
 from tasks.collect.config import CollectConfig
@@ -30,5 +32,5 @@ class Recipe(Section):
 
     @field_validator("description", mode="before")
     @classmethod
-    def _one_line(cls, value: str) -> str:
-        return " ".join(str(value).split())
+    def _one_line(cls, value: Any) -> Any:
+        return " ".join(value.split()) if isinstance(value, str) else value

@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 def strict_json(text: str) -> Any:
     """Parse JSON text with finite numbers and unique keys.
 
-    Raises ValueError: it is not valid JSON, has NaN, Infinity or a number beyond a float (1e999), or an object has a key
-    twice; RecursionError: it is nested too deeply.
+    Raises ValueError: it is not valid JSON, has NaN, Infinity or a number beyond a float (1e999), or a key is twice in
+    one object; RecursionError: it is nested too deeply.
     """
     return _DECODER.decode(text)
 

@@ -1,8 +1,8 @@
 """Find in an answer what a reasoning model thought before it, and cut it out.
 
 Covers the marks of model families that think in text (DeepSeek-R1, Qwen3, Kimi, Magistral, Command A, EXAONE, Seed-OSS,
-OpenThinker, Gemma, gpt-oss) and what other models make of them. Does not cover thoughts without marks, such as Granite's
-"Here is my thought process:", which only the server's own parser finds.
+OpenThinker, Gemma, gpt-oss) and what other models make of them. Does not cover thoughts without marks, such as those
+after Granite's "Here is my thought process:", which only the server's own parser finds.
 """
 
 from __future__ import annotations

@@ -34,12 +34,23 @@ def find_node(root: yaml.Node | None, path: Sequence[int | str]) -> tuple[Place,
 
 def _child(node: yaml.Node | None, part: int | str) -> tuple[yaml.Node, yaml.Node] | None:
     if isinstance(node, yaml.MappingNode):
-        return next(((key, value) for key, value in node.value if key.value == str(part)), None)
+        return next(((key, value) for key, value in node.value if str(part) in (key.value, read_as(key))), None)
     if isinstance(node, yaml.SequenceNode):
         if isinstance(part, int):
             return (node.value[part], node.value[part]) if part < len(node.value) else None
         return next(((item, item) for item in node.value if item.value == part), None)
     return None
+
+
+def child_of(node: yaml.Node | None, part: int | str) -> yaml.Node | None:
+    """The value of a key, or an item of a list, as in :func:`find_node`; None if it is not there."""
+    found = _child(node, part)
+    return found[1] if found else None
+
+
+def read_as(node: yaml.Node) -> str:
+    """What YAML reads a scalar as, such as ``True`` for ``yes``; empty for lists and mappings."""
+    return str(yaml.SafeLoader("").construct_object(node)) if isinstance(node, yaml.ScalarNode) else ""
 
 
 def doubled_keys(root: yaml.Node | None) -> Iterator[yaml.ScalarNode]:

@@ -120,7 +120,8 @@ def _json_rows(output: Output, text: str) -> list[Written]:
         if not items:
             return [Written(problem="empty: the answer is an array without items")]
         return [
-            Written(problem=broken[number]) if number in broken else _json_row(item) for number, item in enumerate(items)
+            Written(problem=broken[number]) if number in broken else _json_row(item)
+            for number, item in enumerate(items)
         ]
     except (ValueError, RecursionError, OverflowError) as error:  # the last: 10**400, which a schema cannot check
         return [Written(problem=f"unparseable: not valid JSON ({error})")]

@@ -90,7 +90,15 @@ class Registry:
         return [self._published(version) for version in self._search()]
 
     def register(
-        self, path: Path, *, key: str, trained: str, adapter: str, run: str, method: str = "", rejected_against: str = ""
+        self,
+        path: Path,
+        *,
+        key: str,
+        trained: str,
+        adapter: str,
+        run: str,
+        method: str = "",
+        rejected_against: str = "",
     ) -> Published:
         """The version of an artifact, created if needed, with the alias ``candidate``.
 
@@ -150,7 +158,8 @@ class Registry:
             raise RegistryError(
                 f"The files of version {target.version} of {self.name!r} are gone",
                 where=target.path,
-                remedy="restore the folder" + (f", or name another former champion with --to: {others}" if others else ""),
+                remedy="restore the folder"
+                + (f", or name another former champion with --to: {others}" if others else ""),
             )
         self._client.set_registered_model_alias(self.name, CHAMPION, target.version)
         return current, target

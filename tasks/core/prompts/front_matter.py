@@ -60,9 +60,7 @@ class Sampler(Section):
     @field_validator("values", mode="before")
     @classmethod
     def _weighted(cls, given: Any) -> Any:
-        if isinstance(given, list | tuple):
-            return dict.fromkeys(_unique_texts(given), 1.0)
-        return {_as_text(value): weight for value, weight in given.items()} if isinstance(given, dict) else given
+        return dict.fromkeys(_unique(given), 1.0) if isinstance(given, list | tuple) else given
 
     @field_validator("values")
     @classmethod
@@ -155,7 +153,7 @@ class FrontMatter(Section):
     @classmethod
     def _by_name(cls, given: Any) -> Any:
         if isinstance(given, list | tuple):
-            return {name: {"from": "document"} for name in _unique_texts(given)}
+            return {name: {"from": "document"} for name in _unique(given)}
         if isinstance(given, dict):
             return {name: _from_document(variable) for name, variable in given.items()}
         return given
@@ -183,15 +181,9 @@ def _from_document(variable: Any) -> Any:
     return {"from": "document", **(variable or {})} if variable is None or isinstance(variable, dict) else variable
 
 
-def _as_text(value: Any) -> str:
-    """A sampler's value as text. YAML reads ``yes``, ``no`` and dates as other types."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"{value!r} is not text in YAML: put it in quotes")
-    return str(value)
-
-
-def _unique_texts(values: Sequence[Any]) -> list[str]:
-    texts = [_as_text(value) for value in values]
-    if twin := next((text for text in texts if texts.count(text) > 1), None):
+def _unique(values: Sequence[Any]) -> Sequence[Any]:
+    if odd := next((value for value in values if isinstance(value, list | dict)), None):
+        raise ValueError(f"{odd!r} is not text")
+    if twin := next((value for value in values if isinstance(value, str) and values.count(value) > 1), None):
         raise ValueError(f"{twin!r} is listed twice")
-    return texts
+    return values

@@ -17,7 +17,8 @@ from tasks.core.findings import Finding
 from tasks.core.patterns import check_pattern
 from tasks.core.prompts.front_matter import JUDGING, DocumentField, FrontMatter, Judge, Output, Sampling, Variable
 from tasks.core.suggestions import did_you_mean
-from tasks.core.yaml_tree import Place, broken_texts, doubled_keys, find_node, odd_keys, place_of
+from tasks.core.yaml_texts import Unquoted, not_texts, quote_fault, unquoted
+from tasks.core.yaml_tree import Place, broken_texts, child_of, doubled_keys, find_node, odd_keys, place_of
 
 CODES = {"extra_forbidden": "unknown-key", "missing": "missing-key"}
 VARIABLES: dict[str, type[Section]] = {
@@ -70,10 +71,18 @@ def read_head(text: str, path: str, first_line: int = 2) -> tuple[FrontMatter | 
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2026-02-31
         places = HeadPlaces(None, first_line, path)
         return None, places, [_invalid_yaml(error, places)]
+    head, problems = None, []
     try:
         head = FrontMatter.model_validate(data)
     except ValidationError as error:
-        return None, places, [_invalid(problem, places) for problem in error.errors()]
+        problems = error.errors()
+    not_text, others = unquoted(places.root, problems)
+    not_text |= _unquoted_in_schema(child_of(child_of(places.root, "output"), "json_schema"))
+    findings = [_invalid(problem, places) for problem in others]
+    if not_text:
+        findings.insert(0, places.finding("not-text", *quote_fault(not_text, first_line)))
+    if head is None or findings:
+        return None, places, findings
     return head, places, [*_check_schema(head.output, places), *_check_judge(head, places)]
 
 
@@ -121,6 +130,31 @@ def _invalid(problem: ErrorDetails, places: HeadPlaces) -> Finding:
         known = [field.alias or name for name, field in section.model_fields.items()]
         remedy = f"{did_you_mean(str(where[-1]), known)}keys here are: {', '.join(known)}"
     return places.finding(code, f"Front matter, {name}: {problem['msg'].removeprefix('Value error, ')}", place, remedy)
+
+
+def _unquoted_in_schema(node: yaml.Node | None, name: str = "output.json_schema") -> Unquoted:
+    """Names of properties, and choices of texts, that are not text; without a type, those that are not JSON either."""
+    if isinstance(node, yaml.SequenceNode):
+        inner = [_unquoted_in_schema(item, name) for item in node.value]
+        return {at: nodes for found in inner for at, nodes in found.items()}
+    if not isinstance(node, yaml.MappingNode):
+        return {}
+    parts = {key.value: value for key, value in node.value}
+    kind = parts["type"].value if isinstance(parts.get("type"), yaml.ScalarNode) else None
+    found = {name: not_texts(key for key, _ in node.value)}
+    for part, value in parts.items():
+        if part in ("enum", "const", "required"):
+            choices = not_texts(value.value if isinstance(value, yaml.SequenceNode) else [value])
+            is_text = part == "required" or kind == "string"
+            found[f"{name}.{part}"] = [one for one in choices if is_text or (kind is None and not _is_json(one))]
+        else:
+            found |= _unquoted_in_schema(value, f"{name}.{part}")
+    return {at: nodes for at, nodes in found.items() if nodes}
+
+
+def _is_json(node: yaml.ScalarNode) -> bool:
+    """Whether a scalar is written as in JSON: ``true`` and ``3.1``, not ``yes``, ``3.10`` or a date."""
+    return node.value == json.dumps(yaml.safe_load(node.value), default=str)
 
 
 def _check_schema(output: Output, places: HeadPlaces) -> Iterator[Finding]:

@@ -52,6 +52,13 @@ def can_hold(stored: str, logical: str) -> bool:
     return stored == logical or logical in ALSO_DESCRIBED_AS.get(stored, ())
 
 
+def text_arguments(rule: Rule, types: Mapping[str, str | None]) -> Iterator[str]:
+    """The arguments of a rule that are lists of texts; a set of values is one if its column is text."""
+    yield from (name for name in ("languages", "phrases", "regex_list", "tokens") if name in rule.arguments)
+    if any(types.get(column) in TEXTS for column in rule.columns) and "value_set" in rule.arguments:
+        yield "value_set"
+
+
 def misfits(rule: Rule, types: Mapping[str, str | None]) -> Iterator[Fault]:
     for column in rule.columns:
         kind = types.get(column)
@@ -59,8 +66,8 @@ def misfits(rule: Rule, types: Mapping[str, str | None]) -> Iterator[Fault]:
             argument, why = wants
             what = f"{rule.expectation}: {why}, and the column {column!r} is text"
             yield Fault("column-type", what, REMEDY, argument)
-        elif kind in (*TEXTS, INTEGER) and rule.expectation in (IN_SET, NOT_IN_SET):
-            yield from _set_faults(rule, "text" if kind in TEXTS else "a number")
+        elif kind == INTEGER and rule.expectation in (IN_SET, NOT_IN_SET):
+            yield from _set_faults(rule)
     if rule.expectation == COMPARED and len({types.get(name) in TEXTS for name in rule.columns if types.get(name)}) > 1:
         what = f"{rule.expectation} compares text with a number: {' and '.join(map(repr, rule.columns))}"
         yield Fault("column-type", what, "compare columns of one type", "column_A")
@@ -76,12 +83,10 @@ def _wants_numbers(rule: Rule) -> tuple[str | None, str] | None:
     return None
 
 
-def _set_faults(rule: Rule, kind: str) -> Iterator[Fault]:
+def _set_faults(rule: Rule) -> Iterator[Fault]:
     values = rule.arguments.get("value_set") or []
-    fitting = str if kind == "text" else int | float
-    if values and not any(isinstance(value, fitting) for value in values):
+    if values and not any(isinstance(value, int | float) for value in values):
         code = "never-holds" if rule.expectation == IN_SET else "never-fails"
         shown = ", ".join(map(repr, values[:3]))
-        what = f"{rule.expectation}: {shown} cannot be values of the column, which is {kind}"
-        remedy = "write the values in quotes" if kind == "text" else "write the values without quotes"
-        yield Fault(code, what, remedy, "value_set")
+        what = f"{rule.expectation}: {shown} cannot be values of the column, which is a number"
+        yield Fault(code, what, "write the values without quotes", "value_set")

@@ -7,11 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import yaml
+
 from tasks.core.findings import Finding
 from tasks.core.suggestions import did_you_mean
 from tasks.core.tables import Columns
+from tasks.core.yaml_texts import not_texts, quote_fault
+from tasks.core.yaml_tree import child_of, find_node
 from tasks.validate.contracts.backtracking import endless
-from tasks.validate.contracts.columns import can_hold, misfits
+from tasks.validate.contracts.columns import can_hold, misfits, text_arguments
 from tasks.validate.contracts.expectations import catalogue
 from tasks.validate.contracts.odcs import ContractFile, Place, implementation_of, is_great_expectations
 from tasks.validate.contracts.rule import ContractContext, Rule
@@ -223,12 +227,24 @@ class _Compiler:
     def _check_rule(self, rule: Rule, at: Place) -> bool:
         before = len(self.findings)
         types = {name: self.stored.get(name) or self.described.get(name) for name in rule.columns}
+        for name in text_arguments(rule, types):
+            if nodes := self._not_texts((*at, "kwargs", name)):
+                what, _, remedy = quote_fault({name: nodes})
+                self._report("not-text", f"{rule.expectation}: {what}", (*at, "kwargs", name), remedy)
+        if len(self.findings) > before:
+            return False
         for fault in (*catalogue.faults_of_arguments(rule.expectation, rule.arguments), *misfits(rule, types)):
             self._report(fault.code, fault.what, (*at, "kwargs", *filter(None, [fault.argument])), fault.remedy)
         for column in rule.columns:
             naming = [key for key, value in rule.arguments.items() if value == column][:1]
             self._is_known(column, (*at, "kwargs", *naming))
         return len(self.findings) == before
+
+    def _not_texts(self, at: Place) -> list[yaml.ScalarNode]:
+        """The items of a list in the file that are not text; the values of an ``enum`` are one level down."""
+        listed = find_node(self.file.tree, at)[1]
+        items = listed.value if isinstance(listed, yaml.SequenceNode) else []
+        return not_texts(child_of(item, "value") or item for item in items)
 
     def _given_by_recipe(self, expectation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         known = {argument: getattr(self.context, name) for argument, name in catalogue.from_recipe(expectation).items()}

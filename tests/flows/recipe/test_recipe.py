@@ -445,3 +445,36 @@ def test_what_a_later_stage_could_not_do_is_told_before_anything_starts(
 ) -> None:
     with pytest.raises(RecipeError, match=says):
         check_recipe(read_recipe(write_recipe(lambda recipe: recipe["train"].update(changes))))
+
+
+def test_values_that_yaml_does_not_read_as_text_are_one_error_that_says_to_quote_them(
+    write_recipe: WriteRecipe, tmp_path: Path
+) -> None:
+    path = write_recipe()
+    text = Path(path).read_text(encoding="utf-8")
+    start = text.index("  labels:\n")
+    end = text.index("collect:")
+    assert start < end
+    labels = "  labels: [yes, 'no', 1, 2.0, 3.10, 007, 12:30, ~, 2026-11-28, fine]\n"
+    where = "  where:\n    day: [on]\n    2024: [7]\n"
+    Path(path).write_text(
+        text[:start] + labels + "collect:\n" + where + text[end + len("collect:\n") :], encoding="utf-8"
+    )
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(path)
+    what, row = caught.value.what, text[:start].count("\n") + 1
+    assert caught.value.where == f"{path}:{row}"
+    assert f"task.labels in line {row}: yes (read as True), 1, 2.0, 3.10 (read as 3.1), 007 (read as 7)" in what
+    assert f"collect.where.day in line {row + 3}: on (read as True)" in what
+    assert f"collect.where in line {row + 4}: 2024" in what and f"collect.where.2024 in line {row + 4}: 7" in what
+    assert caught.value.remedy == (
+        'quote it: "yes", "1", "2.0", "3.10", "007", "12:30", "~", "2026-11-28", "on", "2024", "7"'
+    )
+
+
+@pytest.mark.parametrize(
+    "keys", [("name",), ("description",), ("publish", "name"), ("task", "input"), ("model", "path")]
+)
+def test_a_single_value_that_is_not_text_is_to_be_quoted_too(write_recipe: WriteRecipe, keys: tuple[str, ...]) -> None:
+    error = refused(write_recipe, change(*keys, to=False))
+    assert f"{'.'.join(keys)} in line" in error.what and error.remedy == 'quote it: "false"'

@@ -136,6 +136,7 @@ Write a {{ tone }} one about {{ topic }}.
     ),
 }  # fmt: skip
 REGEX = "regex: '^(\\w+ ){2}'"
+ENUM = "enum:\n          - value: calm\n          - value: "
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,11 @@ FAULTS = [
     rule_on_message("column-type", "expect_column_pair_values_a_to_be_greater_than_b", column_A="seed",
                     column_B="message", says="text with a number"),
     rule_on_message("column-type", "expect_column_values_to_be_increasing", says="needs numbers"),
-    rule_on_message("never-holds", "expect_column_values_to_be_in_set", value_set=[1, 2], says="in quotes"),
+    rule_on_message("not-text", "expect_column_values_to_be_in_set", value_set=["a", 2], says="only in quotes"),
+    rule_on_message("not-text", "expect_column_values_to_be_in_language", languages=["en", False], says="in quotes"),
+    rule_on_message("not-text", "expect_column_label_shares_to_be_between", value_set=[1.5], min_share=0.1,
+                    column="tone", says="in quotes"),
+    Fault("not-text", f"{ENUM}angry", f"{HERE}{ENUM}yes", says="yes (read as True)"),
     rule_on_message("never-fails", "expect_column_values_to_not_be_in_set", value_set=["a"], column="seed",
                     says="without quotes"),
     Fault("bad-range", "max_value: 90", f"{HERE}min_value: 91\n                max_value: 90", says="more than"),

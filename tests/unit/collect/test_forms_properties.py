@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tasks.collect.config import Form
 from tasks.collect.forms import fields_of, form_of
 from tasks.collect.records import Rejected
+from tasks.core.characters import is_blank
 from tasks.core.config import ChatTask
 from tasks.core.home import PROJECT_ROOT
 from tasks.core.messages import why_invalid
@@ -98,7 +99,9 @@ def test_any_json_in_any_form_is_read_or_rejected(
     assert not found.messages or found.messages[0]["role"] == "system"
 
 
-SAID = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20).filter(str.strip)
+SAID = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20).filter(
+    lambda text: not is_blank(text)
+)
 
 
 @settings(max_examples=100, deadline=None)

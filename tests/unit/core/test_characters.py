@@ -62,7 +62,9 @@ def test_other_uses_are_named(text: str, found: str) -> None:
     assert " ".join(hidden_characters(text)) == found
 
 
-@pytest.mark.parametrize("text", ["", " \n\t", ZWSP, "\ufeff \u00ad", "\x1b\x08", "\u2800", "\u3164", tags("hi"), "\u00a0"])
+@pytest.mark.parametrize(
+    "text", ["", " \n\t", ZWSP, "\ufeff \u00ad", "\x1b\x08", "\u2800", "\u3164", tags("hi"), "\u00a0"]
+)
 def test_a_text_without_anything_to_see_is_blank(text: str) -> None:
     assert is_blank(text) and not is_blank(f"{text}.")
 

@@ -199,7 +199,7 @@ def test_a_head_that_makes_no_sense_is_reported_with_its_line(tmp_path: Path, ke
         ("{topic: {from: sampler, values: {a: 0}}}", "weights", 36),
         ("{topic: {from: sampler, values: {a: .nan}}}", "weights", 36),
         ("{topic: {from: sampler, values: []}}", "at least 1", 36),
-        ("{topic: {from: sampler, values: [yes, maybe]}}", "in quotes", 36),
+        ("{topic: {from: sampler, values: [yes, maybe]}}", "in quotes", 45),
         ("{topic: {from: sampler, values: [a, b, a]}}", "'a' is listed twice", 36),
         ("{topic: {from: few_shot, fields: []}}", "at least 1", 37),
         ("{topic: {from: few_shot}}", "Field required", 13),
@@ -434,3 +434,57 @@ def test_half_a_surrogate_pair_in_the_head_is_reported_at_its_place(tmp_path: Pa
     head = HEAD.replace("[topic]", r'{topic: {}, mood: {from: sampler, values: [calm, "\ud800"]}}')
     assert codes(tmp_path, head, "user:\n{{ topic }} {{ mood }}\n") == [("yaml", 5, 61)]
     assert codes(tmp_path, HEAD + 'sampling: {stop: ["\\ud800"]}\n') == [("yaml", 6, 19)]
+
+
+UNQUOTED = ["3.10", "007", "0x1F", "12:30", "1_000", "yes", "Off", "~", "null", "2026-11-28", ".5", "7"]
+
+
+@pytest.mark.parametrize("written", UNQUOTED)
+@pytest.mark.parametrize(
+    "key",
+    [
+        "variables: {{topic: {{from: sampler, values: [a, {}]}}}}",
+        "variables: {{topic: {{from: sampler, values: {{a: 1, {}: 2}}}}}}",
+        "variables: [topic, {}]",
+        "variables: {{topic: {{from: few_shot, fields: [{}]}}}}",
+        "judge: {{criteria: [a, {}], scale: [1, 5], threshold: 4}}",
+        "sampling: {{stop: [{}]}}",
+        "output: {{format: json, json_schema: {{properties: {{a: {{type: string, enum: [b, {}]}}}}}}}}",
+        "output: {{format: json, json_schema: {{properties: {{a: {{type: string, const: {}}}}}}}}}",
+        "output: {{format: json, json_schema: {{properties: {{a: {{}}, {}: {{}}}}}}}}",
+        "output: {{format: json, json_schema: {{properties: {{a: {{}}}}, required: [a, {}]}}}}",
+    ],
+)
+def test_a_value_that_yaml_reads_as_another_than_the_text_is_to_be_quoted(
+    tmp_path: Path, key: str, written: str
+) -> None:
+    name = key.partition(":")[0]
+    head = "".join(line for line in HEAD.splitlines(keepends=True) if not line.startswith(name))
+    (found,) = [
+        finding for finding in findings(tmp_path, head + key.format(written) + "\n") if finding.code == "not-text"
+    ]
+    row = found.line
+    assert f" in line {row}: {written}" in found.what and found.remedy == f'quote it: "{written}"'
+    assert found.column == 1 + (head + key.format(written)).splitlines()[row - 2].rindex(written)
+    quoted = head + key.format(f'"{written}"') + "\n"
+    assert "not-text" not in {finding.code for finding in findings(tmp_path, quoted)}
+
+
+def test_all_values_to_quote_are_one_fault(tmp_path: Path) -> None:
+    head = HEAD.replace(
+        "[topic]",
+        "\n  topic: {}\n  size: {from: sampler, values: {1: 2, 1.10: 1}}"
+        "\n  day: {from: sampler, values: [yes, 'no', x]}",
+    )
+    error = failure(tmp_path, head)
+    assert "variables.size.values in line 7: 1, 1.10 (read as 1.1); " in error.what
+    assert error.what.endswith("variables.day.values in line 8: yes (read as True)")
+    assert error.remedy == 'quote it: "1", "1.10", "yes"' and line(error) == 7
+
+
+@pytest.mark.parametrize("choices", ["[1, 2.5, 1e3]", "[true, null]", "['yes', \"3.10\"]"])
+def test_choices_of_a_schema_that_are_no_texts_stay_what_they_are(tmp_path: Path, choices: str) -> None:
+    schema = (
+        f"{{type: object, properties: {{a: {{enum: {choices}}}, b: {{type: number, enum: [1.50]}}}}, required: [a]}}"
+    )
+    read(tmp_path, f"{HEAD}output: {{format: json, json_schema: {schema}}}\n")

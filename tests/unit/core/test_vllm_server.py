@@ -113,9 +113,20 @@ def test_settings_become_arguments_and_defaults_are_vllms_own(fake_vllm: Path, t
     plain = arguments()
     assert not any(name in plain for name in ("parallel", "quantization", "max-model-len", "reasoning"))
     given = arguments(
-        tensor_parallel_size=2, data_parallel_size=4, quantization="awq", max_model_len=640, reasoning_parser="qwen3", extra_args=("--seed", "1")
+        tensor_parallel_size=2,
+        data_parallel_size=4,
+        quantization="awq",
+        max_model_len=640,
+        reasoning_parser="qwen3",
+        extra_args=("--seed", "1"),
     )
-    for words in ("--tensor-parallel-size 2", "--data-parallel-size 4", "--quantization awq", "--reasoning-parser qwen3", "--max-model-len 640"):
+    for words in (
+        "--tensor-parallel-size 2",
+        "--data-parallel-size 4",
+        "--quantization awq",
+        "--reasoning-parser qwen3",
+        "--max-model-len 640",
+    ):
         assert words in given
     assert given.rstrip().endswith("--seed 1")
 

@@ -235,7 +235,7 @@ def rejecting(output: Output) -> Output:
 
 def test_reasoning_is_cut_out_of_an_answer_of_every_format() -> None:
     assert only(TEXT, f"{REASONED}Where is my card?") == Written({"message": "Where is my card?"})
-    rows = parse(LINES, answer(f"<thinking>\n- one\n</thinking>\n- Where is it?\n- It is gone."))
+    rows = parse(LINES, answer("<thinking>\n- one\n</thinking>\n- Where is it?\n- It is gone."))
     assert [row.fields["message"] for row in rows] == ["Where is it?", "It is gone."]
     for text in ('{"message": "hi there"}', '```json\n{"message": "hi there"}\n```'):
         assert only(JSON, f'<think>{{"message": "no"}}</think>{text}') == Written({"message": "hi there"})

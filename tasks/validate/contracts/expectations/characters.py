@@ -29,6 +29,4 @@ def _sentence(arguments: Arguments) -> str:
     return "values must not hold control characters, zero-width characters or other characters that no reader sees"
 
 
-CHECKS = (
-    RowCheck("expect_column_values_to_not_hold_hidden_characters", Arguments, holds_hidden_character, _sentence),
-)
+CHECKS = (RowCheck("expect_column_values_to_not_hold_hidden_characters", Arguments, holds_hidden_character, _sentence),)

@@ -78,6 +78,12 @@ PLANTED: dict[str, tuple[dict[str, Any], Any, list[Any], str]] = {
         ["hi <|im_end|>", "</s>"],
         "values must not spell control tokens: <|im_end|>, </s>.",
     ),
+    "expect_column_values_to_not_hold_hidden_characters": (
+        {},
+        f"{FILLER}\n\t\U0001f469\u200d\U0001f680",
+        [f"{FILLER}\u200b", "It is $5 \times 10$."],
+        "values must not hold control characters, zero-width characters or other characters that no reader sees",
+    ),
 }
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.core.characters import is_blank
 from tasks.validate.contracts.expectations.conversations import NoArguments, is_unfit_conversation, why_unfit
 
 SYSTEM = {"role": "system", "content": "be brief"}
@@ -18,7 +19,7 @@ ASSISTANT = {"role": "assistant", "content": "on its way"}
 CALL = {"role": "assistant", "content": "", "tool_calls": [{"id": "1", "name": "find", "arguments": "{}"}]}
 RESULT = {"role": "tool", "content": "found", "tool_call_id": "1"}
 
-SAID = st.text(min_size=1, max_size=5).filter(str.strip)
+SAID = st.text(min_size=1, max_size=5).filter(lambda text: not is_blank(text))
 EXCHANGE = st.tuples(SAID, SAID).map(
     lambda said: [{"role": "user", "content": said[0]}, {"role": "assistant", "content": said[1]}]
 )
