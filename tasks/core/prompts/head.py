@@ -143,8 +143,9 @@ def _unquoted_in_schema(node: yaml.Node | None, name: str = "output.json_schema"
     kind = parts["type"].value if isinstance(parts.get("type"), yaml.ScalarNode) else None
     found = {name: not_texts(key for key, _ in node.value)}
     for part, value in parts.items():
-        if part in ("enum", "const", "required"):
-            choices = not_texts(value.value if isinstance(value, yaml.SequenceNode) else [value])
+        is_list = isinstance(value, yaml.SequenceNode)
+        if part == "const" or (is_list and part in ("enum", "required")):
+            choices = not_texts(value.value if is_list else [value])
             is_text = part == "required" or kind == "string"
             found[f"{name}.{part}"] = [one for one in choices if is_text or (kind is None and not _is_json(one))]
         else:

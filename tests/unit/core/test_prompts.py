@@ -167,7 +167,7 @@ SCORED = "{format: json, json_schema: {type: object, properties: {score: {type: 
         ("output: {format: json, json_schema: {type: object, properties: {a b: {}}}}", "'a b' cannot be"),
         (
             "output: {format: json, json_schema: {type: object, properties: {a: {const: 2026-01-01}}}}",
-            "is not valid JSON",
+            "text only in quotes",
         ),
         ("output: {json_schema: {type: object, properties: {a: {}}}}", "no meaning"),
         ("output: {format: xml}", "output.format"),
