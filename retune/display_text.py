@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from tasks.core.characters import hidden_characters
+
 MOST_SHOWN = 3_000
 """Characters of one text; comparing takes time with the square of its words."""
 TOKEN = re.compile(r"\s+|\w+|[^\w\s]")
@@ -19,8 +21,13 @@ ALIKE = 0.4
 
 
 def visible(text: str) -> str:
-    """The text with control codes, direction marks and surrogates spelled out: ``\\x1b``; line ends and tabs stay."""
-    return "".join(_spelled(char) if _acts(char) else char for char in text.replace("\r\n", "\n"))
+    """The text with control codes, direction marks, surrogates and hidden characters spelled out: ``\\x1b``.
+
+    Line ends and tabs stay.
+    """
+    hidden = {chr(int(name.removeprefix("U+"), 16)) for name in hidden_characters(text)}
+    text = text.replace("\r\n", "\n")
+    return "".join(_spelled(char) if char in hidden or _acts(char) else char for char in text)
 
 
 def shortened(text: str, most: int = MOST_SHOWN) -> str:
@@ -33,7 +40,8 @@ def _acts(char: str) -> bool:
 
 
 def _spelled(char: str) -> str:
-    return f"\\x{ord(char):02x}" if ord(char) < 0x100 else f"\\u{ord(char):04x}"
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ direction marks in texts with letters from right to left; variation selectors af
 
 from __future__ import annotations
 
+import functools
 import re
-
-import regex
+from typing import Any
 
 JOINING = "".join(
     rf"\p{{{script}}}"
@@ -20,14 +20,15 @@ JOINING = "".join(
 )  # fmt: skip
 SPACELESS = r"\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
 EMOJI = r"[\p{Extended_Pictographic}\p{Emoji_Modifier}\uFE0F\U000E007F]"
-HIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+_HIDDEN = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\u3164\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff"
-    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
+HIDDEN = re.compile(f"[{_HIDDEN}]")
 """Control characters but tab and newline, default-ignorable code points, and noncharacters of the first plane."""
-_ORDINARY = regex.compile(
-    rf"""
+VISIBLE = re.compile(rf"[^\s\u2800{_HIDDEN}]")
+ORDINARY = rf"""
     \r(?=\n)
     | (?<={EMOJI})\u200D(?=\p{{Extended_Pictographic}})
     | (?<=[{JOINING}])[\u200C\u200D] | [\u200C\u200D](?=[{JOINING}])
@@ -36,12 +37,10 @@ _ORDINARY = regex.compile(
     | (?<=[\p{{Emoji}}\p{{S}}\p{{P}}\p{{Han}}\p{{Hiragana}}\p{{Katakana}}\p{{Myanmar}}\p{{Phags_Pa}}])[\uFE00-\uFE0F]
     | (?<=\p{{Han}})[\U000E0100-\U000E01EF]
     | (?<=\U0001F3F4[\U000E0030-\U000E007A]{{0,6}})[\U000E0030-\U000E007F]   # flags of regions
-    """,
-    regex.V1 | regex.VERBOSE,
-)
+    """
+"""The hidden characters in ordinary use, each in its context."""
 DIRECTION_MARKS = "\u061c\u200e\u200f"
-_RIGHT_TO_LEFT = regex.compile(r"[[\p{Bidi_Class=R}\p{Bidi_Class=AL}]&&\p{L}]", regex.V1)
-_VISIBLE = regex.compile(r"[^\s\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]", regex.V1)
+RIGHT_TO_LEFT = r"[[\p{Bidi_Class=R}\p{Bidi_Class=AL}]&&\p{L}]"
 
 # What is left of a command after \b, \f, \n, \r or \t, which JSON reads as one control character.
 COMMANDS = {
@@ -69,8 +68,11 @@ _BROKEN = re.compile(rf"{_any_of(COMMANDS)}|(?<=\$){_any_of(WORDS)}|{_any_of(WOR
 def hidden_characters(text: str) -> list[str]:
     """The invisible characters that are not in ordinary use, such as ``U+200B``, each once."""
     places = [found.start() for found in HIDDEN.finditer(text)]
-    fit = DIRECTION_MARKS if places and _RIGHT_TO_LEFT.search(text) else ""
-    unfit = {text[at] for at in places if text[at] not in fit and not _ORDINARY.match(text, at)}
+    if not places:
+        return []
+    fit = DIRECTION_MARKS if _unicode(RIGHT_TO_LEFT).search(text) else ""
+    ordinary = _unicode(ORDINARY)
+    unfit = {text[at] for at in places if text[at] not in fit and not ordinary.match(text, at)}
     return [f"U+{ord(character):04X}" for character in sorted(unfit)]
 
 
@@ -84,4 +86,12 @@ def broken_command(text: str) -> str | None:
 
 def is_blank(text: str) -> bool:
     """Whether a text has nothing to see: it is empty, or white space and invisible characters."""
-    return not _VISIBLE.search(text)
+    return not VISIBLE.search(text)
+
+
+@functools.cache
+def _unicode(pattern: str) -> Any:
+    """A pattern with properties of Unicode, compiled at its first use: that takes a tenth of a second."""
+    import regex
+
+    return regex.compile(pattern, regex.V1 | regex.VERBOSE)

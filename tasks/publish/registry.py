@@ -71,9 +71,9 @@ class Registry:
 
     def rejected_against(self, trained: str) -> Published | None:
         """The latest champion that this train artifact was compared with when the gate rejected it, or None."""
-        found = (one.tags.get(REJECTED_TAG) for one in self._search() if one.tags.get(TRAINED_TAG) == trained)
-        latest = max((int(number) for number in found if number), default=None)
-        return None if latest is None else self.version(str(latest))
+        versions = self._search()
+        rivals = {one.tags.get(REJECTED_TAG) for one in versions if one.tags.get(TRAINED_TAG) == trained}
+        return next((self._published(one) for one in reversed(versions) if str(one.version) in rivals), None)
 
     def champions(self) -> list[Published]:
         """All versions that are or were champion, oldest first.
@@ -158,8 +158,7 @@ class Registry:
             raise RegistryError(
                 f"The files of version {target.version} of {self.name!r} are gone",
                 where=target.path,
-                remedy="restore the folder"
-                + (f", or name another former champion with --to: {others}" if others else ""),
+                remedy=f"restore the folder, or name another former champion with --to: {others or 'none'}",
             )
         self._client.set_registered_model_alias(self.name, CHAMPION, target.version)
         return current, target

@@ -105,6 +105,9 @@ def test_the_pieces_of_a_text_are_the_text(before: str, after: str) -> None:
 
 def test_what_a_terminal_or_a_browser_would_obey_is_spelled_out() -> None:
     assert visible("a\x1b[31m\x9b\u202e\x00\ud800\r\n\tb") == "a\\x1b[31m\\x9b\\u202e\\x00\\ud800\n\tb"
+    assert visible("\ufeffa\u200bb\U000e0068 \U0001f469\u200d\U0001f680") == (
+        "\\ufeffa\\u200bb\\U000e0068 \U0001f469\u200d\U0001f680"
+    )
 
 
 @given(st.text(st.characters(exclude_categories=())))
