@@ -10,11 +10,11 @@ from rich.text import Text
 
 from flows.report.artifact_files import evaluation_in, pages_in, picture_in
 from flows.report.drift_table import HEAD, drift_table
-from flows.report.page import PAGE, curve_rows, evaluation_rows, labels_line
+from flows.report.page import PAGE, caution_lines, curve_rows, evaluation_rows
 from flows.report.record import COUNTS, RunRecord, attempt_line, rows_table
 from flows.report.stage_lines import percent, stage_lines
 from flows.report.waterfall_tables import NAMES, waterfall_by_prompt
-from retune.terminal import out, show
+from retune.terminal import out, plain, show
 from tasks.core.details import EvaluateDetails
 from tasks.validate.waterfall.yields import STEPS
 
@@ -44,7 +44,9 @@ def print_report(record: RunRecord) -> None:
         if found.curve_gain:
             out.print(_curve(found))
             show(found.curve_gain.sentence)
-        for line in labels_line(found):
+        if found.probes:
+            out.print(_probes(found))
+        for line in caution_lines(found):
             show(line)
         show(f"on {found.n} held-out documents; decision: {found.decision}")
     for attempt in record.attempts:
@@ -101,6 +103,13 @@ def _evaluation(found: EvaluateDetails) -> Table:
         table.add_row(*reading)
     interval = f"{percent(found.ci_low)} to {percent(found.ci_high)}"
     table.add_row("tuned less base", percent(found.difference), interval, style="bold")
+    return table
+
+
+def _probes(found: EvaluateDetails) -> Table:
+    table = _table("probe", "base", "tuned")
+    for probe in found.probes:
+        table.add_row(*map(plain, (probe.prompt, probe.base or "-", probe.candidate or "-")))
     return table
 
 

@@ -142,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
             return 200, {"tokens": tokens(text)}
         if self.path == "/v1/completions":
             return self._completions(body)
-        if TOO_LONG in body["messages"][-1]["content"]:
+        if any(TOO_LONG in turn["content"] for turn in body["messages"]):
             return 400, {"error": {"message": "the prompt is longer than the model's context"}}
         text, finish_reason = self.server.chat(body["model"], body["messages"])
         message = {"role": "assistant", "content": text}

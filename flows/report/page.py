@@ -32,6 +32,7 @@ def evaluation_rows(found: EvaluateDetails) -> list[tuple[str, str, str]]:
     readings = {
         "base": ("base, free answer", found.base),
         "base_restricted": ("base, labels by likelihood", found.base_restricted),
+        "base_few_shot": ("base, examples in its prompt", found.base_few_shot),
         "candidate": ("tuned (candidate)", found.candidate),
         "champion": ("champion before", found.champion),
     }
@@ -42,13 +43,22 @@ def evaluation_rows(found: EvaluateDetails) -> list[tuple[str, str, str]]:
     ]
 
 
-def labels_line(found: EvaluateDetails) -> list[str]:
-    """A caution if the base, restricted to the labels, is better than the tuned model's free answers."""
-    restricted, candidate = found.base_restricted, found.candidate
-    if restricted is None or restricted <= candidate or percent(restricted) == percent(candidate):
-        return []
-    rates = f"{found.metric} {percent(restricted)}, more than the tuned model's {percent(candidate)}"
-    return [f"The base, restricted to the labels, reaches {rates}; the decision compares free answers."]
+def caution_lines(found: EvaluateDetails) -> list[str]:
+    """Cautions: the base, better asked, is better than the tuned model; and what that has forgotten."""
+    readings = {"restricted to the labels": found.base_restricted, "with examples in its prompt": found.base_few_shot}
+    lines = [
+        f"The base, {how}, reaches {found.metric} {percent(rate)}, more than the tuned model's"
+        f" {percent(found.candidate)}; the decision compares plain answers."
+        for how, rate in readings.items()
+        if rate is not None and rate > found.candidate and percent(rate) != percent(found.candidate)
+    ]
+    if found.probes_kept is not None:
+        labelled = f"; {found.probes_labelled} are answered with a bare label" if found.probes_labelled else ""
+        lines.append(
+            f"Probes: the tuned model's {len(found.probes)} answers share {percent(found.probes_kept)} of their words"
+            f" with the base's (mean token F1){labelled}."
+        )
+    return lines
 
 
 def evaluation_markdown(record: RunRecord) -> str:
@@ -66,7 +76,7 @@ def evaluation_markdown(record: RunRecord) -> str:
         "",
         f"Tuned less base: {percent(found.difference)} ({level} interval {percent(found.ci_low)} to"
         f" {percent(found.ci_high)}, p = {found.p_value:.2g}). {found.reason}",
-        *labels_line(found),
+        *caution_lines(found),
         "",
         "| probe | base | tuned |",
         "|---|---|---|",

@@ -260,13 +260,16 @@ class CurveGain(Details):
 class EvaluateDetails(Details):
     """Of evaluate, and the content of ``evaluation.json``, without ``probes``. Rates are fractions.
 
-    ``difference``, ``ci_low``, ``ci_high`` and ``p_value`` compare the candidate with the base.
+    ``probes_kept``: the mean token F1 of the candidate's answers to the probes against the base's; ``probes_labelled``:
+    how many it answers with nothing but a label. ``difference``, ``ci_low``, ``ci_high`` and ``p_value`` compare the
+    candidate with the base.
     """
 
     metric: str = ""
     n: int = 0
     base: float = 0.0
     base_restricted: float | None = None
+    base_few_shot: float | None = None
     candidate: float = 0.0
     champion: float | None = None
     intervals: dict[str, list[float] | None] = {}
@@ -282,6 +285,8 @@ class EvaluateDetails(Details):
     curve_gain: CurveGain | None = None
     replay_unasked: int | None = None
     probes: list[Probe] = []
+    probes_kept: float | None = None
+    probes_labelled: int | None = None
 
     def interval(self, reading: str) -> list[float]:
         """The bounds of the interval of a reading that has a rate."""

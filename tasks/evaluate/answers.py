@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from tasks.core import tables
 from tasks.core.messages import plain, turn_text
-from tasks.evaluate.inference import REFUSED, Replies
+from tasks.evaluate.inference import FEW_SHOT, REFUSED, Replies
 from tasks.evaluate.metrics import METRICS
 
 MODELS = ("base", "candidate", "champion")
-READINGS = ("base", "base_restricted", "candidate", "champion")
-"""The scored readings: each model's own answers, and the base's restricted to labels."""
+READINGS = ("base", "base_restricted", FEW_SHOT, "candidate", "champion")
+"""The scored readings: each model's own answers, and the base's restricted to labels, and after examples."""
 
 
 def read_holdout(path: Path, max_rows: int | None, replay: Collection[str] = ()) -> tuple[pd.DataFrame, int]:
@@ -50,7 +51,7 @@ def answer_table(holdout: pd.DataFrame, replies: Replies, metric: str) -> pd.Dat
             "reference": [turn_text(messages[-1]) for messages in holdout["messages"]],
         }
     )
-    smaller = [name for name in replies.answers if name not in MODELS]
+    smaller = [name for name in replies.answers if name not in READINGS]
     for reading in (*READINGS, *smaller):
         answers: list[str | None] = [answer.text for answer in replies.answers.get(reading, [])]
         texts = (replies.restricted if reading == "base_restricted" else answers) or [None] * len(table)
@@ -60,7 +61,7 @@ def answer_table(holdout: pd.DataFrame, replies: Replies, metric: str) -> pd.Dat
         ]
         table[reading] = pd.array(texts, dtype="string")
         table[f"{reading}_score"] = pd.array(scores, dtype="Float64")
-    for model in (*MODELS, *smaller):
+    for model in (*MODELS, FEW_SHOT, *smaller):
         replied = replies.answers.get(model)
         reasons = [answer.finish_reason for answer in replied] if replied else [None] * len(table)
         table[f"{model}_finish_reason"] = pd.array(reasons, dtype="string")
@@ -89,3 +90,13 @@ def probe_table(probes: tuple[str, ...], replies: Replies) -> list[dict[str, str
         }
         for position, probe in enumerate(probes)
     ]
+
+
+def kept_answers(probes: Sequence[Mapping[str, str | None]], labels: Collection[str]) -> dict[str, Any]:
+    """How much of what the base answers to the probes the candidate still answers; see :class:`EvaluateDetails`."""
+    if not probes:
+        return {}
+    folded = {label.strip().casefold() for label in labels}
+    scores = [METRICS["token_f1"](probe["candidate"] or "", probe["base"] or "") for probe in probes]
+    labelled = sum((probe["candidate"] or "").strip().casefold() in folded for probe in probes)
+    return {"probes_kept": sum(scores) / len(scores), **({"probes_labelled": labelled} if labels else {})}

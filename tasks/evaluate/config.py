@@ -36,6 +36,9 @@ class EvaluateConfig(Section):
         description="asked of every model and shown side by side; not part of the decision",
     )
     probe_max_tokens: int = Field(64, ge=1)
+    few_shot: int = Field(
+        0, ge=0, le=32, description="also evaluate the base with so many training documents as examples in its prompt"
+    )
     likelihood: bool = Field(True, description="also evaluate the base restricted to task.labels, by likelihood")
     server: ServerSettings = ServerSettings()
     timeout_minutes: float = Field(30, gt=0)

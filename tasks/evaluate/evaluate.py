@@ -24,10 +24,11 @@ from tasks.core.models import model_digest, model_family
 from tasks.core.progress import say
 from tasks.core.stage import StageContext
 from tasks.core.vllm.server import vllm_version
-from tasks.evaluate.answers import READINGS, answer_table, probe_table, read_holdout, refused_rows
+from tasks.evaluate.answers import READINGS, answer_table, kept_answers, probe_table, read_holdout, refused_rows
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.curve import CURVE_PICTURE, Smaller, draw_curve, learning_curve, write_curve
 from tasks.evaluate.decision import decide
+from tasks.evaluate.few_shot import draw_examples, with_examples
 from tasks.evaluate.inference import Contestant, Question, collect_replies
 from tasks.evaluate.memory import Memory
 from tasks.evaluate.report import evaluation_report
@@ -118,7 +119,11 @@ class EvaluateJob:
             log = context.log("vllm-evaluate")
             with AnswerStore.open(work / "answers.sqlite") as store:
                 memory = Memory(store, context.key, context.run_id)
-                replies = collect_replies(self.config, self.model, self.task, contestants, questions, memory, log)
+                shown = self._examples()
+                with_them = [with_examples(question, shown) for question in questions] if shown else []
+                replies = collect_replies(
+                    self.config, self.model, self.task, contestants, questions, with_them, memory, log
+                )
         finally:
             shutil.rmtree(work / MODELS, ignore_errors=True)
         refused = refused_rows(holdout, replies)
@@ -136,6 +141,7 @@ class EvaluateJob:
             **({"replay_unasked": unasked} if self.replay else {}),
         }
         probes = probe_table(self.config.probes, replies)
+        evaluation |= kept_answers(probes, self.task.labels)
         answers.to_parquet(folder / tables.ANSWERS, index=False)
         refused.to_parquet(folder / tables.QUARANTINE, index=False)
         write_json(folder / "probes.json", probes)
@@ -147,6 +153,10 @@ class EvaluateJob:
         write_text(folder / REPORT_FOLDER / "evaluation.md", report)
         shutil.rmtree(work, ignore_errors=True)
         return Summary(len(holdout), len(answers), len(refused), details=EvaluateDetails(**evaluation, probes=probes))
+
+    def _examples(self) -> list[Any]:
+        count, documents = self.config.few_shot, self.collected.folder / tables.TRAIN
+        return draw_examples(documents, count, self.task.labels, self.replay) if count else []
 
     @property
     def _is_merged(self) -> bool:

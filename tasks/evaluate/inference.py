@@ -14,7 +14,7 @@ from tasks.core.answer_store import Answer
 from tasks.core.config import ChatTask, ModelSource, ServerSettings
 from tasks.core.files import canonical_json
 from tasks.core.messages import Message, turn_text
-from tasks.core.progress import Advance, progress
+from tasks.core.progress import Advance, progress, say
 from tasks.core.prompts import Sampling
 from tasks.core.vllm.client import ask
 from tasks.core.vllm.likelihoods import log_likelihoods
@@ -25,6 +25,7 @@ from tasks.evaluate.memory import Ask, Keep, Memory
 
 SEED = 0
 REFUSED = "refused"
+FEW_SHOT = f"{BASE_NAME}_few_shot"
 SHOWN_CHARACTERS = 80
 Start = Callable[[], Server]
 BASES_WORDS = ("--tokenizer", "--chat-template")
@@ -57,8 +58,9 @@ class Contestant:
 class Replies:
     """The answers; every list is in the order of the rows or of the probes.
 
-    ``answers`` and ``probes`` are by model (``base`` and the contestants' names). ``restricted`` is the base's most
-    likely label per row, None if the server refused the row; None as a whole if not asked.
+    ``answers`` and ``probes`` are by model (``base`` and the contestants' names); the base with examples in its prompt
+    is ``base_few_shot``. ``restricted`` is the base's most likely label per row, None if the server refused the row;
+    None as a whole if not asked.
     """
 
     answers: Mapping[str, list[Answer]]
@@ -72,24 +74,28 @@ def collect_replies(
     task: ChatTask,
     contestants: Sequence[Contestant],
     questions: Sequence[Question],
+    with_examples: Sequence[Question],
     memory: Memory,
     log: Path,
 ) -> Replies:
     """Start vLLM with the adapters on the base, then once for each whole model, and ask what ``memory`` lacks.
 
-    ``log`` is vLLM's log file; a whole model has its own next to it, with its name. Raises ServerStartError,
-    ServerError, EvaluationError: vLLM did not start, or stopped answering.
+    ``with_examples``: the questions with examples, for the base alone; may be empty. ``log`` is vLLM's log file; a
+    whole model has its own next to it, with its name. Raises ServerStartError, ServerError, EvaluationError: vLLM did
+    not start, or stopped answering.
     """
     adapters = {one.name: one.folder for one in contestants if not one.is_whole}
     whole = [one for one in contestants if one.is_whole]
     restrict = config.likelihood and bool(task.labels)
     probed = {BASE_NAME, *(one.name for one in contestants if one.is_probed)}
-    total = (1 + len(contestants) + restrict) * len(questions) + len(probed) * len(config.probes)
+    total = (1 + len(contestants) + restrict) * len(questions) + len(with_examples) + len(probed) * len(config.probes)
     with progress("evaluate", total) as advance:
         asker = _Asker(config, questions, probed, memory, advance)
         with _on_demand(lambda: serving(model, config.server, log=log, adapters=adapters)) as start:
             for name in (BASE_NAME, *adapters):
                 asker.ask(start, name, name)
+            if with_examples:
+                asker.ask_with_examples(start, with_examples)
             restricted = asker.most_likely(start, task.labels) if restrict else None
         for one in whole:
             source = model.model_copy(update={"path": str(one.folder), "revision": None})
@@ -128,6 +134,14 @@ class _Asker:
         if name in self._probed:
             probes = [Question([{"role": "user", "content": probe}]) for probe in self._config.probes]
             self.probes[name] = self._answers(start, served_name, name, probes, self._config.probe_max_tokens)
+
+    def ask_with_examples(self, start: Start, questions: Sequence[Question]) -> None:
+        """Ask the base; it does not count if its server refuses a prompt, which is longer than the others' prompts."""
+        answers = self._answers(start, BASE_NAME, FEW_SHOT, questions, self._config.max_tokens)
+        if refused := sum(answer.is_refused for answer in answers):
+            say(f"  the base with examples is left out: the server refused {refused} of its prompts as too long")
+        else:
+            self.answers[FEW_SHOT] = answers
 
     def most_likely(self, start: Start, labels: Sequence[str]) -> list[str | None]:
         """The base's most likely label for every question; None if the server refused it."""

@@ -12,6 +12,7 @@ from tasks.evaluate.curve import CURVE_PICTURE
 ROWS = {
     "base": "base",
     "base_restricted": "base, only labels allowed (by likelihood)",
+    "base_few_shot": "base, with examples in its prompt",
     "candidate": "candidate",
     "champion": "champion",
 }

@@ -60,9 +60,12 @@ def with_curve(evaluation: dict[str, Any], half: float = 0.5, rows: int = 100) -
     return {**evaluation, **curve}
 
 
-def comparison(base: float = 0.1, candidate: float = 0.9, rows: int = 100) -> dict[str, Any]:
+def comparison(
+    base: float = 0.1, candidate: float = 0.9, rows: int = 100, few_shot: float | None = None
+) -> dict[str, Any]:
     """What the evaluate stage says when so large a share of the answers is right."""
     right = {"base": base, "base_restricted": base, "candidate": candidate}
+    right |= {} if few_shot is None else {"base_few_shot": few_shot}
     scores = {
         f"{reading}_score": [float(number < right[reading] * rows) for number in range(rows)]
         if reading in right

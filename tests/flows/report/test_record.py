@@ -87,6 +87,16 @@ def test_a_base_that_is_better_among_the_labels_alone_is_told(home: Home) -> Non
         )
 
 
+def test_a_base_that_is_better_with_examples_and_what_was_forgotten_are_told(home: Home) -> None:
+    probe = {"prompt": "Why?", "base": "Because.", "candidate": "cards", "champion": None}
+    found = {**comparison(few_shot=0.95), "probes": [probe], "probes_kept": 0.25, "probes_labelled": 1}
+    record = record_night(home, found)
+    for text in (page(record), retune(home.root, "report").stdout):
+        assert "with examples in its prompt, reaches accuracy 95.0%" in text
+        assert "share 25.0% of their words with the base's (mean token F1); 1 are answered with a bare label" in text
+        assert "Because." in text and "cards" in text
+
+
 def test_a_rejected_candidate_is_named_beside_the_champion_with_the_reason(home: Home) -> None:
     record = record_night(home, comparison(0.5, 0.4), promoted=False, champion=version("1"))
     assert "not better" in record.reason and record.reason in page(record)

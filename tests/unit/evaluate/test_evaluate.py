@@ -184,7 +184,7 @@ def test_a_better_candidate_is_published_with_every_number(job: Make, fill: Fill
     against = found["against_champion"]
     assert (against["name"], against["version"], against["difference"]) == ("router", "3", 0.5)
     assert against["ci_low"] > 0.3
-    assert set(found["intervals"]) == {"base", "base_restricted", "candidate", "champion"}
+    assert set(found["intervals"]) == {"base", "base_restricted", "base_few_shot", "candidate", "champion"}
     assert 0 <= found["base_restricted"] <= 1
     assert summary.details.difference == 1.0 and summary.details.probes[0].prompt == "Is it?"
     assert seen["adapters"]["champion"] == Path("/champion/adapter")
@@ -242,6 +242,52 @@ def test_without_a_champion_and_labels_those_numbers_are_null(job: Make, fill: F
     assert set(seen["adapters"]) == {"candidate"}
     assert not [body for body in seen["asked"] if body["path"] != "/v1/chat/completions"]
     assert pd.read_parquet(folder / "answers.parquet")["champion"].isna().all()
+
+
+def with_examples(model: str, messages: list[dict[str, str]]) -> tuple[str, str]:
+    """A base that writes a label once it has seen some, and a candidate that forgot everything else."""
+    question = messages[-1]["content"]
+    if len(messages) > 2:
+        return label_of(question), "stop"
+    return (label_of(question), "stop") if "question" in question and model == "candidate" else (LABELS[0], "stop")
+
+
+def test_the_base_is_asked_with_examples_of_training_documents_too(job: Make, fill: Fill) -> None:
+    made = job(champion=None, few_shot=4)
+    documents = [{"document_id": f"t{number}", "source": "chat" if number == 9 else "desk",
+                  "messages": [{"role": "system", "content": "An older instruction."},
+                               {"role": "user", "content": f"question {number}"},
+                               {"role": "assistant", "content": label_of(f"question {number}")}]}
+                 for number in range(100, 130)]  # fmt: skip
+    write_holdout(made.collected.folder / "train.parquet", documents)
+    summary, folder, seen = fill(made, with_examples)
+    assert (summary.details.base, summary.details.base_few_shot, summary.details.candidate) == (0.5, 1.0, 1.0)
+    shown = {tuple((turn["role"], turn["content"]) for turn in body["messages"][:-1])
+             for body in seen["asked"] if len(body.get("messages", ())) > 2}  # fmt: skip
+    (turns,) = shown
+    assert turns[0] == ("system", "Route the message.") and [role for role, _ in turns[1:]] == ["user", "assistant"] * 4
+    assert [text for role, text in turns if role == "assistant"] == [*LABELS, *LABELS], "labels take turns"
+    held_out = {f"question {number}" for number in range(40)}
+    assert not held_out & {text for _, text in turns}
+    assert "base, with examples" in (folder / "report" / "evaluation.md").read_text(encoding="utf-8")
+
+
+def test_examples_that_do_not_fit_leave_the_other_readings_as_they_are(job: Make, fill: Fill) -> None:
+    made = job(few_shot=1)
+    long = [{"role": "user", "content": f"question 200 {TOO_LONG}"}, {"role": "assistant", "content": "billing"}]
+    write_holdout(made.collected.folder / "train.parquet", [{"document_id": "t", "messages": long}])
+    summary, _, _ = fill(made)
+    assert summary.details.base_few_shot is None and (summary.accepted, summary.quarantined) == (40, 0)
+
+
+def test_what_the_candidate_forgot_is_counted(job: Make, fill: Fill) -> None:
+    def chat(model: str, messages: list[dict[str, str]]) -> tuple[str, str]:
+        if "question" in messages[-1]["content"]:
+            return skilled(model, messages)
+        return "the sun and the moon" if model == "base" else "Billing", "stop"
+
+    details = fill(job(champion=None), chat)[0].details
+    assert (details.probes_kept, details.probes_labelled) == (0.0, 1)
 
 
 def learned_from_half(model: str, messages: list[dict[str, str]]) -> tuple[str, str]:
