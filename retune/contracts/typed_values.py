@@ -103,18 +103,19 @@ def _calls(calls: Any, number: int) -> list[dict[str, Any]]:
 
 
 def _number(value: Any, logical: str, is_written: bool) -> int | float | Decimal:
-    number = _parsed(_number_in, value, "a number") if is_written and isinstance(value, str) else value
+    number: Any = _parsed(_number_in, value, "a number") if is_written and isinstance(value, str) else value
     if isinstance(number, bool) or not isinstance(number, int | float | Decimal):
         raise WrongType(_described(number))
     if not isinstance(number, int) and not math.isfinite(number):
         raise WrongType(_shown(number))
-    if abs(number) > MOST_NUMBER:
+    if isinstance(number, int) and abs(number) > MOST_NUMBER:
         raise WrongType(f"integer {_shown(number)}")
     if logical == "number":
         return number
-    if number != int(number) or abs(number) > MOST_INTEGER:
+    whole = int(number)
+    if number != whole or abs(whole) > MOST_INTEGER:
         raise WrongType(_described(value))
-    return int(number)
+    return whole
 
 
 def _number_in(text: str) -> int | float | Decimal:

@@ -34,7 +34,7 @@ def read(request: pytest.FixtureRequest) -> Read:
     return chosen
 
 
-def stored(folder: Path, rows: list[dict[str, Any]], schema: pa.Schema | None = None) -> Path:
+def stored(folder: Path, rows: list[Any], schema: pa.Schema | None = None) -> Path:
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / "train.parquet")
     return folder
 
