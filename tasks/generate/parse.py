@@ -157,7 +157,8 @@ def _json_row(item: Any) -> Written:
 
 def _checked_items(output: Output, items: list[Any]) -> tuple[list[Any], dict[int | None, str]]:
     """The items as :func:`_checked`; and why one is unusable, by its index."""
-    checked, unusable = list(items), dict[int | None, str]()
+    checked = list(items)
+    unusable: dict[int | None, str] = {}
     for number, item in enumerate(items):
         try:
             checked[number] = _checked(output, item)

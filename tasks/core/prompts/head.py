@@ -155,7 +155,7 @@ def _unquoted_in_schema(node: yaml.Node | None, name: str = "output.json_schema"
 
 def _is_json(node: yaml.ScalarNode) -> bool:
     """Whether a scalar is written as in JSON: ``true`` and ``3.1``, not ``yes``, ``3.10`` or a date."""
-    return node.value == json.dumps(yaml.safe_load(node.value), default=str)
+    return json.dumps(yaml.safe_load(node.value), default=str) == str(node.value)
 
 
 def _check_schema(output: Output, places: HeadPlaces) -> Iterator[Finding]:
