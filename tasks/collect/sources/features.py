@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 
 from tasks.collect.records import Record
-from tasks.collect.sources.json_rows import DECODER
 from tasks.collect.sources.row_values import Fit, Unfit
+from tasks.core.json_text import strict_json
 
 Read = Callable[[Any], Any]
 ReadRow = Callable[[dict[str, Any]], dict[str, Any]]
@@ -104,7 +104,7 @@ def _optional(read: Read) -> Read:
 
 def _json(value: Any) -> Any:
     try:
-        return DECODER.decode(value)
+        return strict_json(value)
     except (ValueError, RecursionError) as error:
         raise Unfit(f"a JSON column holds unreadable JSON: {error}") from error
 
