@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.recipe.read import read_recipe
-from tasks.core.home import Home
+from tasks.core.home import Home, recipe_in_messages
 from tasks.publish.registry import Registry
 
 UNCHANGED = "nothing changed, it was so already"
@@ -13,8 +13,10 @@ UNCHANGED = "nothing changed, it was so already"
 
 def roll_back(recipe: str, to: str | None) -> str:
     """Move the alias; returns a sentence that reports it."""
-    registry = Registry(Home.from_environment(), read_recipe(recipe).publish.name)
-    before, after = registry.roll_back(to)
+    found = read_recipe(recipe)
+    registry = Registry(Home.from_environment(), found.publish.name)
+    with recipe_in_messages(found.reference):
+        before, after = registry.roll_back(to)
     if after is None:
         what = f"version {before.version} is no longer champion, and no other version is" if before else UNCHANGED
         return f"{registry.name}: {what}"

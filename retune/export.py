@@ -58,16 +58,19 @@ class Export:
         return "\n".join(lines)
 
 
-def export_training_set(home: Home, recipe: str, form: ExportForm, folder: Path) -> Export:
+def export_training_set(
+    home: Home, recipe: str, form: ExportForm, folder: Path, reference: str | None = None
+) -> Export:
     """Write the last training set that a recipe's nights accepted, atomically.
 
-    ``folder``: must not exist, or be empty. Raises RecipeError: the recipe has no training set yet, or the folder is
-    not empty; SourceError: a conversation cannot be written in the form.
+    ``folder``: must not exist, or be empty. ``reference``: how a command names the recipe, if not by its name. Raises
+    RecipeError: the recipe has no training set yet, or the folder is not empty; SourceError: a conversation cannot be
+    written in the form.
     """
     folder = folder.resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RecipeError("The folder exists already", where=str(folder), remedy="name a new one: --to FOLDER")
-    run_id, table = _training_set(home, recipe)
+    run_id, table = _training_set(home, recipe, reference or recipe)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
@@ -82,12 +85,11 @@ def export_training_set(home: Home, recipe: str, form: ExportForm, folder: Path)
     return Export(folder, recipe, rows, skipped, entry.get("formatting") == "openai", run_id)
 
 
-def _training_set(home: Home, recipe: str) -> tuple[str, Path]:
+def _training_set(home: Home, recipe: str, reference: str) -> tuple[str, Path]:
     for record, folder in latest_artifacts(home, recipe, "validate", tables.TRAINING_SET):
         return record.run_id, folder / tables.TRAINING_SET
-    raise RecipeError(
-        f"The recipe {recipe!r} has no training set yet", where=str(home.runs), remedy=f"retune run --recipe {recipe}"
-    )
+    remedy = f"run a night: {home.command('run', recipe=reference)}"
+    raise RecipeError(f"The recipe {recipe!r} has no training set yet", where=str(home.runs), remedy=remedy)
 
 
 def _conversations(table: Path) -> Iterator[tuple[str, list[Message], str | None]]:

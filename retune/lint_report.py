@@ -13,19 +13,24 @@ from tasks.core.findings import Finding
 
 @dataclass(frozen=True)
 class LintReport:
-    """Findings by file, line and column, in ``checked`` files, each of them a ``noun``."""
+    """Findings by file, line and column, in ``checked`` files, each of them a ``noun``.
+
+    ``without_recipe``: files that no known recipe names, so that their columns and fields could not be checked.
+    """
 
     findings: tuple[Finding, ...]
     checked: int
     noun: str = "template"
+    without_recipe: tuple[str, ...] = ()
 
     @property
     def errors(self) -> int:
         return sum(finding.severity == "error" for finding in self.findings)
 
     def as_json(self) -> dict[str, Any]:
-        """For programs: ``{findings: [{code, what, path, line, column, remedy, severity}], checked}``."""
-        return {"findings": [asdict(finding) for finding in self.findings], "checked": self.checked}
+        """For programs: ``findings`` (code, what, path, line, column, remedy, severity), and the other attributes."""
+        found = [asdict(finding) for finding in self.findings]
+        return {"findings": found, "checked": self.checked, "without_recipe": list(self.without_recipe)}
 
     def as_text(self) -> str:
         """For people and editors: ``path:line:column: code: what``, the remedy below it, and a summary."""
@@ -36,6 +41,9 @@ class LintReport:
             lines += [f"  remedy: {finding.remedy}"] if finding.remedy else []
         warnings = len(self.findings) - self.errors
         found = (counted(self.checked, self.noun), counted(self.errors, "error"), counted(warnings, "warning"))
+        if self.without_recipe:
+            files = ", ".join(self.without_recipe)
+            lines.append(f"columns not checked, as no recipe that names it was found (name one with --recipe): {files}")
         return "\n".join([*lines, f"{found[0]} checked: {found[1]}, {found[2]}"])
 
 

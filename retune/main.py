@@ -45,6 +45,19 @@ def run(recipe: RecipeOption = "embedded") -> None:
 
 
 @app.command()
+def check(
+    recipe: Annotated[str, typer.Argument(help="A name in deployments/recipes, or a recipe file's path.")] = "embedded",
+) -> None:
+    """Check all that a night checks before it starts, and start nothing."""
+    from flows.night.preparation import check_before_start
+
+    home = Home.from_environment()
+    ready = check_before_start(recipe, home)
+    print(f"{ready.name}: sources, prompts, contracts, task, models and machine are as a night needs them")
+    print(f"start one: {home.command('run', recipe=ready.reference)}")
+
+
+@app.command()
 def report(
     json_: Annotated[bool, typer.Option("--json", help="One JSON object; rates as fractions.")] = False,
     run_id: Annotated[str | None, typer.Option("--run", help="Which run; the latest by default.")] = None,
@@ -104,7 +117,8 @@ def export(
     from flows.recipe.read import read_recipe
     from retune.export import export_training_set
 
-    done = export_training_set(Home.from_environment(), read_recipe(recipe).name, form, to)
+    exported = read_recipe(recipe)
+    done = export_training_set(Home.from_environment(), exported.name, form, to, exported.reference)
     typer.echo(done.as_text())
 
 

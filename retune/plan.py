@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from rich.table import Table
 
+from flows.recipe.checks import check_data
 from flows.recipe.recipe import Recipe
 from flows.report.record import latest_artifacts
 from retune.terminal import out, show
@@ -90,13 +91,15 @@ def plan_recipe(
 ) -> Plan:
     """Plan a recipe's training on this machine, without weights and without a network.
 
-    Raises ModelError: the model's config is not on this machine, or the model has no layer of a wanted name.
+    Raises RetuneError: the recipe's sources, prompts, contracts or task are wrong, the model's config is not on this
+    machine, or the model has no layer of a wanted name.
 
     Args:
         home: holds the training sets and speeds of earlier runs.
         config_file: the model's ``config.json``, if neither its folder nor the catalogue has it.
         devices: None: those of this machine.
     """
+    check_data(recipe)
     devices = devices or devices_present()
     planned = plan_training(recipe.model, recipe.train, recipe.evaluate.server, devices, config_file)
     refused = tuple(device_refusals(recipe.train, planned.device.kind))

@@ -91,7 +91,7 @@ def prefect_server(home: Home, port: int, *, interface: bool) -> Iterator[Prefec
     ``port``: on 127.0.0.1. ``interface``: also run the web interface and the services (scheduler and so on). Raises
     MachineError: the port is in use, or the server does not start.
     """
-    _require_free(port)
+    _require_free(home, port)
     log = new_log(home.logs / "prefect-server.log")
     url = f"http://127.0.0.1:{port}/api"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
@@ -146,7 +146,7 @@ def _api_url(url: str) -> Iterator[None]:
         del os.environ["PREFECT_API_URL"]
 
 
-def _require_free(port: int) -> None:
+def _require_free(home: Home, port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -155,5 +155,5 @@ def _require_free(port: int) -> None:
             raise MachineError(
                 f"Port {port} is in use",
                 where=f"127.0.0.1:{port}",
-                remedy="stop the program that uses it, or name another port: retune up --port 4300",
+                remedy=f"stop the program that uses it, or name another port: {home.command('up', '--port', '4300')}",
             ) from error

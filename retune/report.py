@@ -127,14 +127,14 @@ def _print_places(record: RunRecord) -> None:
     for stage, folder in folders.items():
         for contract, page in pages_in(Path(folder)).items():
             show(f"data docs, {stage}, {contract}: {page}")
-        if picture := picture_in(Path(folder)):
+        if picture := record.stages.get(stage, {}).get("picture") or picture_in(Path(folder)):
             show(f"waterfall: {picture}")
         if evaluation := evaluation_in(Path(folder)):
             show(f"evaluation: {evaluation}")
     if curve := record.stages.get("evaluate", {}).get("curve"):
         show(f"learning curve: {curve}")
     if record.evidence or any(row[count] for row in rows_table(record) for count in COUNTS[2:]):
-        show(f"rows set aside: retune quarantine list --run {record.run_id}")
+        show(f"rows set aside: {record.command('quarantine', 'list')}")
     whole = Path(record.folder) / PAGE
     if whole.is_file():
         show(f"page: {whole}")

@@ -144,7 +144,8 @@ def serve_teacher(recipe: Recipe, home: Home) -> None:
         )
         with announced(home, standing):
             say(f"serving {teacher.name} of the recipe {recipe.name} on {server.url}; Ctrl-C ends it")
-            say("from another shell: retune prompts preview NAME --run, retune prompts diff NAME")
+            for words in (("preview", "NAME", "--run"), ("diff", "NAME")):
+                say(f"from another shell: {home.command('prompts', *words, recipe=recipe.reference)}")
             with contextlib.suppress(KeyboardInterrupt):
                 while server.process.poll() is None:
                     time.sleep(POLL_SECONDS)

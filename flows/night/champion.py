@@ -10,6 +10,7 @@ from flows.recipe.recipe import Recipe
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.config import ModelSource
 from tasks.core.errors import RecipeError, RegistryError
+from tasks.core.home import Home, recipe_of_night
 from tasks.core.merging.trained import ADAPTER, MERGED, trained_in
 from tasks.core.models import model_digest, model_family
 from tasks.core.progress import say
@@ -19,8 +20,6 @@ from tasks.publish.registry import Published, Registry
 from tasks.train.adapters import differing_settings
 from tasks.train.train import InitialAdapter
 from tasks.validate.check_training_set import Publications, choose_publications
-
-CHOOSE = "restore the folder, or choose another champion with `retune rollback --to VERSION` (or none)"
 
 
 def find_rival(registry: Registry, trained: ArtifactRef) -> Rival | None:
@@ -34,7 +33,8 @@ def find_rival(registry: Registry, trained: ArtifactRef) -> Rival | None:
     champion = registry.champion()
     if known is not None:
         champion = registry.version(known.previous) if known.previous else None
-    stronger, remedy = registry.rejected_against(trained.digest), CHOOSE
+    choose = Home.from_environment().command("rollback", "--to", "none", recipe=recipe_of_night())
+    stronger, remedy = registry.rejected_against(trained.digest), f"restore the folder, or serve no champion: {choose}"
     if stronger and (champion is None or int(stronger.version) > int(champion.version)):
         say(f"  version {stronger.version} rejected this candidate when it was champion: it must still be beaten")
         champion, remedy = stronger, "restore the folder; new documents or another seed make another candidate"
@@ -73,12 +73,11 @@ def earlier_publications(registry: Registry, recipe: Recipe, validated: Artifact
 
 
 def check_champion(registry: Registry, recipe: Recipe) -> None:
-    """Check before anything starts that a recipe that continues from its champion fits it, else raise RecipeError.
+    """Check before anything starts that a recipe that continues from its champion fits it: RecipeError if it does not.
 
     A night without news needs no champion; the next night with news would.
     """
-    champion = registry.champion() if recipe.train.initial_adapter == "champion" else None
-    if champion is not None:
+    if (champion := registry.champion()) is not None:
         _fitting(champion, recipe)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from flows.night.champion import check_champion
 from flows.recipe.checks import check_recipe
-from flows.recipe.read import read_recipe, recipe_path
+from flows.recipe.read import read_recipe
 from flows.recipe.recipe import Recipe
 from flows.report.page import write_page
 from flows.report.record import RunRecord
@@ -21,18 +21,14 @@ _checked: dict[str, Recipe] = {}
 """Recipes that this process has checked and no night has taken yet, by the name of the run."""
 
 
-def check_before_start(name: str, home: Home) -> None:
+def check_before_start(name: str, home: Home) -> Recipe:
     """Check a recipe before a Prefect server starts; the night that follows does not check it again.
 
-    A run that the check stops leaves its record, as every run does; a name without a recipe is a mistyped command.
-    Raises RetuneError: the recipe or a file that it names is wrong, or it does not fit its champion.
+    Nothing has started yet, so a run that the check stops leaves no record: the last night stays the latest. Raises
+    RetuneError: the recipe or a file that it names is wrong, or it does not fit its champion.
     """
-    recipe_path(name)
-    try:
-        _checked[name] = _read_and_check(name, home)
-    except BaseException:
-        with recorded(home, name):
-            raise
+    _checked[name] = _read_and_check(name, home)
+    return _checked[name]
 
 
 def checked_recipe(name: str, home: Home) -> Recipe:
@@ -43,7 +39,8 @@ def checked_recipe(name: str, home: Home) -> Recipe:
 def _read_and_check(name: str, home: Home) -> Recipe:
     recipe = read_recipe(name)
     check_recipe(recipe)
-    check_champion(Registry(home, recipe.publish.name), recipe)
+    if recipe.train.initial_adapter == "champion":  # a registry that is not needed is not created either
+        check_champion(Registry(home, recipe.publish.name), recipe)
     return recipe
 
 

@@ -25,7 +25,7 @@ from tasks.collect.collect import CollectJob
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.details import GenerateDetails
 from tasks.core.errors import StageTimeout
-from tasks.core.home import Home
+from tasks.core.home import Home, recipe_in_messages
 from tasks.core.lock import run_lock
 from tasks.core.progress import say
 from tasks.core.task import can_retry, failure_of
@@ -148,7 +148,8 @@ def night(recipe_name: str) -> Iterator[Night]:
         recipe = checked_recipe(recipe_name, home)
         record.recipe = recipe.name
         tonight = Night(recipe, home, record)
-        yield tonight
+        with recipe_in_messages(recipe.reference):
+            yield tonight
     try:
         _show_in_prefect(tonight)
     except Exception as error:  # the night's results do not depend on Prefect's server

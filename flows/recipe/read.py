@@ -8,15 +8,16 @@ from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from flows.recipe.paths import Project, with_absolute_paths
 from flows.recipe.recipe import Recipe
 from tasks.collect.config import SOURCE_KINDS
 from tasks.core.config import Section
-from tasks.core.errors import RecipeError
+from tasks.core.errors import RecipeError, joined
 from tasks.core.suggestions import did_you_mean
 from tasks.core.yaml_texts import quote_fault, unquoted
-from tasks.core.yaml_tree import doubled_keys, find_node
+from tasks.core.yaml_tree import doubled_keys, find_node, yaml_fault
 
 
 def recipe_path(name: str, project: Project | None = None) -> Path:
@@ -46,7 +47,9 @@ def read_recipe(name: str, project: Project | None = None) -> Recipe:
     except UnicodeDecodeError as error:
         raise RecipeError(f"The recipe is not UTF-8: {error}", where=str(path), remedy="save it as UTF-8") from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: a date such as 2026-02-31
-        raise RecipeError(f"The recipe is not valid YAML: {error}", where=str(path)) from error
+        what, (line, column), remedy = yaml_fault(text, error)
+        where = f"{path}:{line}:{column}"
+        raise RecipeError(f"The recipe is not valid YAML: {what}", where=where, remedy=remedy) from error
     if not isinstance(data, dict):
         remedy = "copy one from deployments/recipes"
         raise RecipeError("The recipe is empty or not a mapping", where=str(path), remedy=remedy)
@@ -56,27 +59,29 @@ def read_recipe(name: str, project: Project | None = None) -> Recipe:
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        not_text, _ = unquoted(tree, error.errors())
+        not_text, others = unquoted(tree, error.errors())
+        faults = [_readable(problem, path, tree) for problem in others]
         if not_text:
             what, (line, _), remedy = quote_fault(not_text)
-            raise RecipeError(what, where=f"{path}:{line}", remedy=remedy) from error
-        raise _readable(error, path, tree) from error
-    return with_absolute_paths(recipe, path.parent, project or Project())
+            faults.insert(0, RecipeError(what, where=f"{path}:{line}", remedy=remedy))
+        raise joined(faults) from error
+    project = project or Project()
+    is_named = path.parent == project.recipes.resolve() and path.suffix == ".yaml"
+    named = recipe.referred_to_as(path.stem if is_named else str(path))
+    return with_absolute_paths(named, path.parent, project)
 
 
-def _readable(error: ValidationError, path: Path, tree: yaml.Node | None) -> RecipeError:
-    """The first problem of a recipe in a reader's words, with the line of its key."""
-    first = error.errors()[0]
-    keys = _keys(first["loc"])
+def _readable(problem: ErrorDetails, path: Path, tree: yaml.Node | None) -> RecipeError:
+    """A problem of a recipe in a reader's words, with the line of its key."""
+    keys = _keys(problem["loc"])
     where = f"{path}:{find_node(tree, keys)[0][0]}" if keys else f"{path}:1"
     name = ".".join(map(str, keys)) or "the recipe"
-    others = f" ({error.error_count() - 1} more problems follow)" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
+    if problem["type"] == "extra_forbidden":
         known = _known_keys(keys[:-1])
         remedy = f"{did_you_mean(str(keys[-1]), known)}keys here are: {', '.join(known)}"
-        return RecipeError(f"Unknown key {name!r}{others}", where=where, remedy=remedy)
-    message = first["msg"].removeprefix("Value error, ")
-    return RecipeError(f"{name}: {message}{others}", where=where, remedy="docs/recipes.md says what each key takes")
+        return RecipeError(f"Unknown key {name!r}", where=where, remedy=remedy)
+    message = problem["msg"].removeprefix("Value error, ")
+    return RecipeError(f"{name}: {message}", where=where, remedy="docs/recipes.md says what each key takes")
 
 
 def _keys(place: Sequence[int | str]) -> list[int | str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, PrivateAttr, field_validator
 
 from tasks.collect.config import CollectConfig
 from tasks.core.config import ChatTask, ModelSource, Name, Section
@@ -29,6 +29,18 @@ class Recipe(Section):
     train: TrainConfig
     evaluate: EvaluateConfig
     publish: PublishConfig
+    _reference: str = PrivateAttr("")
+
+    @property
+    def reference(self) -> str:
+        """How a command names it: by its file's name in ``deployments/recipes``, or by a path."""
+        return self._reference or self.name
+
+    def referred_to_as(self, reference: str) -> Recipe:
+        """The same recipe, with its reference."""
+        named = self.model_copy()
+        named._reference = reference
+        return named
 
     @field_validator("description", mode="before")
     @classmethod

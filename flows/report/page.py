@@ -150,9 +150,9 @@ def _evidence(record: RunRecord) -> list[str]:
         lines.append(f"- What the stage {stage} found: {', '.join([*pages, *tables]) or _link(record, folder, folder)}")
     if lines:
         lines.append(
-            f"- `retune quarantine list --run {record.run_id}` counts the rows that were set aside; `retune quarantine"
-            f" sample --run {record.run_id}` shows some. After you fix a contract, `retune quarantine replay --run"
-            f" {record.run_id}` validates the same rows again."
+            f"- `{record.command('quarantine', 'list')}` counts the rows that were set aside;"
+            f" `{record.command('quarantine', 'sample')}` shows some. After you fix a contract,"
+            f" `{record.command('quarantine', 'replay')}` validates the same rows again."
         )
     return [*lines, ""] * bool(lines)
 

@@ -11,13 +11,25 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.report.artifact_files import curve_in, evidence_of, example_leak, pages_in, picture_in, yield_by_prompt
+from flows.report.artifact_files import (
+    WATERFALL_PICTURE,
+    curve_in,
+    evidence_of,
+    example_leak,
+    pages_in,
+    picture_in,
+    rules_in,
+    set_aside_by_training,
+    waterfall_in,
+    yield_by_prompt,
+)
 from tasks.core.artifacts import MANIFEST, ArtifactRef
 from tasks.core.errors import RecipeError, RetuneError
 from tasks.core.files import write_json
 from tasks.core.home import Home
 from tasks.core.lock import is_locked
 from tasks.core.progress import say
+from tasks.validate.waterfall.yields import waterfall_from_json
 
 if TYPE_CHECKING:
     from tasks.core.details import EvaluateDetails
@@ -98,6 +110,9 @@ class RunRecord:
             self.evaluation, self.reason = details, details["reason"]
         if name == "train":
             self.stages[name]["training"] = details
+            self._take_from_waterfall(ref)
+        if summary["quarantined"] and "rules" not in self.stages[name]:
+            self.stages[name]["rules"] = rules_in(ref.folder)
         self.write()
         numbers = ", ".join(f"{value} {count.replace('_', ' ')}" for count, value in counts.items())
         return f"{'cached' if cached else f'{seconds:.0f} s'}: {numbers}"
@@ -108,6 +123,22 @@ class RunRecord:
         self.attempts.append({"stage": stage, "attempt": number, "error": error})
         self.write()
         return attempt_line(self.attempts[-1])
+
+    def _take_from_waterfall(self, trained: ArtifactRef) -> None:
+        """Count the rows that the training set aside in the waterfall of validate, and draw it again."""
+        validated = self.stages.get("validate", {})
+        set_aside = set_aside_by_training(trained.folder)
+        if not set_aside or "waterfall" not in validated:
+            return
+        by_prompt = waterfall_from_json(validated["waterfall"])
+        lost = [(prompt, "all", rule) for prompt, _, rule in set_aside]
+        validated["waterfall"] = by_prompt.with_training(lost).as_json()
+        if whole := waterfall_in(Path(validated["path"])):
+            from tasks.validate.waterfall.picture import draw_waterfall
+
+            picture = Path(self.folder) / WATERFALL_PICTURE
+            draw_waterfall(whole.with_training(set_aside), picture)
+            validated["picture"] = str(picture)
 
     @property
     def evaluated(self) -> EvaluateDetails | None:
@@ -135,20 +166,35 @@ class RunRecord:
 
     def fail(self, error: BaseException) -> None:
         """Record how the run failed, and where the evidence is; a note on the error names the run's report."""
-        error.add_note(f"run {self.run_id} failed; its report: retune report --run {self.run_id}")
+        error.add_note(f"run {self.run_id} failed; its report: {self.command('report')}")
         self.status = "failed"
         if isinstance(error, KeyboardInterrupt):
-            self.error = "The run was interrupted. The next `retune run` continues from the finished stages."
+            self.error = f"The run was interrupted. The next one continues from the finished stages: {self.run_again}"
         else:
             self.error = str(error) if isinstance(error, RetuneError) else f"{type(error).__name__}: {error}"
         self.reason = self.error.partition("\n")[0]
-        self.evidence = evidence_of(Home(Path(self.folder).parents[1]), self.run_id)
+        self.evidence = evidence_of(self.home, self.run_id)
         self.write()
 
     def was_killed(self) -> None:
         """Note that the run's process ended without a word."""
         self.status = "failed"
-        self.reason = self.error = "The run was killed. The next `retune run` continues from the finished stages."
+        self.reason = f"The run was killed. The next one continues from the finished stages: {self.run_again}"
+        self.error = self.reason
+
+    @property
+    def home(self) -> Home:
+        """The RETUNE_HOME that holds it."""
+        return Home(Path(self.folder).parents[1])
+
+    def command(self, *words: str) -> str:
+        """A ``retune`` command about this run, for a message."""
+        return self.home.command(*words, "--run", self.run_id)
+
+    @property
+    def run_again(self) -> str:
+        """The command that runs its recipe again."""
+        return self.home.command("run", recipe=self.started_as or self.recipe)
 
     def write(self) -> None:
         """Write the record atomically, with the seconds since the run started."""
@@ -177,7 +223,9 @@ def read_record(home: Home, run_id: str | None = None) -> RunRecord:
         raise RecipeError(
             f"There is no run {run_id!r}" if run_id else "There is no run yet",
             where=str(home.runs),
-            remedy="start one: retune run" if not run_id else "choose one of the folders there",
+            remedy=f"start one: {home.command('run', recipe='embedded')}"
+            if not run_id
+            else "choose one of the folders there",
         )
     damaged: list[RecipeError] = []
     for path in records:
@@ -232,7 +280,7 @@ def _read(path: Path) -> RunRecord:
         raise RecipeError(
             f"The record of run {path.parent.name} is damaged: {error}",
             where=str(path),
-            remedy="the next `retune run` still finds what its stages wrote; to drop the record, remove its folder",
+            remedy="the next run still finds what its stages wrote; to drop the record, remove its folder",
         ) from error
 
 

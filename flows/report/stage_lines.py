@@ -44,6 +44,9 @@ def stage_lines(stages: Mapping[str, Stage]) -> list[str]:
         lines += training_set_lines(TrainingSetDetails.model_validate(stage))
     if stage := stages.get("train", {}).get("training"):
         lines += train_lines(TrainDetails.model_validate(stage))
+    for name, verb in (("train", "Training"), ("evaluate", "Evaluation")):
+        if rules := stages.get(name, {}).get("rules"):
+            lines.append(f"{verb} set aside: {_counts(rules)}.")
     if stage := stages.get("evaluate"):
         lines += evaluate_lines(stage.get("replay_unasked"))
     return lines

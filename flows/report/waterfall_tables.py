@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flows.report.artifact_files import waterfall_in
+from flows.report.artifact_files import set_aside_by_training, waterfall_in
 from flows.report.record import RunRecord
 from tasks.validate.waterfall.yields import STEPS, Group, Waterfall, waterfall_from_json
 
 MOST_GROUPS = 40
 """Rows of a table; the remaining groups are added up in one more row."""
-NAMES = {step: step.replace("_", " ") for step in STEPS[:-1]} | {STEPS[-1]: "distinct, kept"}
+NAMES = {step: step.replace("_", " ") for step in STEPS[:-1]} | {STEPS[-1]: "kept"}
 """Column names; the last step leaves the rows that are kept."""
 
 
@@ -22,11 +22,14 @@ def waterfall_of(record: RunRecord) -> Waterfall | None:
     """
     folder = record.stages.get("validate", {}).get("path") or record.evidence.get("validate")
     whole = waterfall_in(Path(folder)) if folder else None
-    return whole or waterfall_by_prompt(record)
+    if whole is None:
+        return waterfall_by_prompt(record)
+    train = record.stages.get("train")
+    return whole.with_training(set_aside_by_training(Path(train["path"]))) if train else whole
 
 
 def waterfall_by_prompt(record: RunRecord) -> Waterfall | None:
-    """A run's waterfall with the sources of each prompt added up."""
+    """A run's waterfall with the sources of each prompt added up; a record has that of its training too."""
     recorded = record.stages.get("validate", {}).get("waterfall")
     if recorded:
         return waterfall_from_json(recorded)

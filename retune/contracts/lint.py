@@ -10,15 +10,16 @@ from pathlib import Path
 from flows.recipe.paths import CONTRACT_SUFFIX, Project
 from flows.recipe.project import BOUNDARIES, ProjectRecipe, read_project_recipe, read_recipes
 from retune.contracts.uses import Use, boundaries_of, unread_tables, uses_in, uses_without_recipe
-from retune.lint_report import LintReport, as_shown
+from retune.lint_report import LintReport, as_shown, from_here
 from tasks.core.errors import ContractError
 from tasks.core.findings import Finding
 from tasks.core.suggestions import did_you_mean
 from tasks.validate.contracts.compiler import compile_table
+from tasks.validate.contracts.labels import label_findings
 from tasks.validate.contracts.odcs import ContractFile, read_file
 
 SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
-DEPEND_ON_THE_RECIPE = ("unknown-column", "column-type")
+DEPEND_ON_THE_RECIPE = ("unknown-column", "column-type", "task-label")
 
 
 def lint_contracts(names: Sequence[str], recipe: str | None = None, project: Project | None = None) -> LintReport:
@@ -28,16 +29,19 @@ def lint_contracts(names: Sequence[str], recipe: str | None = None, project: Pro
     RecipeError if the recipe does not exist or cannot be read.
     """
     project = project or Project()
+    named = [find_contract(name, project) for name in names]
     if recipe is None:
-        recipes, findings = read_recipes(project)
+        recipes, findings = read_recipes(project, named)
     else:
         recipes, findings = [read_project_recipe(recipe, project)], []
-    paths = [find_contract(name, project) for name in names] or _all(recipes, None if recipe else project)
+    paths = named or _all(recipes, None if recipe else project)
     for path in dict.fromkeys(paths):
         findings += _contract_findings(path, recipes, adopting=recipe is not None)
     if not names:
         findings += [finding for each in recipes for finding in _missing(each)]
-    return LintReport(as_shown(findings), len(set(paths)), "contract")
+    known = {one.contract(boundary).resolve() for one in recipes for boundary in BOUNDARIES}
+    unknown = [] if recipe else [path for path in dict.fromkeys(paths) if path.resolve() not in known]
+    return LintReport(as_shown(findings), len(set(paths)), "contract", tuple(map(from_here, unknown)))
 
 
 def find_contract(name: str, project: Project) -> Path:
@@ -77,7 +81,9 @@ def _in_uses(file: ContractFile, of_file: Sequence[Finding], uses: Sequence[Use]
     """What is wrong with a contract where it is used; findings that depend on the columns there name the place."""
     places: dict[Finding, list[str]] = {}
     for use in uses:
-        _, found = compile_table(file, use.columns, use.table, use.context)
+        compiled, found = compile_table(file, use.columns, use.table, use.context)
+        if compiled is not None:
+            found += label_findings(compiled.rules, use.answers, use.context.labels)
         for finding in (*of_file, *found):
             same = (other for other in places if replace(other, remedy="") == replace(finding, remedy=""))
             places.setdefault(next(same, finding), []).append(use.place)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.recipe.project import BOUNDARIES, ProjectRecipe
+from flows.recipe.task_fit import answers_of
 from tasks.core.control_tokens import WELL_KNOWN
 from tasks.core.errors import PromptError
 from tasks.core.findings import Finding
+from tasks.core.home import Home
 from tasks.core.tables import CONVERSATION, DOCUMENT, LINEAGE, Columns
 from tasks.validate.contracts.columns import contract_columns, document_columns
 from tasks.validate.contracts.odcs import ContractFile, implementation_of
@@ -22,12 +24,16 @@ ANY_RECIPE = ContractContext("the recipe's model", WELL_KNOWN)  # where no recip
 
 @dataclass(frozen=True)
 class Use:
-    """One table of a contract (None: the first) at one boundary; ``place`` names it, empty where no recipe does."""
+    """One table of a contract (None: the first) at one boundary; ``place`` names it, empty where no recipe does.
+
+    ``answers``: the columns that hold a row's answer.
+    """
 
     place: str
     table: str | None
     columns: Columns
     context: ContractContext
+    answers: tuple[str, ...] = ()
 
 
 def uses_in(file: ContractFile, recipe: ProjectRecipe, boundaries: Sequence[str]) -> tuple[list[Use], list[Finding]]:
@@ -39,10 +45,11 @@ def uses_in(file: ContractFile, recipe: ProjectRecipe, boundaries: Sequence[str]
             columns = _columns_at(boundary, recipe)
         except PromptError as error:
             what = f"A prompt of the recipe {recipe.name!r} cannot be read, so its columns are unknown: {error.what}"
-            remedy = f"correct {error.where}; retune prompts lint finds all that is wrong"
+            lint = Home.from_environment().command("prompts", "lint", recipe=recipe.content.reference)
+            remedy = f"correct {error.where}; {lint} finds all that is wrong"
             return uses, [Finding("recipe", what, str(recipe.path), 1, 1, remedy, "warning")]
         place = f"the recipe {recipe.name!r}, {boundary}"
-        uses.append(Use(place, None, columns, context))
+        uses.append(Use(place, None, columns, context, answers_of(recipe.content.task)))
         if boundary == TRAINING_SET and DRIFT in _tables(file):
             uses.append(Use(place, DRIFT, drift_columns(), context))
     return uses, []

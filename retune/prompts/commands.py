@@ -12,7 +12,12 @@ from tasks.core.home import Home
 
 prompts_app = typer.Typer(no_args_is_help=True, help="Check, preview and compare prompt templates.")
 NameArgument = Annotated[str, typer.Argument(help="A name in prompts/, or a template's path.")]
-RecipeOption = Annotated[str, typer.Option(help="Whose teacher, judges and documents: a name, or a recipe's path.")]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Whose teacher, judges and documents: a name, or a recipe's path; one that names the template by default."
+    ),
+]
 DOCUMENTS = "'example': the template's own; 'recipe': its last night's; or a .json, .jsonl, .csv or .parquet file."
 
 
@@ -39,22 +44,23 @@ def lint(
 def preview(
     name: NameArgument,
     rows: Annotated[int, typer.Option(min=1, max=1000, help="How many rows at most.")] = 3,
-    recipe: RecipeOption = "embedded",
+    recipe: RecipeOption = None,
     run: Annotated[bool, typer.Option("--run", help="Ask the teacher and the judges too.")] = False,
     documents: Annotated[str, typer.Option(help=DOCUMENTS)] = "example",
     json_: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Show what a template sends for a few documents and, with --run, the rows it produces."""
+    from retune.prompts.preview import DEFAULT, recipe_for, template_faults, template_path
     from retune.prompts.preview import preview as try_template
-    from retune.prompts.preview import template_faults, template_path
     from retune.prompts.print_trials import print_preview
     from retune.terminal import out, show
 
-    found = template_faults(template_path(name), recipe, documents)
+    chosen = recipe_for(template_path(name), recipe)
+    found = template_faults(template_path(name), chosen, documents)
     if found.errors:
         print(json.dumps(found.as_json())) if json_ else show(found.as_text())
         raise typer.Exit(1)
-    tried = try_template(name, recipe, Home.from_environment(), rows=rows, documents=documents, run=run)
+    tried = try_template(name, chosen or DEFAULT, Home.from_environment(), rows=rows, documents=documents, run=run)
     if json_:
         print(json.dumps(tried.as_json()))
         return
@@ -67,7 +73,7 @@ def preview(
 def diff(
     name: NameArgument,
     against: Annotated[str, typer.Option(help="A Git revision.")] = "HEAD",
-    recipe: RecipeOption = "embedded",
+    recipe: RecipeOption = None,
     rows: Annotated[int, typer.Option(min=1, max=1000, help="How many requests by each template at most.")] = 40,
     documents: Annotated[str, typer.Option(help=DOCUMENTS)] = "recipe",
     html: Annotated[Path | None, typer.Option(help="Where to write the page; RETUNE_HOME/reports by default.")] = None,
@@ -77,11 +83,13 @@ def diff(
     from retune.prompts.diff import Unchanged
     from retune.prompts.diff import diff as compare_templates
     from retune.prompts.page import write_page
+    from retune.prompts.preview import DEFAULT, recipe_for, template_path
     from retune.prompts.print_trials import print_diff
     from retune.terminal import out, show
 
     home = Home.from_environment()
-    found = compare_templates(name, recipe, home, against=against, rows=rows, documents=documents)
+    chosen = recipe_for(template_path(name), recipe)
+    found = compare_templates(name, chosen or DEFAULT, home, against=against, rows=rows, documents=documents)
     if isinstance(found, Unchanged):
         print(json.dumps(found.as_json())) if json_ else show(found.as_text())
         return

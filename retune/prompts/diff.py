@@ -48,7 +48,8 @@ def diff(name: str, recipe_name: str, home: Home, *, against: str, rows: int, do
             raise PromptError(
                 f"The template is not in {against!r} ({revision.revision})",
                 where=str(edited.path),
-                remedy=f"a new template has nothing to compare with: try retune prompts preview {edited.name} --run",
+                remedy="a new template has nothing to compare with; try it: "
+                + home.command("prompts", "preview", name, "--run", recipe=recipe.reference),
             )
         before = _read_committed(revision)
         if before.digest == edited.digest:

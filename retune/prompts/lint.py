@@ -9,7 +9,8 @@ from pathlib import Path
 
 from flows.recipe.paths import Project
 from flows.recipe.project import ProjectRecipe, read_project_recipe, read_recipes
-from retune.lint_report import LintReport, as_shown
+from flows.recipe.task_fit import TaskFit
+from retune.lint_report import LintReport, as_shown, from_here
 from retune.prompts.lint_budget import budget_findings
 from retune.prompts.lint_examples import read_examples, render_examples
 from retune.prompts.lint_output import output_findings
@@ -35,14 +36,15 @@ def lint_prompts(names: Sequence[str], recipe: str | None = None, project: Proje
     paths = list(dict.fromkeys(named)) or sorted(project.prompts.glob(f"*{SUFFIX}"))
     findings: list[Finding] = []
     if recipe is None:
-        known, findings = read_recipes(project)
+        known, findings = read_recipes(project, named)
         recipes = [found for found in known if any(found.names(path) for path in paths)]
     else:
         recipes = [read_project_recipe(recipe, project)]
         paths = paths if names else [*recipes[0].writers, *recipes[0].judges]
     with Renderer() as renderer:
         findings += _Linter(project, paths, recipes, recipe is not None, renderer).findings()
-    return LintReport(as_shown(findings), len(paths))
+    unknown = [] if recipe else [path for path in paths if not any(found.names(path) for found in recipes)]
+    return LintReport(as_shown(findings), len(paths), without_recipe=tuple(map(from_here, unknown)))
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,9 @@ class _Linter:
         for recipe in recipes:
             yield from role_findings(template, recipe)
             yield from unknown_fields(template, recipe, self._row_fields(recipe))
+            if not template.head.judge:
+                head, task = template.head, recipe.content.task
+                yield from TaskFit(path, head, template.places, task, recipe.read_downstream).findings()
         yield from self._of_examples(template, recipes)
 
     def _of_examples(self, template: LintedTemplate, recipes: Sequence[ProjectRecipe]) -> Iterator[Finding]:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-
-import yaml
 
 from flows.recipe.paths import CONTRACT_SUFFIX, Project
-from flows.recipe.project import ProjectRecipe
+from flows.recipe.project import ProjectRecipe, contract_columns_of
 from retune.prompts.lint_template import LintedTemplate
 from tasks.core.findings import Finding
 from tasks.core.prompts.front_matter import DocumentField, FewShot
 from tasks.core.suggestions import did_you_mean
 from tasks.core.tables import CONVERSATION, LINEAGE
-from tasks.core.yaml_tree import Place, place_of
+from tasks.core.yaml_tree import Place
 
 IDENTITY = "document_id"
 RAW_ANSWER = "raw"
@@ -98,21 +95,6 @@ def recipe_contract_findings(recipe: ProjectRecipe, row_fields: Sequence[str]) -
             yield Finding("contract-column", what, str(path), *place, remedy)
 
 
-def contract_columns_of(path: Path) -> dict[str, Place]:
-    """The columns that a contract's first table names, and where; none where it cannot be read, which a run reports."""
-    try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return {}
-    columns: dict[str, Place] = {}
-    for table in _items(_value(root, "schema"))[:1]:
-        for column in _items(_value(table, "properties")):
-            name = _value(column, "name")
-            if isinstance(name, yaml.ScalarNode):
-                columns[name.value] = place_of(name)
-    return columns
-
-
 def _fields_read(template: LintedTemplate) -> Iterator[tuple[str, Place]]:
     find = template.places.find_value
     for name, variable in template.head.variables.items():
@@ -122,12 +104,3 @@ def _fields_read(template: LintedTemplate) -> Iterator[tuple[str, Place]]:
             yield from ((field, find("variables", name, "fields", field)) for field in variable.fields)
             if variable.same:
                 yield variable.same, find("variables", name, "same")
-
-
-def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:
-    pairs = node.value if isinstance(node, yaml.MappingNode) else []
-    return next((value for name, value in pairs if name.value == key), None)
-
-
-def _items(node: yaml.Node | None) -> list[yaml.Node]:
-    return node.value if isinstance(node, yaml.SequenceNode) else []

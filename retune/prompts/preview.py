@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.recipe.paths import Project
+from flows.recipe.project import read_recipes
 from flows.recipe.read import read_recipe
 from flows.recipe.recipe import Recipe
 from retune.lint_report import LintReport
@@ -21,12 +22,14 @@ from retune.prompts.trials import Trial
 from retune.teacher import served_model
 from tasks.core.config import ModelSource
 from tasks.core.home import Home
+from tasks.core.progress import say
 from tasks.core.prompts import SUFFIX, read_prompt
 from tasks.core.prompts.rendering import Renderer
 from tasks.generate.request_plan import Teacher
 
 OF_EXAMPLES = ("missing-example", "example-json", "example-variable", "render")
 """Findings that do not matter if other documents are used."""
+DEFAULT = "embedded"
 NO_TEACHER = Teacher("", "", "")
 """Plans requests that are only shown: their messages do not depend on the teacher."""
 
@@ -54,13 +57,29 @@ class Preview:
         return asdict(self)
 
 
+def recipe_for(template: Path, named: str | None) -> str | None:
+    """The recipe that a template is tried with: the one that is named, else one that names the template, or None.
+
+    The recipe ``embedded`` is preferred among several.
+    """
+    if named is not None:
+        return named
+    found = [recipe.content.reference for recipe in read_recipes(Project(), [template])[0] if recipe.names(template)]
+    if not found:
+        say(
+            f"columns not checked, as no recipe that names {template.name} was found: trying it with {DEFAULT};"
+            " name one with --recipe"
+        )
+    return DEFAULT if DEFAULT in found else next(iter(found), None)
+
+
 def template_path(name: str) -> Path:
     """The file of a template: a path, or a name in ``prompts/``."""
     return Path(name) if name.endswith(SUFFIX) or "/" in name else Project().prompts / f"{name}{SUFFIX}"
 
 
-def template_faults(path: Path, recipe: str, documents: str) -> LintReport:
-    """The linter's findings in a template; those in its example only if the example is used."""
+def template_faults(path: Path, recipe: str | None, documents: str) -> LintReport:
+    """The linter's findings in a template, for a recipe if one is known; those in its example only if it is used."""
     report = lint_prompts([str(path)], recipe)
     if documents == EXAMPLE:
         return report

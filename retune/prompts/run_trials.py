@@ -173,20 +173,21 @@ def bench(recipe: Recipe, home: Home) -> Iterator[Bench]:
             if standing is None:
                 raise
             raise ServerError(
-                f"The teacher of retune serve-teacher stopped answering: {error.what}",
+                f"The teacher that is being served stopped answering: {error.what}",
                 where=standing.log,
-                remedy="start it again: retune serve-teacher",
+                remedy=f"start it again: {home.command('serve-teacher', recipe=recipe.reference)}",
             ) from error
 
 
 def _standing(recipe: Recipe, home: Home) -> StandingTeacher | None:
     standing = standing_teacher(home)
     if standing is None:
-        say("starting a teacher, because none is being served; `retune serve-teacher` keeps one and saves this time")
+        keeps = home.command("serve-teacher", recipe=recipe.reference)
+        say(f"starting a teacher, because none is being served; `{keeps}` keeps one and saves this time")
         return None
     if standing.fingerprint == fingerprint(recipe) or standing.model_digest == recipe_teacher(recipe).digest:
         return standing
-    say(f"starting the recipe's teacher, because retune serve-teacher serves another model, {standing.model}")
+    say(f"starting the recipe's teacher, because another model is being served, {standing.model}")
     return None
 
 

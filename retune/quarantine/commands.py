@@ -34,7 +34,9 @@ def count(run_id: RunOption = None, json_: JsonOption = False) -> None:
 
 @quarantine_app.command()
 def sample(
-    stage: Annotated[str | None, typer.Option(help="collect, check_documents, generate or validate.")] = None,
+    stage: Annotated[
+        str | None, typer.Option(help="collect, check_documents, generate, validate, train or evaluate.")
+    ] = None,
     rule: Annotated[str | None, typer.Option(help="A rule as `retune quarantine list` names it.")] = None,
     prompt: Annotated[str | None, typer.Option(help="A prompt's name, or '(collected)'.")] = None,
     rows: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 5,

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from retune.quarantine.lost_rows import read_lost_rows
-from retune.quarantine.run_files import STAGES, RunFiles
+from retune.quarantine.run_files import RunFiles, position
 
 GROUPS = ("stage", "outcome", "rule", "prompt", "source")
 
@@ -53,7 +53,7 @@ def count_lost_rows(files: RunFiles) -> LostCounts:
     for stage, outcome, count in _value_counts(lost.select(["stage", "outcome"])):
         rows[stage][outcome] = count
     lines = [Line(*row) for row in _value_counts(_one_row_per_rule(lost))]
-    lines.sort(key=lambda line: (STAGES.index(line.stage), -line.rows, line.rule, line.prompt, line.source))
+    lines.sort(key=lambda line: (position(line.stage), -line.rows, line.rule, line.prompt, line.source))
     return LostCounts(files.record.run_id, rows, tuple(lines), files.gone)
 
 
@@ -66,7 +66,7 @@ def merge_sources(lines: Iterable[Line]) -> tuple[Line, ...]:
         Line(*key, of[0].source if len(of) == 1 else f"({len(of)} sources)", sum(line.rows for line in of))
         for key, of in groups.items()
     )
-    return tuple(sorted(merged, key=lambda line: (STAGES.index(line.stage), -line.rows)))
+    return tuple(sorted(merged, key=lambda line: (position(line.stage), -line.rows)))
 
 
 def _one_row_per_rule(lost: pa.Table) -> pa.Table:

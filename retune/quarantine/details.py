@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ import pyarrow.parquet as pq
 from retune.quarantine.lost_rows import CONTAMINATED, DUPLICATES, FILES
 from retune.quarantine.run_files import RunFiles
 from tasks.core.messages import plain, turn_text
+from tasks.core.suggestions import did_you_mean
 
 Stored = Mapping[str, Any]
+TRAIN = "train"
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,16 @@ def read_details(files: RunFiles, lost: pa.Table) -> list[LostRow]:
         for file, positions in by_file.items()
         for at, found in _rows_at(files.folders[file[0]] / FILES[file[1]], positions)
     }
-    return [_details(row, stored[row["stage"], row["outcome"], row["at"]]) for row in known]
+    labels = labels_of(files)
+    return [_details(row, stored[row["stage"], row["outcome"], row["at"]], labels) for row in known]
+
+
+def labels_of(files: RunFiles) -> tuple[str, ...]:
+    """The labels of the task, as the run's artifacts have them."""
+    for stage in ("validate", "check_documents"):
+        if artifact := files.artifact(stage):
+            return tuple(artifact.manifest()["determinants"]["config"]["context"]["labels"])
+    return ()
 
 
 def turns_of(messages: Iterable[Stored] | None) -> tuple[tuple[str, str], ...]:
@@ -97,9 +108,11 @@ def _rows_at(path: Path, positions: Iterable[int]) -> Iterable[tuple[int, Stored
             start += rows
 
 
-def _details(row: Stored, stored: Stored) -> LostRow:
+def _details(row: Stored, stored: Stored, labels: Sequence[str]) -> LostRow:
     origin = {name: row[name] for name in ("stage", "outcome", "row_id", "prompt", "source", "document_id")}
-    return LostRow(**origin, reasons=_reasons(row, stored), turns=_turns(stored), raw=stored.get("raw") or "",
+    if row["stage"].startswith(TRAIN):  # its raw text is the conversation, as JSON
+        stored = {**stored, "messages": json.loads(stored["raw"]), "raw": ""}
+    return LostRow(**origin, reasons=_reasons(row, stored, labels), turns=_turns(stored), raw=stored.get("raw") or "",
                    fields=json.loads(stored.get("fields") or "{}"), stored=stored)  # fmt: skip
 
 
@@ -109,7 +122,7 @@ def _turns(stored: Stored) -> tuple[tuple[str, str], ...]:
     return (("text", stored["text"] or ""),) if "text" in stored else ()
 
 
-def _reasons(row: Stored, stored: Stored) -> tuple[Reason, ...]:
+def _reasons(row: Stored, stored: Stored, labels: Sequence[str]) -> tuple[Reason, ...]:
     if row["outcome"] == CONTAMINATED:
         spans = "; ".join(f"\u201c{span['text']}\u201d" for span in stored["spans"] or [])
         text = (
@@ -122,9 +135,19 @@ def _reasons(row: Stored, stored: Stored) -> tuple[Reason, ...]:
     if "breaches" in stored:
         return tuple(
             Reason(
-                breach["rule"], breach["value"] or "", breach["severity"], breach["contract"], breach["column"] or ""
+                breach["rule"],
+                _with_label(breach["rule"], breach["value"] or "", labels),
+                breach["severity"],
+                breach["contract"],
+                breach["column"] or "",
             )
             for breach in stored["breaches"] or ()
         )
     rule, _, detail = (stored["rule"] or "").partition(":")
-    return (Reason(rule, detail.strip()),)
+    return (Reason(rule, detail.strip() or stored.get("value") or ""),)
+
+
+def _with_label(rule: str, value: str, labels: Sequence[str]) -> str:
+    """A value that is not in a rule's set, with the label that it resembles."""
+    is_of_set = rule.endswith("to_be_in_set") and value not in labels
+    return f"{value} {did_you_mean(value, labels)}".rstrip() if is_of_set else value

@@ -19,7 +19,7 @@ KEPT, HELD_OUT, TRAINING_DOCUMENT = "kept", "held out", "training document"
 FILES = {QUARANTINED: tables.QUARANTINE, CONTAMINATED: tables.CONTAMINATED, DUPLICATES: tables.DUPLICATES}
 """By outcome, the table of a stage's artifact that holds its rows."""
 TEXT = pa.large_string()
-COLLECTED = pa.scalar("collected", TEXT)
+EVALUATE = "evaluate"
 UNKNOWN_SOURCE = pa.scalar("(unknown)", TEXT)
 LOST = pa.schema(
     [
@@ -51,10 +51,12 @@ def _tables(files: RunFiles) -> Iterator[pa.Table]:
     for stage, folder in files.folders.items():
         for outcome, name in FILES.items():
             if (folder / name).is_file():
-                yield _lost(stage, outcome, folder / name, files.documents)
+                is_held_out = stage == EVALUATE
+                documents = files.held_out if is_held_out else files.documents
+                yield _lost(stage, outcome, folder / name, documents, HELD_OUT if is_held_out else "collected")
 
 
-def _lost(stage: str, outcome: str, path: Path, documents: Path | None) -> pa.Table:
+def _lost(stage: str, outcome: str, path: Path, documents: Path | None, origin: str) -> pa.Table:
     wanted = ("row_id", "origin", "prompt", "source", "document_id", "line", "rule", "breaches", "set", "kind")
     present = pq.read_schema(path).names
     table = pq.read_table(path, columns=[name for name in wanted if name in present]).combine_chunks()
@@ -62,8 +64,8 @@ def _lost(stage: str, outcome: str, path: Path, documents: Path | None) -> pa.Ta
     columns = {
         "stage": pa.repeat(pa.scalar(stage, TEXT), table.num_rows),
         "outcome": pa.repeat(pa.scalar(outcome, TEXT), table.num_rows),
-        "row_id": _texts(table, "row_id") if "row_id" in present else _places(table),
-        "prompt": _filled(_texts(table, "prompt"), _origins(table)),
+        "row_id": _ids(table),
+        "prompt": _filled(_texts(table, "prompt"), _origins(table, origin)),
         "source": _filled(sources, UNKNOWN_SOURCE),
         "document_id": _texts(table, "document_id"),
         "rules": _rules(table),
@@ -90,7 +92,10 @@ def _critical(breaches: pa.ListArray) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32()), names)
 
 
-def _places(table: pa.Table) -> pa.Array:
+def _ids(table: pa.Table) -> pa.Array:
+    """A row's id, or its place in its source, or the document's id of a row that is a document."""
+    if "row_id" in table.column_names or "line" not in table.column_names:
+        return _texts(table, "row_id" if "row_id" in table.column_names else "document_id")
     return pc.binary_join_element_wise(_texts(table, "source"), _texts(table, "line"), pa.scalar(":", TEXT))
 
 
@@ -108,8 +113,8 @@ def _texts(table: pa.Table, name: str) -> pa.Array:
     return pc.fill_null(_one_array(table[name]).cast(TEXT), "")
 
 
-def _origins(table: pa.Table) -> pa.Array:
-    origins = _filled(_texts(table, "origin"), COLLECTED)
+def _origins(table: pa.Table, default: str) -> pa.Array:
+    origins = _filled(_texts(table, "origin"), pa.scalar(default, TEXT))
     return pc.binary_join_element_wise(pa.scalar("(", TEXT), origins, pa.scalar(")", TEXT), pa.scalar("", TEXT))
 
 

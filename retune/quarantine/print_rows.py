@@ -60,7 +60,8 @@ def print_sample(console: Console, sample: Sample) -> None:
     for row in sample.rows:
         _print_row(console, row, MOST_SAMPLED)
     console.print(plain(f"\n{len(sample.rows)} of {sample.of:,} rows of run {sample.run_id}", "bold"))
-    console.print(plain("retune quarantine show ROW_ID traces a row back to its prompt and document", "dim"))
+    show = f"{sample.shown_by} traces a row back to its prompt and document"
+    console.print(plain(show, "dim"), soft_wrap=True)
 
 
 def print_trace(console: Console, trace: RowTrace) -> None:
@@ -91,7 +92,7 @@ def print_replay(console: Console, done: Replay) -> None:
     continues = "continues from here, as long as documents, prompts and teacher stay as they are"
     asks = "asks the teacher for the rows that are missing for the remaining documents, and validates again"
     then = asks if done.asks_again else continues
-    console.print(plain(f"the next `retune run --recipe {done.recipe}` {then}"), soft_wrap=True)
+    console.print(plain(f"the next `{done.run_again}` {then}"), soft_wrap=True)
     console.print(plain(f"in {done.path}", "dim"), soft_wrap=True)
 
 

@@ -24,6 +24,7 @@ from tasks.core.lock import run_lock
 from tasks.core.progress import say
 from tasks.core.stage import run_stage
 from tasks.core.tables import TRAINING_SET
+from tasks.validate.validate import REPLAY
 
 DOCUMENTS, ROWS = "check_documents", "validate"
 """The stages that check documents and rows one by one."""
@@ -59,6 +60,7 @@ class Replay:
         was_there: whether this result was stored already.
         asks_again: whether the next run asks the teacher again before it validates: the documents have changed, or
             a limit had cut generation short.
+        run_again: the command that starts the next run.
     """
 
     run_id: str
@@ -70,6 +72,7 @@ class Replay:
     was_there: bool
     asks_again: bool
     path: str
+    run_again: str
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -89,7 +92,7 @@ def replay(files: RunFiles, home: Home, recipe_name: str | None = None) -> Repla
     """
     name = recipe_name or files.record.started_as or files.record.recipe
     recipe = read_recipe(name)
-    run_id = f"{files.record.run_id}-replay"
+    run_id = f"{files.record.run_id}{REPLAY}"
     with run_lock(home), _report_evidence(home, run_id):
         collected = _artifact(files, "collect")
         say("check_documents")
@@ -106,6 +109,7 @@ def replay(files: RunFiles, home: Home, recipe_name: str | None = None) -> Repla
     return Replay(
         run_id=files.record.run_id,
         recipe=name,
+        run_again=home.command("run", recipe=recipe.reference),
         documents=_compare(files, now, DOCUMENTS),
         rows=_compare(files, now, ROWS) if has_rows else None,
         training_set=done.ref.rows if has_rows else None,
@@ -133,7 +137,7 @@ def _artifact(files: RunFiles, stage: str) -> ArtifactRef:
         raise RecipeError(
             f"The artifact of the {stage} stage of run {files.record.run_id} is gone: nothing can be validated again",
             where=str(files.record.stages.get(stage, {}).get("path", files.record.folder)),
-            remedy="retune run makes it again; answers that the teacher gave are reused",
+            remedy=f"make it again; answers that the teacher gave are reused: {files.record.run_again}",
         )
     return found
 

@@ -191,5 +191,5 @@ def _unknown(files: RunFiles, lost: pa.Table, row_id: str) -> RecipeError:
         f"Run {files.record.run_id} has no row {row_id!r}, neither set aside nor kept{removed}",
         where=files.record.folder,
         remedy=(f"similar ids: {', '.join(near)}; " if near else "")
-        + "retune quarantine sample shows rows with their ids; --run names another run",
+        + f"{files.record.command('quarantine', 'sample')} shows rows with their ids; --run names another run",
     )

@@ -11,10 +11,16 @@ from tasks.core.artifacts import MANIFEST, ArtifactRef
 from tasks.core.errors import RecipeError
 from tasks.core.home import Home
 from tasks.core.progress import say
-from tasks.core.tables import TRAIN
+from tasks.core.tables import HOLDOUT, TRAIN
 
-STAGES = ("collect", "check_documents", "generate", "validate")
-"""The stages that set rows aside, in their order."""
+STAGES = ("collect", "check_documents", "generate", "validate", "train", "evaluate")
+"""The stages that set rows aside, in their order; a training on a part of the rows is named ``train 0.5``."""
+
+
+def position(stage: str) -> int:
+    """Where a stage comes in the order of :data:`STAGES`."""
+    kind = stage.partition(" ")[0]
+    return STAGES.index(kind) if kind in STAGES else len(STAGES)
 
 
 @dataclass(frozen=True)
@@ -32,8 +38,16 @@ class RunFiles:
     @property
     def documents(self) -> Path | None:
         """The training documents, without those that were set aside."""
+        return self._documents(TRAIN)
+
+    @property
+    def held_out(self) -> Path | None:
+        """The held-out documents, likewise."""
+        return self._documents(HOLDOUT)
+
+    def _documents(self, table: str) -> Path | None:
         folders = (self.folders.get(stage) for stage in ("check_documents", "collect"))
-        return next((folder / TRAIN for folder in folders if folder and (folder / TRAIN).is_file()), None)
+        return next((folder / table for folder in folders if folder and (folder / table).is_file()), None)
 
     def artifact(self, stage: str) -> ArtifactRef | None:
         """A stage's complete artifact; None if it stopped the run, did not start, or no longer exists."""
@@ -67,12 +81,16 @@ def find_run(home: Home, run_id: str | None) -> RunFiles:
     raise RecipeError(
         "No run has read documents yet, so nothing was set aside",
         where=str(home.runs),
-        remedy="start one: retune run" if not names else "retune report shows why the last one stopped",
+        remedy=f"see why the last one stopped: {home.command('report')}"
+        if names
+        else f"start one: {home.command('run', recipe='embedded')}",
     )
 
 
 def _files_of(record: RunRecord) -> RunFiles:
-    named = {stage: record.stages.get(stage, {}).get("path") or record.evidence.get(stage) for stage in STAGES}
+    written = sorted(dict.fromkeys([*record.stages, *record.evidence]), key=position)
+    known = [stage for stage in written if stage.partition(" ")[0] in STAGES]
+    named = {stage: record.stages.get(stage, {}).get("path") or record.evidence.get(stage) for stage in known}
     folders = {stage: Path(path) for stage, path in named.items() if path}
     there = {stage: folder for stage, folder in folders.items() if folder.is_dir()}
     if not there:
@@ -80,6 +98,6 @@ def _files_of(record: RunRecord) -> RunFiles:
         raise RecipeError(
             f"Run {record.run_id} has no quarantine: {what}",
             where=record.folder,
-            remedy="retune run makes the artifacts again" if folders else f"retune report --run {record.run_id}",
+            remedy=f"make them again: {record.run_again}" if folders else f"see why: {record.command('report')}",
         )
     return RunFiles(record, there, tuple(stage for stage in folders if stage not in there))

@@ -18,11 +18,15 @@ from tasks.core.suggestions import did_you_mean
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows drawn at random from ``of`` rows, in the order of the stages and of their files."""
+    """Rows drawn at random from ``of`` rows, in the order of the stages and of their files.
+
+    ``shown_by``: the command that traces a row of this run.
+    """
 
     run_id: str
     rows: tuple[LostRow, ...]
     of: int
+    shown_by: str
 
     def as_json(self) -> dict[str, Any]:
         return {"run_id": self.run_id, "of": self.of, "rows": [row.as_json() for row in self.rows]}
@@ -54,7 +58,8 @@ def sample_lost_rows(
             lost = chosen
     drawn = np.random.default_rng(seed).choice(lost.num_rows, min(rows, lost.num_rows), replace=False)
     found = read_details(files, lost.take(pa.array(np.sort(drawn))))
-    return Sample(files.record.run_id, tuple(found), lost.num_rows)
+    shown_by = files.record.command("quarantine", "show", "ROW_ID")
+    return Sample(files.record.run_id, tuple(found), lost.num_rows, shown_by)
 
 
 def _with_rule(lost: pa.Table, rule: str) -> pa.Table:

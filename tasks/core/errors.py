@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+MOST_LISTED = 20
+
 
 class RetuneError(Exception):
-    """Base of every error that Retune raises on purpose: what failed, where (file, line, key or row), what to do."""
+    """Base of every error that Retune raises on purpose: what failed, where (file, line, key or row), what to do.
+
+    ``others``: lesser or later errors of the same check, which the message lists below the first.
+    """
 
     retryable = False
+    others: tuple[RetuneError, ...] = ()
 
     def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
         super().__init__(what, where, remedy)
         self.what, self.where, self.remedy = what, where, remedy
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.what, self.where, self.remedy)
+        return _rebuild, (type(self), self.what, self.where, self.remedy, self.others)
 
     def __str__(self) -> str:
         lines = [self.what]
@@ -21,11 +29,25 @@ class RetuneError(Exception):
             lines.append(f"  where:  {self.where}")
         if self.remedy:
             lines.append(f"  remedy: {self.remedy}")
+        lines += [f"also: {other}" for other in self.others[:MOST_LISTED]]
+        if len(self.others) > MOST_LISTED:
+            lines.append(f"and {len(self.others) - MOST_LISTED} more")
         return "\n".join(lines)
 
 
-def _rebuild(kind: type[RetuneError], what: str, where: str, remedy: str) -> RetuneError:
-    return kind(what, where=where, remedy=remedy)
+def _rebuild(
+    kind: type[RetuneError], what: str, where: str, remedy: str, others: tuple[RetuneError, ...]
+) -> RetuneError:
+    error = kind(what, where=where, remedy=remedy)
+    error.others = others
+    return error
+
+
+def joined(errors: Iterable[RetuneError]) -> RetuneError:
+    """The first of at least one error, with the others in its message."""
+    first, *others = errors
+    first.others += tuple(others)
+    return first
 
 
 class RecipeError(RetuneError, ValueError):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Severity = Literal["error", "warning"]
+CONSEQUENCES = ("unused",)
+"""Codes of faults that often follow from another fault in the same file."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,12 @@ class Finding:
         return f"{self.path}:{self.line}:{self.column}"
 
 
+def errors_in(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings that stop a run; those that may be the consequence of another come last."""
+    errors = [finding for finding in findings if finding.severity == "error"]
+    return sorted(errors, key=lambda finding: finding.code in CONSEQUENCES)
+
+
 def first_error(findings: Iterable[Finding]) -> Finding | None:
     """The first finding that stops a run, or None."""
-    return next((finding for finding in findings if finding.severity == "error"), None)
+    return next(iter(errors_in(findings)), None)

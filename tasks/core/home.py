@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +14,24 @@ from tasks.core.errors import MachineError
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 LONGEST_BYTES = 400
 """SQLite opens files whose path has at most 512 bytes; Retune adds up to 80."""
+DEFAULT_HOME = PROJECT_ROOT / ".retune"
+RECIPE = "RETUNE_RECIPE"
+"""The variable that names the recipe of a night to its stages and their workers, for the commands in messages."""
+
+
+def recipe_of_night() -> str | None:
+    """The recipe of the night in progress, as a command names it; None outside a night."""
+    return os.environ.get(RECIPE)
+
+
+@contextlib.contextmanager
+def recipe_in_messages(recipe: str) -> Iterator[None]:
+    """Name the recipe of the night in progress, for :func:`recipe_of_night` here and in child processes."""
+    os.environ[RECIPE] = recipe
+    try:
+        yield
+    finally:
+        del os.environ[RECIPE]
 
 
 @dataclass(frozen=True)
@@ -22,7 +43,7 @@ class Home:
     @classmethod
     def from_environment(cls) -> Home:
         """RETUNE_HOME, or ``.retune`` in the project. Raises MachineError: no state can be kept under such a path."""
-        named = Path(os.environ.get("RETUNE_HOME") or PROJECT_ROOT / ".retune")
+        named = Path(os.environ.get("RETUNE_HOME") or DEFAULT_HOME)
         try:
             root = named.resolve()
             problem = _problem_of(root)
@@ -35,6 +56,15 @@ class Home:
                 remedy="name another folder: export RETUNE_HOME=/path/to/a/folder",
             )
         return cls(root)
+
+    def command(self, *words: str, recipe: str | None = None) -> str:
+        """A ``retune`` command for a message, to be pasted into a shell: it names this folder if it is not the default.
+
+        ``recipe``: a name or path; None leaves the option out.
+        """
+        place = "" if self.root == DEFAULT_HOME.resolve() else f"RETUNE_HOME={shlex.quote(str(self.root))} "
+        about = ["--recipe", recipe] if recipe else []
+        return place + shlex.join(["retune", *words, *about])
 
     @property
     def artifacts(self) -> Path:

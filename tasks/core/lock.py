@@ -70,7 +70,7 @@ def _acquired(home: Home) -> Iterator[None]:
         raise BusyError(
             f"Another run is under way{_holder(home)}",
             where=str(home.root),
-            remedy="wait for it, or use another folder: RETUNE_HOME=... retune run",
+            remedy="wait for it, or set RETUNE_HOME to another folder",
         ) from error
     try:
         yield

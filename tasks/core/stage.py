@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Protocol
 
 from tasks.core.artifacts import ArtifactRef, ArtifactStore, StageKey, Summary
 from tasks.core.home import Home
+from tasks.core.tables import QUARANTINE
 
 OnProgress = Callable[[float, str], None]
 
@@ -33,6 +35,13 @@ class StageContext:
 
     def log(self, name: str) -> Path:
         return self.home.logs / self.run_id / f"{name}.log"
+
+    def keep_quarantine(self, stage: str, folder: Path) -> None:
+        """Copy a stage's quarantine to the run's logs when it stops the run, since there will be no artifact."""
+        if (folder / QUARANTINE).is_file():
+            kept = self.log(stage).with_suffix("")
+            kept.mkdir(parents=True, exist_ok=True)
+            shutil.copy(folder / QUARANTINE, kept)
 
     def work_folder(self, stage: str) -> Path:
         """The folder of this artifact's unfinished work, which the next run continues."""

@@ -7,6 +7,10 @@ from collections.abc import Iterable
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``did you mean 'x'? `` where a known name resembles this one, or the empty string; put it before the choices."""
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f"did you mean {near[0]!r}? " if near else ""
+    """``did you mean 'x'? `` where a known name resembles this one, in any case; else the empty string.
+
+    Put it before the choices.
+    """
+    by_folded = {one.casefold(): one for one in known}
+    near = difflib.get_close_matches(name.casefold(), by_folded, 1)
+    return f"did you mean {by_folded[near[0]]!r}? " if near else ""

@@ -21,6 +21,9 @@ ANSWERS = "answers.parquet"
 QUARANTINE = "quarantine.parquet"
 """Rejected rows, from every stage; the columns depend on the stage."""
 
+COLLECTED_ROWS, UNKNOWN = "(collected)", "(unknown)"
+"""Stand for the prompt of rows that no prompt wrote, and for a prompt or source that is not known."""
+
 TEXT, INTEGER, NUMBER, BINARY, ARRAY, SPANS, BREACHES = (
     "string", "integer", "number", "binary", "array", "spans", "breaches",
 )  # fmt: skip
@@ -75,7 +78,7 @@ QUARANTINED: Mapping[str, Columns] = {
         **texts("tools", "fields", "run_id"),
         "breaches": BREACHES,
     },
-    "train": texts("row_id", "rule", "value", "raw", "prompt", "document_id"),
+    "train": texts("row_id", "rule", "value", "raw", "origin", "prompt", "document_id", "source"),
     "evaluate": texts("document_id", "rule", "value", "raw"),
 }
 """Of ``QUARANTINE``, by stage. Of validate, ``fields`` holds the recipe's fields as JSON text, and ``breaches`` all

@@ -1,15 +1,87 @@
-"""Places in a YAML file, and the faults that YAML's own reader accepts."""
+"""Places in a YAML file, the faults that YAML's own reader accepts, and those that it finds, each with a remedy."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import yaml
 
 Place = tuple[int, int]
 """A line and a column of a file, both from 1."""
 SURROGATE = re.compile("[\ud800-\udfff]")
+INDENT = "indent the line as the keys beside it, with spaces, and write a space after each colon"
+QUOTE = "put the whole text in quotes"
+REMEDIES = {
+    r"'\\t'": "use spaces: YAML does not allow a tab there",
+    "end of stream": "close the quote that begins here",
+    "unknown escape": "use single quotes, in which a backslash is a plain character",
+    "find expected ':'": "write the line as 'key: value', with a space after the colon",
+    "special characters": "remove the control character",
+    "another document": "remove the line '---': the file is one document",
+    "but found '<scalar>'": f"{QUOTE}; write a quote inside it twice, or use the other kind of quotes",
+    "<block|<document start>|mapping values": INDENT,
+    r"expected '[,\]}]|node content": f"close the bracket; if it belongs to a text, {QUOTE}",
+    "recursion": "make it simpler: it is nested too deeply",
+}
+"""By a pattern of PyYAML's message; for others, such as that of a text that begins with @, % or *, it is QUOTE."""
+
+
+class YamlFault(NamedTuple):
+    """Why a text is not valid YAML, where, and what to do."""
+
+    what: str
+    place: Place
+    remedy: str
+
+
+def yaml_fault(text: str, error: Exception) -> YamlFault:
+    """Explain an error of PyYAML.
+
+    ``error``: what reading ``text`` raised; a ValueError is of a value such as the date 2026-02-31.
+    """
+    problem = str(getattr(error, "problem", None) or getattr(error, "reason", None) or error)
+    remedy = next((remedy for pattern, remedy in REMEDIES.items() if re.search(pattern, problem)), QUOTE)
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return YamlFault(problem, _place_without_mark(text, error), remedy)
+    if "end of stream" in problem or "find expected ':'" in problem:  # where the quote or the key began
+        mark = getattr(error, "context_mark", None) or mark
+    elif "<scalar>" in problem and (opened := _quote_over_lines(text, mark.line)):
+        return YamlFault(f"the quote is closed only in line {mark.line + 1}", opened, "close the quote in its line")
+    elif "mapping values" in problem and ": " in text.splitlines()[mark.line][: mark.column]:
+        problem, remedy = "a colon with a space after it, inside a text", QUOTE
+    return YamlFault(problem, (mark.line + 1, mark.column + 1), remedy)
+
+
+def _quote_over_lines(text: str, last: int) -> Place | None:
+    """Where a quoted text begins that ends in another line, the line ``last``, counted from 0."""
+    with contextlib.suppress(yaml.YAMLError):
+        for token in yaml.scan(text, yaml.SafeLoader):
+            if (
+                isinstance(token, yaml.ScalarToken)
+                and token.style
+                and token.start_mark.line < token.end_mark.line == last
+            ):
+                return token.start_mark.line + 1, token.start_mark.column + 1
+    return None
+
+
+def _place_without_mark(text: str, error: Exception) -> Place:
+    if isinstance(error, yaml.reader.ReaderError):
+        before = text[: error.position]
+        return before.count("\n") + 1, len(before) - before.rfind("\n")
+    loader = yaml.SafeLoader("")
+    with contextlib.suppress(yaml.YAMLError, RecursionError):
+        for node in _nodes(yaml.compose(text, yaml.SafeLoader)):
+            try:
+                if isinstance(node, yaml.ScalarNode):
+                    loader.construct_object(node)
+            except ValueError:
+                return place_of(node)
+    return 1, 1
 
 
 def place_of(node: yaml.Node) -> Place:

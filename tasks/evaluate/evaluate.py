@@ -129,7 +129,9 @@ class EvaluateJob:
         refused = refused_rows(holdout, replies)
         answers = answer_table(holdout, replies, self.config.metric)
         answers = answers[~answers["document_id"].isin(refused["document_id"])].reset_index(drop=True)
+        refused.to_parquet(folder / tables.QUARANTINE, index=False)
         if answers.empty:
+            context.keep_quarantine("evaluate", folder)
             raise ContractViolation(
                 f"No row of the holdout was answered by every model ({len(holdout)} rows, {len(refused)} refused)",
                 where=str(self.collected.folder / tables.HOLDOUT),
@@ -143,7 +145,6 @@ class EvaluateJob:
         probes = probe_table(self.config.probes, replies)
         evaluation |= kept_answers(probes, self.task.labels)
         answers.to_parquet(folder / tables.ANSWERS, index=False)
-        refused.to_parquet(folder / tables.QUARANTINE, index=False)
         write_json(folder / "probes.json", probes)
         write_json(folder / "evaluation.json", evaluation)
         if self.smaller:

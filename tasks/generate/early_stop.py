@@ -6,6 +6,7 @@ from collections import Counter
 
 from tasks.core.answer_store import Answer
 from tasks.core.errors import GenerationError
+from tasks.core.home import Home, recipe_of_night
 
 LEAST_ANSWERS = 50
 COMMONEST = 5
@@ -49,5 +50,6 @@ class Failures:
             f"{self.broken} of the first {self.answers} answers cannot be used; the limit is {self._limit:.0%}."
             f"\n  most frequent reasons, each with an example:\n{reasons}\n  raw answers:\n{raw}",
             where="generate.failure_limit",
-            remedy="check prompt and teacher with `retune prompts preview NAME --run`",
+            remedy="check prompt and teacher: "
+            + Home.from_environment().command("prompts", "preview", "NAME", "--run", recipe=recipe_of_night()),
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import RegistryError
-from tasks.core.home import Home
+from tasks.core.home import Home, recipe_of_night
 from tasks.core.merging.trained import ADAPTER, MERGED
 
 CANDIDATE, CHAMPION = "candidate", "champion"
@@ -47,7 +47,7 @@ class Registry:
         from mlflow import MlflowClient
 
         (home.root / "mlflow").mkdir(parents=True, exist_ok=True)
-        self.name = name
+        self.name, self._home = name, home
         self._client = MlflowClient(tracking_uri=home.tracking_uri, registry_uri=home.tracking_uri)
 
     def champion(self) -> Published | None:
@@ -142,7 +142,8 @@ class Registry:
         """
         current, champions = self.champion(), [one.version for one in self.champions()]
         if not champions:
-            raise RegistryError(f"{self.name!r} has no champion, and never had one", remedy="publish one: retune run")
+            remedy = f"publish one: {self._home.command('run', recipe=recipe_of_night())}"
+            raise RegistryError(f"{self.name!r} has no champion, and never had one", remedy=remedy)
         if to == NOBODY:
             if current is not None:
                 self._client.delete_registered_model_alias(self.name, CHAMPION)
@@ -168,12 +169,13 @@ class Registry:
         if current is not None and current.previous is not None:
             return current.previous
         others = [one for one in champions if current is None or one != current.version]
-        restore = f"to restore a former champion, name it with --to: {', '.join(others)}"
+        back = self._home.command("rollback", "--to", others[-1] if others else NOBODY, recipe=recipe_of_night())
+        restore = f"to restore a former champion ({', '.join(others)}), name it: {back}"
         if current is None:
             raise RegistryError(f"{self.name!r} has no champion: it was taken back", remedy=restore)
         is_first = current.version == champions[0]
         what = "is the first champion: no earlier one exists" if is_first else "replaced no other"
-        none = "to serve no champion: retune rollback --to none"
+        none = f"to serve no champion: {self._home.command('rollback', '--to', NOBODY, recipe=recipe_of_night())}"
         remedy = f"{restore}; {none}" if others else none
         raise RegistryError(f"Version {current.version} of {self.name!r} {what}", remedy=remedy)
 

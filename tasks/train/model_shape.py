@@ -18,6 +18,7 @@ import yaml
 
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
+from tasks.core.home import Home, recipe_of_night
 from tasks.train.config import TrainConfig
 from tasks.train.target_modules import chosen_layers, linear_modules, target_modules
 
@@ -95,8 +96,8 @@ def read_config(model: ModelSource, file: Path | None = None) -> Config:
     if path is None:
         if model.path in catalogue():
             return catalogue()[model.path]
-        how = "pass the repository's config.json: retune plan --model-config FILE"
-        remedy = f"{how}; the catalogue has {', '.join(catalogue())}"
+        plan = Home.from_environment().command("plan", "--model-config", "FILE", recipe=recipe_of_night())
+        remedy = f"pass the repository's config.json: {plan}; the catalogue has {', '.join(catalogue())}"
         raise ModelError(f"The config of {model.path} is not available offline", where="model.path", remedy=remedy)
     try:
         config = json.loads(path.read_text(encoding="utf-8"))

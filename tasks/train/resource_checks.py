@@ -12,6 +12,7 @@ from tasks.core.base_model import require_allowed_code
 from tasks.core.config import ModelSource
 from tasks.core.errors import MachineError, ModelError
 from tasks.core.files import require_free_space
+from tasks.core.home import Home, recipe_of_night
 from tasks.core.merging.trained import ROOM_FACTOR
 from tasks.core.processes import emit, survivors
 from tasks.train.checkpoints import kept
@@ -88,7 +89,8 @@ def require_memory(config: TrainConfig, shape: ModelShape) -> None:
     if least > device.free:
         free = f"{_mib(device.free)} of {_mib(device.total)}"
         what = f"Training needs at least {_mib(least)} of memory, and {free} are free"
-        remedy = f"{_gpu_programs(device)}use a smaller model, or method qlora; retune plan shows the parts"
+        plan = Home.from_environment().command("plan", recipe=recipe_of_night())
+        remedy = f"{_gpu_programs(device)}use a smaller model, or method qlora; {plan} shows the parts"
         raise MachineError(what, where=device.name, remedy=remedy)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from tasks.core.artifacts import ArtifactRef, StageKey, Summary
 from tasks.core.config import ModelSource
 from tasks.core.details import TrainDetails
-from tasks.core.errors import ChildError, MemoryShortage, RecipeError
+from tasks.core.errors import ChildError, MemoryShortage, RecipeError, TrainingError
 from tasks.core.files import write_json
 from tasks.core.models import check_model, model_digest
 from tasks.core.processes import run_worker
@@ -97,6 +97,9 @@ class TrainJob:
             try:
                 result = self._run(config, folder, work, context)
                 break
+            except TrainingError:
+                context.keep_quarantine("train", folder)
+                raise
             except MemoryShortage as shortage:
                 if (smaller := with_smaller_batches(config)) is None:
                     raise

@@ -142,6 +142,8 @@ class _Tokeniser:
             return self._truncated(done)
         if done.problem == TOO_LONG and self._config.over_length == "split":
             return self._split(messages, offered, done.detail)
+        if not done.problem and not done.trained:
+            return Tokenised(problem=NOTHING_TRAINED, detail="no token of it is learned")
         self._over.dropped += done.problem == TOO_LONG
         return Tokenised(problem=done.problem, detail=done.detail) if done.problem else Tokenised([done])
 
@@ -200,8 +202,7 @@ def _set_aside(parts: Sequence[tuple[pd.DataFrame, dict[int, Tokenised]]], path:
             "rule": problem.problem,
             "value": problem.detail,
             "raw": json.dumps(plain(row["messages"]), ensure_ascii=False),
-            "prompt": row["prompt"],
-            "document_id": row["document_id"],
+            **{name: row[name] for name in ("origin", "prompt", "document_id", "source")},
         }
         for frame, done in parts
         for position, problem in done.items()

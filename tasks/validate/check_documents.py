@@ -107,15 +107,15 @@ class CheckDocumentsJob:
         write_quarantine(path, pa.concat_tables(rows), breaches, self.fields)
 
 
-def find_lost_documents(folder: Path) -> LostDocuments:
-    """The training documents that this stage quarantined, read from its artifact's folder."""
+def find_lost_documents(folder: Path, run_id: str) -> LostDocuments:
+    """The training documents that this stage quarantined, read from its artifact's folder, in a run."""
     rules: Counter[str] = Counter()
     with pq.ParquetFile(folder / tables.QUARANTINE) as quarantine:
         for batch in quarantine.iter_batches(BATCH_ROWS, columns=["origin", "breaches.list.element.rule"]):
             lost = batch.filter(pc.equal(batch["origin"], ORIGINS[DOCUMENTS]))
             rules.update(pc.struct_field(pc.list_element(lost["breaches"], 0), "rule").to_pylist())
     kept = pq.read_metadata(folder / TABLES[DOCUMENTS]).num_rows
-    return LostDocuments(kept + rules.total(), dict(rules.most_common()), folder / tables.QUARANTINE)
+    return LostDocuments(kept + rules.total(), dict(rules.most_common()), folder / tables.QUARANTINE, run_id)
 
 
 @dataclass(frozen=True)

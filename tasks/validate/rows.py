@@ -13,12 +13,11 @@ from tasks.core import tables
 from tasks.core.files import canonical_json
 from tasks.core.sources import is_any_of
 from tasks.core.table_writer import TableWriter
-from tasks.core.tables import DOCUMENT, INTEGER, LINEAGE
+from tasks.core.tables import COLLECTED_ROWS, DOCUMENT, INTEGER, LINEAGE, UNKNOWN
 from tasks.validate.conversations import BATCH_ROWS, CONVERSATION, as_conversations, as_json, by_batches, role_texts
 from tasks.validate.json_texts import TEXT
 
 COLLECTED, GENERATED = "collected", "generated"
-COLLECTED_ROWS, UNKNOWN = "(collected)", "(unknown)"
 NUMBERS = tuple(name for name, type_ in {**LINEAGE, **DOCUMENT}.items() if type_ == INTEGER)
 BATCH_BYTES = 2**30
 

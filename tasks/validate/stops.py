@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.core.errors import ContractViolation
+from tasks.core.home import Home
 from tasks.validate.checkpoint import RuleResult
 from tasks.validate.config import ValidateConfig
 from tasks.validate.contracts.contract import Contract
@@ -31,6 +32,7 @@ class LostDocuments:
     documents: int
     rules: Mapping[str, int]
     quarantine: Path
+    run_id: str
 
     @property
     def are_most(self) -> bool:
@@ -43,7 +45,10 @@ class LostDocuments:
             return []
         rules = _shortened([f"{count} to {rule}" for rule, count in self.rules.items()], "more rules")
         lost = f"{sum(self.rules.values())} of {self.documents} documents broke their contract and gave no row"
-        listed = f"all: {self.quarantine}; some, with their texts: retune quarantine sample --stage check_documents"
+        sample = Home.from_environment().command(
+            "quarantine", "sample", "--stage", "check_documents", "--run", self.run_id
+        )
+        listed = f"all: {self.quarantine}; some, with their texts: {sample}"
         return [f"before that, {lost}: lost {', '.join(rules)} ({listed})"]
 
 

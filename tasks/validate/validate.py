@@ -44,6 +44,8 @@ from tasks.validate.waterfall.waterfall import Lost, count_losses, rejected_loss
 VERSION = 5
 NOT_IN_KEY = {"contracts", "drift_window", "timeout_minutes"}
 HOLDOUT = "holdout"
+REPLAY = "-replay"
+"""Ends the id under which a run's rows are validated again: commands name the run itself."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class ValidateJob:
             losses, rejected = outcome.losses, rejected_losses(self._generated(tables.QUARANTINE), self._train)
             details = self._write(checks, outcome, folder)
             write_waterfall(folder, count_losses([losses, rejected]))
-            lost = find_lost_documents(self.documents.folder)
+            lost = find_lost_documents(self.documents.folder, context.run_id.removesuffix(REPLAY))
             checks.stop_if_broken([*lost.describe(), *describe_losses(rejected, "prompt")])
             losses = pa.concat_tables([losses, rejected], promote_options="permissive")
             floors = check_floors(self.config, losses, self._labels_to_learn(), lost)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,12 +86,47 @@ def test_a_broken_recipe_stops_before_anything_is_started(tmp_path: Path, write_
     done = retune(tmp_path / "fresh", "run", "--recipe", path)
     assert done.returncode == 1
     assert "Unknown key 'train.learningrate'" in done.stderr and f"{path}:" in done.stderr
-    assert [path.name for path in (tmp_path / "fresh").iterdir()] == ["runs"]
-    (run,) = (tmp_path / "fresh" / "runs").iterdir()
-    assert done.stderr.splitlines()[-1].startswith(f"run {run.name} failed")
-    assert done.stderr.rstrip().endswith(f"retune report --run {run.name}")
-    shown = retune(tmp_path / "fresh", "report").stdout
-    assert "failed in" in shown and shown.count("Unknown key 'train.learningrate'") == 1
+    assert not (tmp_path / "fresh").exists(), "what has not started leaves no run"
+
+
+def test_a_check_finds_every_fault_of_a_recipe_and_its_files_and_starts_nothing(
+    tmp_path: Path, write_recipe: WriteRecipe
+) -> None:
+    head = "name: ask\nversion: 1\npurpose: x\nvariables: [message, topic]\noutput: {field: mesage}\n"
+    (tmp_path / "ask.md").write_text(f"---\n{head}---\nuser:\n{{{{ message }}}} {{{{ tone }}}}\n", encoding="utf-8")
+
+    def break_it(recipe: dict[str, Any]) -> None:
+        recipe["collect"]["columns"]["message"] = "mesage"
+        recipe["generate"]["prompts"] = ["ask.md"]
+        recipe["task"]["labels"] = ["cards", "account"]
+
+    path = write_recipe(break_it)
+    home = tmp_path / "fresh"
+    done = retune(home, "check", path)
+    assert done.returncode == 1 and done.stdout == "" and not home.exists()
+    first, *others = done.stderr.split("also: ")
+    assert "no column 'mesage'" in first and "message" in first
+    assert [other.splitlines()[0] for other in others][:2] == [
+        "The template uses 'tone', which is not declared",
+        "The variable 'topic' is declared but never used",
+    ]
+    (tmp_path / "ask.md").write_text(f"---\n{head}---\nuser:\n{{{{ message }}}} {{{{ topic }}}}\n", encoding="utf-8")
+    done = retune(home, "check", path)
+    assert "copies of their documents" in done.stderr and "did you mean 'message'?" in done.stderr
+    assert "rejects the task's labels 'account'" in done.stderr and "names 'accounts'" in done.stderr
+    planned = retune(home, "plan", "--recipe", path)
+    assert planned.returncode == 1 and "no column 'mesage'" in planned.stderr
+
+
+def test_a_check_of_a_sound_recipe_names_the_command_that_starts_its_night(
+    tmp_path: Path, write_recipe: WriteRecipe
+) -> None:
+    shutil.copytree(PROJECT_ROOT / "seedling" / "model", tmp_path / "model", dirs_exist_ok=True)
+    path, home = write_recipe(lambda recipe: None), tmp_path / "a home"
+    done = retune(home, "check", path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == f"start one: RETUNE_HOME='{home}' retune run --recipe {path}"
+    assert not home.exists()
 
 
 def test_the_report_is_one_json_object_or_a_page(tmp_path: Path) -> None:
@@ -120,7 +157,7 @@ def test_a_report_before_the_first_run_fails_clearly(tmp_path: Path) -> None:
 def test_help_names_every_command(tmp_path: Path) -> None:
     done = retune(tmp_path, "--help")
     assert done.returncode == 0
-    for command in ("run", "report", "plan", "export", "doctor", "up", "rollback", "serve-teacher", "prompts"):
+    for command in ("run", "check", "report", "plan", "export", "doctor", "up", "rollback", "serve-teacher", "prompts"):
         assert command in done.stdout
 
 

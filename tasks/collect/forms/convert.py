@@ -14,6 +14,7 @@ from tasks.collect.identity import is_same
 from tasks.collect.records import Rejected
 from tasks.core.config import ChatTask
 from tasks.core.messages import Message, question_of, turn_text
+from tasks.core.suggestions import did_you_mean
 
 FIELDS: dict[Form, tuple[str, ...]] = {
     "alpaca": ("instruction", "input", "output"),
@@ -68,9 +69,10 @@ def convert(
     if messages and task.system and messages[0]["role"] != "system":
         messages = [{"role": "system", "content": task.system}, *messages]
     if messages and task.labels and messages[-1]["content"] not in task.labels:
-        label = next((one for one in task.labels if is_same(one, messages[-1]["content"])), None)
+        answer = messages[-1]["content"]
+        label = next((one for one in task.labels if is_same(one, answer)), None)
         if label is None:
-            raise Rejected(f"unknown_label: {shown(messages[-1]['content'])}")
+            raise Rejected(f"unknown_label: {shown(answer)} {did_you_mean(answer, task.labels)}".rstrip())
         messages = [*messages[:-1], {**messages[-1], "content": label}]
         mapped |= {task.output: label} if task.output in mapped else {}
     return replace(found, messages=messages, fields={**found.fields, **mapped})

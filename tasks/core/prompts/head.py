@@ -18,7 +18,7 @@ from tasks.core.patterns import check_pattern
 from tasks.core.prompts.front_matter import JUDGING, DocumentField, FrontMatter, Judge, Output, Sampling, Variable
 from tasks.core.suggestions import did_you_mean
 from tasks.core.yaml_texts import Unquoted, not_texts, quote_fault, unquoted
-from tasks.core.yaml_tree import Place, broken_texts, child_of, doubled_keys, find_node, odd_keys, place_of
+from tasks.core.yaml_tree import Place, broken_texts, child_of, doubled_keys, find_node, odd_keys, place_of, yaml_fault
 
 CODES = {"extra_forbidden": "unknown-key", "missing": "missing-key"}
 VARIABLES: dict[str, type[Section]] = {
@@ -70,7 +70,9 @@ def read_head(text: str, path: str, first_line: int = 2) -> tuple[FrontMatter | 
         data = loader.construct_document(places.root) if places.root else None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2026-02-31
         places = HeadPlaces(None, first_line, path)
-        return None, places, [_invalid_yaml(error, places)]
+        what, (line, column), remedy = yaml_fault(text, error)
+        place = first_line - 1 + line, column
+        return None, places, [places.finding("yaml", f"The front matter is not valid YAML: {what}", place, remedy)]
     head, problems = None, []
     try:
         head = FrontMatter.model_validate(data)
@@ -84,12 +86,6 @@ def read_head(text: str, path: str, first_line: int = 2) -> tuple[FrontMatter | 
     if head is None or findings:
         return None, places, findings
     return head, places, [*_check_schema(head.output, places), *_check_judge(head, places)]
-
-
-def _invalid_yaml(error: Exception, places: HeadPlaces) -> Finding:
-    what = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error) or type(error).__name__
-    place, remedy = places.place_at(getattr(error, "problem_mark", None)), "put texts with : # { [ or @ in quotes"
-    return places.finding("yaml", f"The front matter is not valid YAML: {what}", place, remedy)
 
 
 def _check_tree(text: str, places: HeadPlaces) -> Iterator[Finding]:

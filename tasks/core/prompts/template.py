@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasks.core.errors import PromptError
+from tasks.core.errors import PromptError, joined
 from tasks.core.files import digest_of
-from tasks.core.findings import Finding, first_error
+from tasks.core.findings import Finding, errors_in, first_error
 from tasks.core.prompts.body import Part, read_parts, split_file
 from tasks.core.prompts.front_matter import FrontMatter
 from tasks.core.prompts.head import HeadPlaces, read_head
@@ -58,10 +58,10 @@ class Prompt:
 
 
 def read_prompt(path: Path) -> Prompt:
-    """Read a prompt file and check it before a model starts; a PromptError names the first fault and its place."""
+    """Read a prompt file and check it before a model starts; a PromptError lists its faults and their places."""
     prompt, findings = check_prompt(path)
-    if error := first_error(findings):
-        raise PromptError(error.what, where=error.where, remedy=error.remedy)
+    if errors := errors_in(findings):
+        raise joined(PromptError(error.what, where=error.where, remedy=error.remedy) for error in errors)
     if prompt is None:
         raise PromptError("The prompt cannot be read", where=str(path))
     return prompt

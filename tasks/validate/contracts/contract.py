@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tasks.core.errors import ContractError
-from tasks.core.findings import Finding, first_error
+from tasks.core.errors import ContractError, joined
+from tasks.core.findings import Finding, errors_in, first_error
 from tasks.core.tables import Columns
 from tasks.validate.contracts.compiler import compile_table
 from tasks.validate.contracts.odcs import read_file
@@ -52,8 +52,8 @@ def read_contract(
     arguments that do not fit, or can never fail or never hold; with file and line.
     """
     contract, findings = examine_contract(path, columns, table=table, context=context)
-    if error := first_error(findings):
-        raise ContractError(error.what, where=f"{error.path}:{error.line}", remedy=error.remedy)
+    if errors := errors_in(findings):
+        raise joined(ContractError(one.what, where=f"{one.path}:{one.line}", remedy=one.remedy) for one in errors)
     if contract is None:
         raise ContractError("The data contract cannot be read", where=str(path))
     return contract

@@ -16,7 +16,7 @@ from jsonschema.validators import validator_for
 
 from tasks.core.findings import Finding
 from tasks.core.suggestions import did_you_mean
-from tasks.core.yaml_tree import broken_texts, doubled_keys, find_node, odd_keys, place_of
+from tasks.core.yaml_tree import broken_texts, doubled_keys, find_node, odd_keys, place_of, yaml_fault
 
 if TYPE_CHECKING:
     from open_data_contract_standard.model import DataQuality, OpenDataContractStandard
@@ -177,10 +177,8 @@ def _read_yaml(path: Path) -> tuple[str, yaml.Node, dict[str, Any] | Finding]:
     except OSError as error:
         code, what, remedy = "no-file", f"The data contract cannot be read: {error.strerror}", "name a readable file"
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        if mark := getattr(error, "problem_mark", None):
-            place = mark.line + 1, mark.column + 1
-        problem = getattr(error, "problem", None) or error or "nested too deeply"
-        code, what, remedy = "yaml", f"The data contract is not valid YAML: {problem}", "correct the YAML at that line"
+        problem, place, remedy = yaml_fault(text, error)
+        code, what = "yaml", f"The data contract is not valid YAML: {problem}"
     else:
         if tree and isinstance(data, dict):
             return text, tree, data

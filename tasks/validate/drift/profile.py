@@ -14,11 +14,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tasks.core.tables import COLLECTED_ROWS
 from tasks.validate.contracts.expectations.languages import detect_languages
 from tasks.validate.contracts.expectations.phrases import refusals
 from tasks.validate.drift.diversity import diversity
 from tasks.validate.drift.size_free_diversity import distinct_shares, mean_similarity
-from tasks.validate.rows import COLLECTED, COLLECTED_ROWS
+from tasks.validate.rows import COLLECTED
 
 PROFILE = "profile.json"
 SAMPLE = 5_000

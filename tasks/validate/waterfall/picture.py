@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.validate.waterfall.yields import KEPT, STEPS, Group, Waterfall
+from tasks.validate.waterfall.yields import KEPT, STEPS, TRAINED, Group, Waterfall
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -31,6 +31,7 @@ PARTS = {
     "valid": ("not valid", "#D55E00", "white"),
     "uncontaminated": ("contaminated", "#CC79A7", "black"),
     "distinct": ("duplicate", "#0072B2", "white"),
+    TRAINED: ("not trainable", "#999933", "black"),
 }
 """The name of each part of a bar, its colour (Okabe and Ito's palette, for the colour-blind) and that of its number."""
 CHARACTER_SHARE = 0.012
@@ -62,17 +63,18 @@ def draw_waterfall(found: Waterfall, path: Path) -> None:
 def _draw_total(axes: Axes, total: Group) -> None:
     counts = total.counts
     before = total.asked
-    for number, step in enumerate(STEPS):
+    drawn = [step for step in STEPS if step != TRAINED or step in total.lost]  # it is drawn before the training too
+    for number, step in enumerate(drawn):
         count = counts[step]
-        axes.bar(number, count, color=PARTS[KEPT][1] if number == len(STEPS) - 1 else REST_COLOUR, width=0.7)
+        axes.bar(number, count, color=PARTS[KEPT][1] if number == len(drawn) - 1 else REST_COLOUR, width=0.7)
         text = f"{count:,}"
         if before > count:
             axes.bar(number, before - count, bottom=count, color=PARTS[step][1], width=0.7)
             text += f"\n\u2212{before - count:,}"
         axes.text(number, before, text, ha="center", va="bottom")
         before = count
-    names = [step.replace("_", "\n") for step in STEPS]
-    axes.set_xticks(range(len(STEPS)), [*names[:-1], f"{names[-1]}\n= kept"])
+    names = [step.replace("_", "\n") for step in drawn]
+    axes.set_xticks(range(len(drawn)), [*names[:-1], f"{names[-1]}\n= kept"])
     axes.set_ylim(0, max(total.asked, 1) * 1.18)
     axes.yaxis.set_major_formatter(lambda rows, _: f"{rows:,.0f}")
     axes.set_ylabel("rows")

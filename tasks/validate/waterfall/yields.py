@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 WATERFALL = "waterfall.json"
-STEPS = ("asked", "answered", "parsed", "judged_good", "wanted", "valid", "uncontaminated", "distinct")
-"""``wanted``: within ``limits.rows``. Rows that pass the last step are kept."""
+STEPS = ("asked", "answered", "parsed", "judged_good", "wanted", "valid", "uncontaminated", "distinct", "trained")
+"""``wanted``: within ``limits.rows``. ``trained`` is of the train stage, which may set rows aside. Rows that pass the
+last step are kept."""
+TRAINED = STEPS[-1]
 KEPT = "kept"
 
 
@@ -56,6 +58,20 @@ class Waterfall:
     def total(self) -> Group:
         """All groups as one."""
         return _merged(self.groups, "all", "all")
+
+    def with_training(self, set_aside: Iterable[tuple[str, str, str]]) -> Waterfall:
+        """The same less the rows that the training set aside: prompt, source (or ``all``) and rule of each."""
+        lost: dict[tuple[str, str], Counter[str]] = {}
+        for prompt, source, rule in set_aside:
+            lost.setdefault((prompt, source), Counter())[rule] += 1
+        return Waterfall(
+            tuple(
+                replace(group, lost={**group.lost, TRAINED: dict(lost[group.prompt, group.source].most_common())})
+                if (group.prompt, group.source) in lost
+                else group
+                for group in self.groups
+            )
+        )
 
     def by_prompt(self) -> Waterfall:
         """The same with one group per prompt."""

@@ -1,13 +1,14 @@
-"""A run checks its recipe once, before anything starts, and leaves its record if the check stops it."""
+"""A run checks its recipe once, before anything starts, and leaves no record if the check stops it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flows.night import preparation
-from flows.night.preparation import check_before_start
+from flows.night.preparation import check_before_start, recorded
 from flows.night.run import night
 from flows.recipe.recipe import Recipe
 from flows.report.record import read_record
@@ -38,17 +39,40 @@ def test_the_night_after_a_check_does_not_check_again_and_the_next_night_does(
     assert len(checked) == 2
 
 
-def test_a_run_that_the_check_stops_leaves_its_record_and_its_page(home: Home, write_recipe: WriteRecipe) -> None:
-    path = write_recipe(lambda recipe: recipe["collect"].update(sources=[{"path": "none.csv"}]))
-    with pytest.raises(SourceError, match="does not exist") as caught:
-        check_before_start(path, home)
+def no_source(recipe: dict[str, Any]) -> None:
+    recipe["collect"].update(sources=[{"path": "none.csv"}])
+
+
+def test_a_run_that_the_check_stops_leaves_the_last_night_the_latest(home: Home, write_recipe: WriteRecipe) -> None:
+    with recorded(home, "mine") as last:
+        last.status = "published"
+    with pytest.raises(SourceError, match="does not exist"):
+        check_before_start(write_recipe(no_source), home)
+    path = Path(write_recipe(lambda recipe: None))
+    path.write_text("name: mine\n\tseed: 1\n", encoding="utf-8")
+    with pytest.raises(RecipeError, match="not valid YAML"):
+        check_before_start(str(path), home)
+    with pytest.raises(RecipeError, match="no recipe 'embeded'"):
+        check_before_start("embeded", home)
+    assert read_record(home).run_id == last.run_id
+
+
+def test_a_scheduled_night_that_the_check_stops_leaves_its_record_and_its_page(
+    home: Home, write_recipe: WriteRecipe
+) -> None:
+    """Its message was on the terminal of no one."""
+    path = write_recipe(no_source)
+    with pytest.raises(SourceError, match="does not exist") as caught, night(path):
+        pass
     record = read_record(home)
     assert record.status == "failed" and record.started_as == path
     assert record.run_id in caught.value.__notes__[0]
     assert "does not exist" in (Path(record.folder) / "report.md").read_text(encoding="utf-8")
 
 
-def test_a_name_without_a_recipe_leaves_no_record(home: Home) -> None:
-    with pytest.raises(RecipeError, match="no recipe 'embeded'"):
-        check_before_start("embeded", home)
-    assert not home.runs.exists()
+def test_a_check_creates_no_registry_unless_the_recipe_continues_from_a_champion(
+    home: Home, write_recipe: WriteRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation, "check_recipe", lambda recipe: None)
+    check_before_start(write_recipe(lambda recipe: None), home)
+    assert not home.root.exists()

@@ -178,7 +178,8 @@ def test_a_missing_section_and_several_problems_are_told(write_recipe: WriteReci
         recipe["zzz"] = 1
 
     error = refused(write_recipe, drop)
-    assert "2 more problems follow" in error.what
+    assert "Unknown key 'zzz'" in str(error) and "publish: Field required" in str(error) and "seed:" in str(error)
+    assert len(error.others) == 2
     assert "publish" in refused(write_recipe, lambda recipe: recipe.pop("publish")).what
 
 
@@ -188,6 +189,35 @@ def test_a_file_that_is_no_recipe_at_all_is_told(tmp_path: Path, text: str) -> N
     with pytest.raises(RecipeError) as caught:
         read_recipe(str(tmp_path / "mine.yaml"))
     assert caught.value.where.startswith(str(tmp_path / "mine.yaml"))
+
+
+def test_all_that_is_wrong_is_told_at_once_and_each_fault_once(write_recipe: WriteRecipe, tmp_path: Path) -> None:
+    (tmp_path / "ask.md").write_text("---\nname: ask\n\tversion: 1\n---\nuser:\nx\n", encoding="utf-8")
+
+    def wrong(recipe: Data) -> None:
+        recipe["collect"]["columns"]["topic"] = "topics"
+        recipe["generate"]["prompts"] = ["ask.md"]
+        recipe["validate"]["contracts"]["documents"] = "raw_document"
+
+    with pytest.raises(SourceError, match="no column 'topics'") as caught:
+        checked(write_recipe, wrong)
+    assert str(caught.value).count("The front matter is not valid YAML") == 1
+    assert "raw_document.odcs.yaml" in str(caught.value), "also what the checks after the first find"
+
+
+def test_a_label_that_where_misspells_is_offered_the_nearest(write_recipe: WriteRecipe) -> None:
+    with pytest.raises(RecipeError, match=r"collect\.where asks for 'bils'") as caught:
+        checked(write_recipe, change("collect", "where", to={"queue": ["cards", "bils"]}))
+    assert "did you mean 'bills'" in caught.value.remedy
+
+
+@pytest.mark.parametrize("line", ["\tseed: 1", "description: a: b", 'description: "a', "description: @a", "  seed: 1"])
+def test_a_recipe_that_is_not_yaml_is_told_with_its_line_and_a_remedy(write_recipe: WriteRecipe, line: str) -> None:
+    path = Path(write_recipe(lambda recipe: None))
+    path.write_text(f"name: mine\n{line}\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
+    with pytest.raises(RecipeError, match="not valid YAML") as caught:
+        read_recipe(str(path))
+    assert caught.value.where.startswith(f"{path}:2:") and caught.value.remedy
 
 
 def test_a_file_that_is_not_utf8_is_told(tmp_path: Path) -> None:
@@ -261,8 +291,9 @@ def test_a_judge_among_the_prompts_that_write_rows_is_told(write_recipe: WriteRe
 def test_a_sampler_with_the_name_of_a_column_that_every_row_has_is_told(
     write_recipe: WriteRecipe, tmp_path: Path
 ) -> None:
-    head = "name: ask\nversion: 1\npurpose: x\nvariables: {drawn: {from: sampler, values: [a, b]}}\n"
-    (tmp_path / "ask.md").write_text(f"---\n{head}---\nuser:\nAsk {{{{ drawn }}}}.\n", encoding="utf-8")
+    variables = "variables: {topic: {}, drawn: {from: sampler, values: [a, b]}}\noutput: {field: message}\n"
+    head = f"name: ask\nversion: 1\npurpose: x\n{variables}"
+    (tmp_path / "ask.md").write_text(f"---\n{head}---\nuser:\n{{{{ topic }}}} {{{{ drawn }}}}.\n", encoding="utf-8")
     with pytest.raises(RecipeError, match="'drawn' has the name of a column"):
         checked(write_recipe, change("generate", "prompts", to=["ask.md"]))
 
@@ -319,7 +350,7 @@ def test_a_task_that_generated_conversations_lack_is_told(write_recipe: WriteRec
         recipe["generate"] |= {"prompts": ["ask.md"], "judges": []}
         recipe["validate"]["contracts"] = {"rows": "chat_examples"}
 
-    with pytest.raises(RecipeError, match=r"task\.input names the field 'message'"):
+    with pytest.raises(RetuneError, match=r"task\.input names the field 'message'"):
         checked(write_recipe, talks)
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from retune.contracts.lint import lint_contracts
 from tasks.core.errors import RecipeError
@@ -22,6 +23,7 @@ from tests.retune.contracts.planted_contract_faults import (
     planted,
 )
 from tests.retune.prompts.planted_faults import write
+from tests.unit.validate.tables import write_contract
 
 
 def test_good_contracts_have_no_findings(tmp_path: Path) -> None:
@@ -93,6 +95,28 @@ def test_a_recipe_or_a_prompt_that_cannot_be_read_is_a_warning(tmp_path: Path) -
     project = write(tmp_path, FILES | {PROMPT: "---\nname: [\n---\nuser:\nx\n"})
     found = lint_contracts(["rows"], project=project).findings
     assert {(finding.code, finding.severity) for finding in found} == {("recipe", "warning")}
+
+
+@pytest.mark.parametrize("place", ["contracts/mine.yaml", "mine.yaml", "recipes/mine.yaml"])
+def test_a_contract_outside_the_project_is_checked_for_the_recipe_near_it(tmp_path: Path, place: str) -> None:
+    up = "" if place.startswith("contracts") else "../" * place.count("/") + "contracts/"
+    recipe = yaml.safe_load(FILES[RECIPE])
+    recipe["validate"] = {"contracts": {"documents": f"{up}own.odcs.yaml"}}
+    recipe["task"] = {"input": "message", "output": "queue", "labels": ["cards", "bills"]}
+    recipe["collect"]["columns"] = {"message": "m", "queue": "q"}
+    recipe.pop("generate")
+    path = tmp_path / "contracts" / "own.odcs.yaml"
+    (tmp_path / "recipes").mkdir()
+    path.parent.mkdir()
+    write_contract(path, [{"name": "mesage"}, {"name": "queue", "enum": [{"value": "cards"}, {"value": "bils"}]}])
+    (tmp_path / place).write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    report = lint_contracts([str(path)])
+    errors = [(one.code, one.remedy) for one in report.findings if one.severity == "error"]
+    assert [code for code, _ in errors] == ["unknown-column", "task-label", "task-label"] and not report.without_recipe
+    assert "did you mean 'message'" in errors[0][1] and "did you mean 'bills'" in errors[1][1]
+    (tmp_path / place).unlink()
+    report = lint_contracts([str(path)])
+    assert report.without_recipe == (str(path),) and "columns not checked" in report.as_text()
 
 
 def test_the_command_says_it_all_as_json_and_ends_with_1(tmp_path: Path) -> None:

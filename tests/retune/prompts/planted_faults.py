@@ -93,6 +93,7 @@ Is "{{ message }}" about {{ topic }}, and {{ tone }}? {{ criteria | join("; ") }
         {
             "name": "nightly",
             "model": {"path": str(PROJECT_ROOT / "seedling" / "model")},
+            "task": {"input": "message", "output": "topic"},
             "collect": {
                 "sources": [{"path": "messages.csv"}],
                 "columns": {"message": "text", "topic": "topic"},

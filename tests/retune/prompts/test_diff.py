@@ -114,7 +114,8 @@ def test_a_template_that_the_revision_does_not_have_is_named(workshop: Workshop)
     new.write_text(WRITE.replace("write_message", "new_message"), encoding="utf-8")
     with pytest.raises(PromptError, match="is not in 'HEAD'") as caught:
         diff(str(new), workshop.recipe, workshop.home, against="HEAD", rows=2, documents=str(workshop.documents))
-    assert "preview new_message --run" in caught.value.remedy
+    preview = f"RETUNE_HOME={workshop.home.root} retune prompts preview {new} --run --recipe {workshop.recipe}"
+    assert caught.value.remedy.endswith(preview)
 
 
 def test_a_template_outside_of_git_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +141,7 @@ def test_a_committed_template_that_cannot_be_read_is_placed_in_its_revision(work
     workshop.edit("{{ subject }}", "{{ topic }}")
     with pytest.raises(PromptError, match="committed template cannot be read") as caught:
         compared(workshop)
-    assert ":write_message.md:6" in caught.value.where and "/tmp" not in caught.value.where
+    assert ":write_message.md:13" in caught.value.where and "/tmp" not in caught.value.where
 
 
 def test_a_new_variable_narrows_the_documents_to_those_that_both_can_use(workshop: Workshop) -> None:

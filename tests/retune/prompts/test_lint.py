@@ -114,8 +114,10 @@ def test_the_fields_of_a_dataset_info_are_those_of_the_form_it_states(tmp_path: 
     recipe["collect"] = {"sources": [{"dataset_info": "dataset_info.json", "dataset": "seeds"}]}
     recipe["generate"] = {"prompts": ["vary"]}
     recipe["validate"] = {"contracts": {"rows": "none"}}
+    recipe["task"] = {"input": "instruction", "output": "output"}
     text = (
-        "---\nname: vary\nversion: 1\npurpose: Vary.\nvariables: [instruction, outptu]\n---\n"
+        "---\nname: vary\nversion: 1\npurpose: Vary.\nvariables: [instruction, outptu]\n"
+        "output: {field: instruction}\n---\n"
         "user:\n{{ instruction }} {{ outptu }}\n"
     )
     files = {
@@ -217,7 +219,7 @@ def test_the_command_ends_with_1_on_an_error_and_prints_place_and_remedy(tmp_pat
 def test_the_command_ends_with_0_where_nothing_is_wrong(tmp_path: Path) -> None:
     done = retune(tmp_path / "home", "prompts", "lint", "write_message", "--recipe", "embedded", "--json")
     assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout) == {"findings": [], "checked": 1}
+    assert json.loads(done.stdout) == {"findings": [], "checked": 1, "without_recipe": []}
 
 
 def test_templates_that_surely_fit_are_checked_without_loading_anything_heavy() -> None:
@@ -228,6 +230,34 @@ def test_templates_that_surely_fit_are_checked_without_loading_anything_heavy() 
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
     checked, loaded = done.stdout.split("\n")[:2]
     assert int(checked) >= 4 and loaded == ""
+
+
+@pytest.mark.parametrize("place", ["prompts/mine.yaml", "mine.yaml", "recipes/mine.yaml"])
+def test_a_template_outside_the_project_is_checked_for_the_recipe_near_it(tmp_path: Path, place: str) -> None:
+    up = "" if place.startswith("prompts") else "../" * place.count("/") + "prompts/"
+    recipe = yaml.safe_load(FILES[RECIPE])
+    recipe |= {"generate": {"prompts": [f"{up}vary.md"]}, "task": {"input": "message", "output": "topic"}}
+    head = "name: vary\nversion: 1\npurpose: x\nvariables: [mesage]\noutput: {field: text}\n"
+    text = f"---\n{head}---\nuser:\n{{{{ mesage }}}}\n"
+    example = {"prompts/examples/vary.json": '{"mesage": "a"}'}
+    write(tmp_path, {place: yaml.safe_dump(recipe), "prompts/vary.md": text, **example})
+    report = lint_prompts([str(tmp_path / "prompts" / "vary.md")])
+    assert {(one.code, one.severity) for one in report.findings} == {
+        ("task-field", "error"),
+        ("unknown-field", "error"),
+    }
+    assert report.without_recipe == ()
+    done = retune(tmp_path / "home", "prompts", "preview", str(tmp_path / "prompts" / "vary.md"))
+    assert done.returncode == 1 and "copies of their documents" in done.stdout
+
+
+def test_a_template_that_no_recipe_names_says_that_its_columns_are_not_checked(tmp_path: Path) -> None:
+    files = {"vary.md": "---\nname: vary\nversion: 1\npurpose: x\n---\nuser:\nx\n", "examples/vary.json": "{}"}
+    folder = tmp_path / "own" / "prompts"
+    write(folder, {**files, "broken.yaml": "a: b: c", "other.yaml": "collect: 1\ntrain: 1\n"})
+    report = lint_prompts([str(folder / "vary.md")])
+    assert report.findings == () and report.as_json()["without_recipe"] == [str(folder / "vary.md")]
+    assert report.as_text().splitlines()[0].startswith("columns not checked") and "--recipe" in report.as_text()
 
 
 @pytest.mark.parametrize("recipe", [None, "embedded", "qwen2.5-0.5b-cpu"])

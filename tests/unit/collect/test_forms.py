@@ -164,6 +164,7 @@ def test_the_tasks_system_turn_stands_first_where_the_conversation_has_none(form
 def test_an_answer_that_is_no_label_is_rejected() -> None:
     task = ChatTask(labels=("yes", "no"))
     assert rule({"instruction": "a", "output": "maybe"}, task=task) == "unknown_label: 'maybe'"
+    assert rule({"instruction": "a", "output": "YES."}, task=task) == "unknown_label: 'YES.' did you mean 'yes'?"
     assert read({"instruction": "a", "output": " no "}, task=task).messages[-1] == assistant("no")
 
 

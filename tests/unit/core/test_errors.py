@@ -7,7 +7,16 @@ import pickle
 import pytest
 
 from tasks.core import errors
-from tasks.core.errors import ChildError, RecipeError, RegistryError, RetuneError, ServerError, SourceUnavailable
+from tasks.core.errors import (
+    ChildError,
+    PromptError,
+    RecipeError,
+    RegistryError,
+    RetuneError,
+    ServerError,
+    SourceUnavailable,
+    joined,
+)
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, RetuneError)]
 
@@ -26,6 +35,15 @@ def test_the_message_has_a_line_for_each_part_that_is_there() -> None:
         "  remedy: mend it",
     ]
     assert str(RecipeError("It failed")) == "It failed"
+
+
+def test_of_several_errors_the_first_is_raised_and_the_others_are_listed_also_after_pickling() -> None:
+    error = joined([RecipeError("One", where="a"), PromptError("Two", remedy="mend it"), ChildError("Three")])
+    assert type(error) is RecipeError and error.what == "One"
+    for copy in (error, pickle.loads(pickle.dumps(error))):
+        assert str(copy).splitlines() == ["One", "  where:  a", "also: Two", "  remedy: mend it", "also: Three"]
+    many = joined(RecipeError(str(number)) for number in range(100))
+    assert str(many).endswith("also: 20\nand 79 more")
 
 
 def test_only_lost_children_servers_and_sources_are_worth_a_retry() -> None:

@@ -103,7 +103,7 @@ def test_each_loss_stands_at_its_step_under_its_rule_by_prompt_and_source(tmp_pa
     )
     assert found.groups[2].counts == {
         "asked": 11, "answered": 9, "parsed": 8, "judged_good": 6, "wanted": 6, "valid": 3, "uncontaminated": 2,
-        "distinct": 1,
+        "distinct": 1, "trained": 1,
     }  # fmt: skip
     assert (found.total.asked, found.total.kept) == (16, 3)
 
@@ -118,6 +118,17 @@ def test_sources_of_a_prompt_are_added_up() -> None:
     assert whole.by_prompt().groups == (
         Group("write", "all", 10, {"parsed": {"empty": 2, "schema": 2}, "distinct": {"exact": 1}}),
     )
+
+
+def test_rows_that_the_training_set_aside_are_its_last_step(tmp_path: Path) -> None:
+    found = Waterfall((Group("write", "a.csv", 5, {"distinct": {"exact": 1}}), Group("write", "b.csv", 2)))
+    lost = [("write", "a.csv", rule) for rule in ("too_long", "template_refuses", "too_long")]
+    after = found.with_training(lost)
+    assert after.groups[0].lost["trained"] == {"too_long": 2, "template_refuses": 1}
+    assert (after.groups[0].counts["distinct"], after.groups[0].kept, after.groups[1]) == (4, 1, found.groups[1])
+    assert found.by_prompt().with_training([("write", "all", "too_long")]).total.kept == after.total.kept + 2
+    write_waterfall(tmp_path, after)
+    assert read_waterfall(tmp_path / "waterfall.json") == after
 
 
 def test_without_generation_there_are_collected_rows_alone(tmp_path: Path) -> None:
