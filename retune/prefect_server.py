@@ -70,8 +70,8 @@ def _require_answer(url: str) -> None:
         raise MachineError(
             f"No Prefect server answers at PREFECT_API_URL: {type(problem).__name__}: {problem}",
             where=url,
-            remedy="start that server (`retune up`), correct the address, or `unset PREFECT_API_URL`: the run then"
-            " starts a server of its own",
+            remedy=f"start that server (`{Home.from_environment().command('up')}`), correct the address, or"
+            " `unset PREFECT_API_URL`: the run then starts a server of its own",
         )
 
 

@@ -61,7 +61,7 @@ def missing_champion(registry: Registry, recipe: str) -> str:
     if not former or registry.champion() is not None:
         return ""
     versions = ", ".join(one.version for one in former)
-    restore = f"retune rollback --recipe {recipe} --to {former[-1].version}"
+    restore = Home.from_environment().command("rollback", "--to", former[-1].version, recipe=recipe)
     return f"No version is champion: the last was taken back. Former champions: {versions}. To restore one: {restore}"
 
 

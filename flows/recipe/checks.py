@@ -48,14 +48,19 @@ def check_recipe(recipe: Recipe) -> None:
     Raises RetuneError: a missing source or column, a broken prompt or contract, an incomplete model, no vLLM; one error
     lists all that is wrong.
     """
-    context = functools.cache(lambda: contract_context(recipe))
-    _raise_all(chain(_faults_of_data(recipe, context), _caught(recipe, *MACHINE_CHECKS)))
+    of_models = list(_caught(recipe, _models))
+    context = _context_without_models if of_models else contract_context
+    of_training = () if of_models else _caught(recipe, _training)  # both read the models' files
+    _raise_all(chain(_faults_of_data(recipe, context), of_models, of_training, _caught(recipe, _machine)))
 
 
 def check_data(recipe: Recipe) -> None:
     """The part of :func:`check_recipe` that needs neither a model's files nor a device; raises as it does."""
-    context = ContractContext(recipe.model.path, WELL_KNOWN, recipe.task.labels)
-    _raise_all(_faults_of_data(recipe, lambda: context))
+    _raise_all(_faults_of_data(recipe, _context_without_models))
+
+
+def _context_without_models(recipe: Recipe) -> ContractContext:
+    return ContractContext(recipe.model.path, WELL_KNOWN, recipe.task.labels)
 
 
 def _raise_all(faults: Iterable[RetuneError]) -> None:
@@ -72,9 +77,9 @@ def _caught(recipe: Recipe, *checks: Check) -> Iterator[RetuneError]:
             yield error
 
 
-def _faults_of_data(recipe: Recipe, context: Callable[[], ContractContext]) -> Iterator[RetuneError]:
+def _faults_of_data(recipe: Recipe, context: Callable[[Recipe], ContractContext]) -> Iterator[RetuneError]:
     def contracts(recipe: Recipe) -> Iterator[RetuneError]:
-        return _contracts(recipe, context())
+        return _contracts(recipe, context(recipe))
 
     return _caught(recipe, _sources, _prompts, _judges, contracts, _evaluation_sets, _task)
 
@@ -222,9 +227,6 @@ def _training(recipe: Recipe) -> Iterator[RetuneError]:
 def _machine(recipe: Recipe) -> Iterator[RetuneError]:
     vllm_python()
     yield from ()
-
-
-MACHINE_CHECKS: tuple[Check, ...] = (_models, _training, _machine)
 
 
 def _problems_of_training(recipe: Recipe) -> Iterator[Problem]:

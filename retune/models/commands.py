@@ -32,10 +32,10 @@ def list_models() -> None:
     from retune.terminal import show
     from tasks.core.public_models import PUBLIC_MODELS, describe_origin, folder_of, origin_of
 
+    home = Home.from_environment()
     for model in PUBLIC_MODELS.values():
-        folder = folder_of(model.name, Home.from_environment())
+        folder = folder_of(model.name, home)
         origin = origin_of(folder)
         show(f"{model.name}: {model.repository}, {model.size}, {model.licence}")
-        show(
-            f"  in {folder}: {describe_origin(origin)}" if origin else f"  not here; run: retune model get {model.name}"
-        )
+        get = home.command("model", "get", model.name)
+        show(f"  in {folder}: {describe_origin(origin)}" if origin else f"  not here; run: {get}")

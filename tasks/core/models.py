@@ -28,7 +28,8 @@ def check_model(model: ModelSource) -> None:
     folder = Path(model.path)
     if not folder.is_dir():
         is_public = folder.name in PUBLIC_MODELS and folder == folder_of(folder.name, Home.from_environment())
-        remedy = f"run: retune model get {folder.name}" if is_public else "correct model.path in the recipe"
+        get = Home.from_environment().command("model", "get", folder.name)
+        remedy = f"run: {get}" if is_public else "correct model.path in the recipe"
         raise ModelError("The model folder does not exist", where=str(folder), remedy=remedy)
     for name in ("config.json", "tokenizer_config.json"):
         if not (folder / name).is_file():

@@ -222,7 +222,7 @@ def _wait_until_ready(server: Server, timeout_s: int) -> bool:
             raise ServerStartError(
                 f"vLLM died while starting (exit status {code}); {cause_in(server.log)}",
                 where=str(server.log),
-                remedy=f"remove what the log names; `{Home.from_environment().command('doctor')}` checks vLLM by itself",
+                remedy=f"remove what the log names; {Home.from_environment().command('doctor')} checks vLLM by itself",
             )
         if _serves_our_model(server):
             say(f"  vLLM is ready after {time.monotonic() - started:.0f} s")

@@ -138,5 +138,5 @@ def test_a_night_without_a_champion_explains_itself(world: World, capsys: pytest
     assert missing_champion(world.registry, "embedded") == ""
     world.registry.roll_back("none")
     explained = missing_champion(world.registry, "embedded")
-    assert "Former champions: 1, 2" in explained and explained.endswith("retune rollback --recipe embedded --to 2")
+    assert "Former champions: 1, 2" in explained and explained.endswith("retune rollback --to 2 --recipe embedded")
     assert world.rival("new") is None and "must beat the base only" in capsys.readouterr().err

@@ -75,6 +75,11 @@ def test_every_shipped_recipe_is_well_formed_and_so_are_the_files_it_names(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # its models need not be there
     recipe = read_recipe(name)
     assert recipe.name == name
+    if recipe.model.is_local and not Path(recipe.model.path).is_dir():  # of a public model that was not fetched
+        with pytest.raises(ModelError, match="retune model get") as caught:
+            check_recipe(recipe)
+        assert not caught.value.others, "all else is in order"
+        return
     check_recipe(recipe)
 
 
@@ -203,6 +208,16 @@ def test_all_that_is_wrong_is_told_at_once_and_each_fault_once(write_recipe: Wri
         checked(write_recipe, wrong)
     assert str(caught.value).count("The front matter is not valid YAML") == 1
     assert "raw_document.odcs.yaml" in str(caught.value), "also what the checks after the first find"
+
+
+def test_a_missing_model_does_not_hide_what_is_wrong_with_the_data(write_recipe: WriteRecipe) -> None:
+    def wrong(recipe: Data) -> None:
+        recipe["collect"]["columns"]["topic"] = "topics"
+        recipe["model"]["path"] = "./none"
+
+    with pytest.raises(SourceError, match="no column 'topics'") as caught:
+        checked(write_recipe, wrong)
+    assert [type(other) for other in caught.value.others] == [ModelError]
 
 
 def test_a_label_that_where_misspells_is_offered_the_nearest(write_recipe: WriteRecipe) -> None:
