@@ -19,7 +19,7 @@ from tasks.core import tables
 from tasks.core.errors import RecipeError, SourceError
 from tasks.core.files import write_json
 from tasks.core.home import Home
-from tasks.core.messages import Message, plain
+from tasks.core.messages import Message, is_learned, plain
 
 ExportForm = Literal["alpaca", "sharegpt", "openai"]
 DATASET_INFO = "dataset_info.json"
@@ -37,7 +37,8 @@ class Export:
     """An exported training set.
 
     ``skipped_there``: how many LLaMA-Factory leaves out, because their turns do not alternate. ``calls_as_text``:
-    whether LLaMA-Factory takes the arguments of tool calls for a text, as OpenAI's API has them.
+    whether LLaMA-Factory takes the arguments of tool calls for a text, as OpenAI's API has them. ``unlearned``: the number
+    of turns with weight 0, which LLaMA-Factory does not read.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class Export:
     rows: int
     skipped_there: int
     calls_as_text: bool
+    unlearned: int
     run_id: str
 
     def as_text(self) -> str:
@@ -55,6 +57,8 @@ class Export:
             lines.append(
                 "LLaMA-Factory trains on the calls' arguments as quoted text: --form sharegpt keeps them objects"
             )
+        if self.unlearned:
+            lines.append(f"LLaMA-Factory trains on all turns, also on the {self.unlearned} of weight 0")
         return "\n".join(lines)
 
 
@@ -74,7 +78,7 @@ def export_training_set(
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
-        rows, skipped = _write(table, temporary / f"{recipe}.jsonl", form)
+        rows, skipped, unlearned = _write(table, temporary / f"{recipe}.jsonl", form)
         entry = _entry(table, f"{recipe}.jsonl", form)
         write_json(temporary / DATASET_INFO, {recipe: entry})
         folder.mkdir(exist_ok=True)  # an empty folder stays: it may be the working directory of a shell
@@ -82,7 +86,7 @@ def export_training_set(
             (temporary / name).replace(folder / name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return Export(folder, recipe, rows, skipped, entry.get("formatting") == "openai", run_id)
+    return Export(folder, recipe, rows, skipped, entry.get("formatting") == "openai", unlearned, run_id)
 
 
 def _training_set(home: Home, recipe: str, reference: str) -> tuple[str, Path]:
@@ -102,17 +106,18 @@ def _conversations(table: Path) -> Iterator[tuple[str, list[Message], str | None
             yield row["example_id"], plain(row["messages"]), row.get("tools") or None
 
 
-def _write(table: Path, file: Path, form: ExportForm) -> tuple[int, int]:
-    rows = skipped = 0
+def _write(table: Path, file: Path, form: ExportForm) -> tuple[int, int, int]:
+    rows = skipped = unlearned = 0
     with file.open("w", encoding="utf-8") as stream:
         for example_id, messages, tools in _conversations(table):
             row = WRITERS[form](messages, example_id)
             stream.write(json.dumps({**row, "tools": tools or ""}, ensure_ascii=False) + "\n")
             rows += 1
             skipped += not _alternates(messages, form)
+            unlearned += sum(not is_learned(turn) for turn in messages)
         stream.flush()
         os.fsync(stream.fileno())
-    return rows, skipped
+    return rows, skipped, unlearned
 
 
 def _alpaca(messages: Sequence[Message], example_id: str) -> Row:
@@ -122,9 +127,10 @@ def _alpaca(messages: Sequence[Message], example_id: str) -> Row:
         [question["content"], answer["content"]] for question, answer in zip(turns[::2], turns[1::2], strict=False)
     ]
     roles = [turn["role"] for turn in turns]
-    if not pairs or roles != ["user", "assistant"] * len(pairs) or any("tool_calls" in turn for turn in turns):
+    is_more = any("tool_calls" in turn or not is_learned(turn) for turn in turns)
+    if not pairs or roles != ["user", "assistant"] * len(pairs) or is_more:
         raise SourceError(
-            "A conversation with tools, or whose turns do not alternate, cannot be written as alpaca",
+            "A conversation with tools or weights, or whose turns do not alternate, cannot be written as alpaca",
             where=example_id,
             remedy="--form sharegpt or --form openai",
         )
@@ -139,13 +145,15 @@ def _sharegpt(messages: Sequence[Message], example_id: str) -> Row:
 
 def _sharegpt_turns(message: Message) -> Iterator[Row]:
     calls = message.get("tool_calls", ())
+    weight = {} if is_learned(message) else {"weight": 0}
     if message["content"] or not calls:
-        yield {"from": SHAREGPT_ROLES[message["role"]], "value": message["content"]}
+        yield {"from": SHAREGPT_ROLES[message["role"]], "value": message["content"], **weight}
     if calls:
         written = [{"name": call["name"], "arguments": json.loads(call["arguments"])} for call in calls]
         yield {
             "from": "function_call",
             "value": json.dumps(written[0] if len(written) == 1 else written, ensure_ascii=False),
+            **weight,
         }
 
 

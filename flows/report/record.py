@@ -41,7 +41,7 @@ SHOWN = (
     "asked", "reused", "by_prompt", "rules", "splits", "found", "notes", "labels", "merge", "quantised_layers",
     "stats", "judges", "unasked", "not_applicable", "stopped", "failed", "by_source", "by_contract", "warnings",
     "duplicate_kinds", "contamination", "diversity", "floors", "control", "drift", "compared_with",
-    "replay_unasked", "gone_but_held_out",
+    "replay_unasked", "gone_but_held_out", "ignored",
 )  # fmt: skip
 """Details of a stage that the record repeats."""
 COUNTS = ("rows_in", "accepted", "quarantined", "duplicates", "contaminated")

@@ -53,14 +53,17 @@ def stage_lines(stages: Mapping[str, Stage]) -> list[str]:
 
 
 def collect_lines(found: CollectDetails, path: str) -> list[str]:
-    """What hygiene found, why rows were quarantined, how many documents are held out, and which sources gave no rows.
+    """What hygiene found, what was not read, why rows were quarantined, and how many documents are held out.
 
     Held-out documents do not go on to generation and training. Those that left the sources are not in collect's counts,
-    but are in those of the next stage.
+    but are in those of the next stage. Notes name sources without rows.
     """
     lines = []
     if found.found:
         lines.append(f"Found in the documents: {_counts(found.found)}.")
+    if found.ignored:
+        names = [f"{name} {rows}" for name, rows in found.ignored.items()]
+        lines.append(f"Not read from the sources (rows): {_first(names)}.")
     if found.rules:
         lines.append(f"Collect quarantined: {_counts(found.rules)}; see {path}/{tables.QUARANTINE}.")
     if held_out := found.splits.get("holdout"):

@@ -152,6 +152,7 @@ class CollectJob:
                 gone_but_held_out=len(kept),
                 superseded=counts[SUPERSEDED],
                 rules=dict(rules),
+                ignored=dict(reading.ignored.most_common()),
                 found=dict(cleaner.kinds),
                 labels=dict(division.labels),
                 notes=self._notes(reading.given),

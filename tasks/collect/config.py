@@ -14,6 +14,8 @@ from tasks.core.config import Name, Section
 Role = Literal["system", "user", "assistant", "tool"]
 Form = Literal["alpaca", "sharegpt", "openai", "prompt_completion", "text", "columns"]
 FileFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "text", "markdown"]
+VERDICTS = ("label", "kto_tag", "desirable")
+"""Columns of preference data that say whether an answer is wanted; they are read even if the recipe names none."""
 
 
 class Layout(Section):
@@ -37,6 +39,11 @@ class Layout(Section):
     roles: dict[str, Role | Literal["function_call"]] = Field(
         default_factory=dict, description="the source's word for a role: the role; in addition to the well-known words"
     )
+
+    def columns(self) -> list[str]:
+        """The columns that it names."""
+        parts = (self.instruction, self.input, self.output, self.history, self.prompt, self.completion, self.text)
+        return [name for name in (*parts, self.messages, self.system, self.tools) if name]
 
 
 class SourceSection(Section):
@@ -204,6 +211,12 @@ class CollectConfig(Section):
         if source.columns is not None:
             return dict(source.columns)
         return {} if source.form not in (None, "columns") else dict(self.columns)
+
+    def named_columns(self, source: SourceSection) -> list[str]:
+        """The columns that the recipe names for a source: mapped ones, id, licence, filters."""
+        single = [self.id_column_of(source), source.licence_column]
+        named = [*self.columns_of(source).values(), *filter(None, single), *self.where_of(source)]
+        return list(dict.fromkeys(named))
 
     def id_column_of(self, source: SourceSection) -> str | None:
         """A source's id column; a source of form text has one only if it names it itself."""

@@ -66,12 +66,14 @@ class Document:
         input: digest of the input as the source wrote it, before redaction and escaping.
         content: digest of everything that can be learned from it.
         former: the input's digest as versions up to 0.4 read the row, if that was asked for and differs.
+        ignored: what the source's row holds and the document does not, by name.
     """
 
     row: dict[str, Any]
     written: str | None
     input: bytes
     content: bytes
+    ignored: frozenset[str]
     former: bytes | None = None
 
     @property
@@ -94,7 +96,7 @@ def to_document(
     values = with_whole_numbers(record.values)
     licence = _licence(values, source)
     check_licence(licence, config.hygiene.licences)
-    written = convert(values, source, config.columns_of(source), task)
+    written = convert(values, source, config.columns_of(source), task, config.named_columns(source))
     if written.messages and (reason := why_invalid(written.messages)):
         raise Rejected(f"messages: {reason}")
     conversation = cleaner.clean(written)
@@ -110,7 +112,7 @@ def to_document(
     }
     content = content_digest(conversation.messages, conversation.fields, conversation.tools)
     former = _former_input(record, source, config, task) if with_former else None
-    return Document(row, written_id, input_digest(written.messages, written.fields), content, former)
+    return Document(row, written_id, input_digest(written.messages, written.fields), content, written.ignored, former)
 
 
 def _former_input(record: Record, source: SourceSection, config: CollectConfig, task: ChatTask) -> bytes | None:
@@ -123,7 +125,7 @@ def _former_input(record: Record, source: SourceSection, config: CollectConfig, 
         then = {name: canonical_json(value) if isinstance(value, float) else value for name, value in stored.items()}
         if then == record.values:
             return None
-        converted = convert(then, source, config.columns_of(source), task)
+        converted = convert(then, source, config.columns_of(source), task, config.named_columns(source))
     except (Rejected, Unfit):
         return None
     return input_digest(converted.messages, converted.fields)

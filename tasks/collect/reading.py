@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from tasks.core.table_writer import TableWriter
 ROWS_A_STEP = 1_000
 MOST_RAW = 100_000
 """Characters kept of a rejected row."""
+MOST_NAME, MOST_NAMES, OTHERS = 80, 50, "others"
+"""Characters of an ignored key, and keys that are counted under their own names."""
 
 
 @dataclass
@@ -37,6 +39,7 @@ class Reading:
         sources: rows by source.
         given: rows by number of the recipe's source, including those filtered out.
         rules: rejected rows by rule.
+        ignored: rows by what they hold and their documents do not.
     """
 
     rows: int = 0
@@ -44,6 +47,14 @@ class Reading:
     sources: Counter[str] = field(default_factory=Counter)
     given: Counter[int] = field(default_factory=Counter)
     rules: Counter[str] = field(default_factory=Counter)
+    ignored: Counter[str] = field(default_factory=Counter)
+
+    def ignore(self, names: Iterable[str], cleaner: Cleaner) -> None:
+        """Count what a document leaves out of its row; of many names, the first ones."""
+        for name in sorted(names):
+            shown = cleaner.masked(storable(name)[:MOST_NAME])
+            self.ignored[shown if shown in self.ignored or len(self.ignored) < MOST_NAMES else OTHERS] += 1
+
     index: Index = field(default_factory=Index)
 
 
@@ -85,6 +96,7 @@ def read_documents(
                 document = replace(document, input=document.former)
             if not document.named:
                 document.row["document_id"] = f"{document.input.hex()}-{document.content.hex()[:8]}"
+            reading.ignore(document.ignored, cleaner)
             hashed = _hashed(document, held, cleaner)
             _remember(reading.index, document, number, record.version, config, hashed)
             documents.add(document.row)

@@ -20,8 +20,8 @@ class Details(BaseModel):
 class CollectDetails(Details):
     """Of collect. ``splits``, ``conversations``: documents and conversations by split; ``found``: replaced.
 
-    ``left_out``: rows that ``collect.where`` filtered out; ``gone_but_held_out``: held-out documents that are no longer
-    in the sources.
+    ``ignored``: rows by the keys that nothing reads, such as ``messages[].name``; ``left_out``: rows that
+    ``collect.where`` filtered out; ``gone_but_held_out``: held-out documents that are no longer in the sources.
     """
 
     sources: Counts = {}
@@ -31,6 +31,7 @@ class CollectDetails(Details):
     gone_but_held_out: int = 0
     superseded: int = 0
     rules: Counts = {}
+    ignored: Counts = {}
     found: Counts = {}
     labels: Counts = {}
     notes: list[str] = []

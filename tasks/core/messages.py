@@ -1,7 +1,8 @@
-"""The canonical chat form: ``messages = [{role, content, tool_calls?, tool_call_id?}, ...]``.
+"""The canonical chat form: ``messages = [{role, content, tool_calls?, tool_call_id?, weight?}, ...]``.
 
-A tool call is ``{id, name, arguments}``. Its arguments are JSON text, because no column type fits all of them.
-The tools that a conversation may call (JSON Schemas in OpenAI's form) are JSON text in a column of their own.
+The assistant learns its turns, except those of ``weight`` 0, which only come before later ones. A tool call is
+``{id, name, arguments}``. Its arguments are JSON text, because no column type fits all of them. The tools that a
+conversation may call (JSON Schemas in OpenAI's form) are JSON text in a column of their own.
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ from tasks.core.files import canonical_json
 TOOL_CALLS = pa.list_(pa.struct([("id", pa.string()), ("name", pa.string()), ("arguments", pa.string())]))
 MESSAGES = pa.list_(
     pa.struct(
-        [("role", pa.string()), ("content", pa.string()), ("tool_calls", TOOL_CALLS), ("tool_call_id", pa.string())]
+        [
+            ("role", pa.string()),
+            ("content", pa.string()),
+            ("tool_calls", TOOL_CALLS),
+            ("tool_call_id", pa.string()),
+            ("weight", pa.int8()),
+        ]
     )
 )
 """The Arrow type of a conversation, as every stage stores it."""
@@ -51,18 +58,35 @@ def plain(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
             turn["tool_calls"] = calls
         if message.get("tool_call_id") is not None:
             turn["tool_call_id"] = message["tool_call_id"]
+        if not is_learned(message):
+            turn["weight"] = 0
         turns.append(turn)
     return turns
 
 
+def is_learned(message: Mapping[str, Any]) -> bool:
+    """Whether the assistant may learn this turn of its own; false for a turn of weight 0."""
+    return message.get("weight") != 0
+
+
+def without_weights(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
+    """The turns as templates and servers read them."""
+    return [{key: value for key, value in message.items() if key != "weight"} for message in messages]
+
+
 def for_template(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
     """A conversation for a chat template: a tool call's arguments are an object."""
+    return without_weights(for_masking(messages))
+
+
+def for_masking(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
+    """As :func:`for_template`, with the weights of the turns."""
     return [_with_calls(turn, json.loads) for turn in plain(messages)]
 
 
 def for_server(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
     """A conversation for OpenAI's chat API: a tool call's arguments are JSON text."""
-    return [_with_calls(turn, str) for turn in plain(messages)]
+    return without_weights([_with_calls(turn, str) for turn in plain(messages)])
 
 
 def _with_calls(turn: Message, arguments: Any) -> Message:
@@ -101,8 +125,8 @@ def user_text(messages: Sequence[Mapping[str, Any]]) -> str:
 def why_invalid(messages: Sequence[Mapping[str, Any]]) -> str | None:
     """The reason why a conversation cannot be trained on, or None.
 
-    A valid conversation has no empty turn, at most one system turn (the first), ends with the assistant's turn, and
-    gives a tool's result only after a call.
+    A valid conversation has no empty turn except of a tool, at most one system turn (the first), ends with the
+    assistant's turn, and gives a tool's result only after a call.
     """
     roles = [message["role"] for message in messages]
     if not roles or roles[-1] != "assistant":
@@ -111,7 +135,7 @@ def why_invalid(messages: Sequence[Mapping[str, Any]]) -> str | None:
         return "there is no user turn"
     if "system" in roles[1:]:
         return "a system turn that is not the first"
-    if any(is_blank(turn_text(message)) for message in messages):
+    if any(message["role"] != "tool" and is_blank(turn_text(message)) for message in messages):
         return "an empty turn"
     called = False
     for message in messages:

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any, Literal, Protocol
 
 from tasks.core.errors import TrainingError
+from tasks.core.messages import is_learned, without_weights
 from tasks.train.chat_templates import CHOICES
 
 TrainOn = Literal["assistant", "last_turn", "completion", "everything"]
@@ -56,8 +57,8 @@ def row_tokeniser(tokenizer: Any, max_length: int, train_on: TrainOn = "assistan
 
     A row has a problem if it exceeds ``max_length`` tokens, or if the template refuses it or leaves out its tool calls.
     ``train_on`` learns ``assistant``: every turn of the assistant with its end of turn; ``last_turn``: only the last
-    one; ``completion``: everything after the prompt of the last turn; ``everything``: every token. The function raises
-    a TrainingError if the template cannot be masked.
+    one; ``completion``: everything after the prompt of the last turn; ``everything``: every token. A turn of the
+    assistant with weight 0 is never learned. The function raises a TrainingError if the template cannot be masked.
     """
     special = set(tokenizer.all_special_ids)
     special |= {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -65,7 +66,7 @@ def row_tokeniser(tokenizer: Any, max_length: int, train_on: TrainOn = "assistan
     def render(messages: Sequence[Mapping[str, Any]], tools: Any, generate: bool) -> str:
         options = {"tools": tools, "tokenize": False, "add_generation_prompt": generate}
         try:
-            return str(tokenizer.apply_chat_template(list(messages), **options))
+            return str(tokenizer.apply_chat_template(without_weights(messages), **options))
         except Exception as error:  # of jinja2, or raised by the template
             raise _TemplateRefusal(str(error) or type(error).__name__) from error
 
@@ -97,9 +98,10 @@ def row_tokeniser(tokenizer: Any, max_length: int, train_on: TrainOn = "assistan
             return TokenisedRow(ids, labels, "template_without_tool_calls", size)
         turns = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
         if train_on == "everything":
-            labels, turns = list(ids), []
-        elif train_on != "assistant":
-            turns = turns[-1:]
+            labels, turns = list(ids), [index for index in turns if not is_learned(messages[index])]
+        else:
+            turns = turns if train_on == "assistant" else turns[-1:]
+            turns = [index for index in turns if is_learned(messages[index])]
         for index in turns:
             before = render(messages[:index], tools, generate=True)
             after = render(messages[: index + 1], tools, generate=False)
@@ -120,19 +122,20 @@ def row_tokeniser(tokenizer: Any, max_length: int, train_on: TrainOn = "assistan
                     " supports",
                 )
             stop = len(ids) if train_on == "completion" else stop
-            labels[len(start) : stop] = ids[len(start) : stop]
+            span = slice(len(start), stop)
+            labels[span] = [IGNORED] * len(ids[span]) if train_on == "everything" else ids[span]
         return TokenisedRow(ids, labels, "too_long" if len(ids) > max_length else "", size)
 
     return tokenise
 
 
 def trained_token_share(rows: Iterable[Mapping[str, Sequence[int]]], train_on: TrainOn = "assistant") -> float:
-    """The share of learned tokens; a TrainingError if none are, or all are although not all should be."""
+    """The share of learned tokens; a TrainingError if none are, or all are although not all may be."""
     tokens = trained = 0
     for row in rows:
         tokens += len(row["labels"])
         trained += sum(label != IGNORED for label in row["labels"])
-    if trained == 0 or (trained == tokens) != (train_on == "everything"):
+    if trained == 0 or (trained == tokens and train_on != "everything"):
         remedy = "check that the conversations have user turns and assistant turns, and the chat template"
         raise TrainingError(f"The loss mask is wrong: {trained} of {tokens} tokens would be trained", remedy=remedy)
     return trained / tokens

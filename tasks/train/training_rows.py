@@ -16,7 +16,7 @@ from datasets import Dataset, disable_progress_bars
 
 from tasks.core import tables
 from tasks.core.errors import TrainingError
-from tasks.core.messages import Message, for_template, plain
+from tasks.core.messages import Message, for_masking, for_template, plain
 from tasks.core.processes import emit
 from tasks.train.config import TrainConfig
 from tasks.train.masking import CHANGED_TURN, TokenisedRow, row_tokeniser
@@ -131,7 +131,7 @@ class _Tokeniser:
 
     def rows(self, frame: pd.DataFrame, positions: Iterable[int]) -> dict[int, Tokenised]:
         return {
-            position: self.row(for_template(frame["messages"][position]), frame["tools"][position]).compact()
+            position: self.row(for_masking(frame["messages"][position]), frame["tools"][position]).compact()
             for position in positions
         }
 
@@ -145,6 +145,8 @@ class _Tokeniser:
         if not done.problem and not done.trained:
             return Tokenised(problem=NOTHING_TRAINED, detail="no token of it is learned")
         self._over.dropped += done.problem == TOO_LONG
+        if not done.problem and not done.trained:
+            return Tokenised(problem=NOTHING_TRAINED, detail="every turn to train on has weight 0")
         return Tokenised(problem=done.problem, detail=done.detail) if done.problem else Tokenised([done])
 
     def _truncated(self, row: TokenisedRow) -> Tokenised:

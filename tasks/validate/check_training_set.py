@@ -26,7 +26,7 @@ from tasks.validate.drift.profile import PROFILE, read_profile
 from tasks.validate.rows import read_training_set
 from tasks.validate.stops import check_results
 
-VERSION = 1
+VERSION = 2
 TRAINING_SET = "training_set"
 DRIFT = "drift"
 """The one-row table of measures in a training set's contract."""

@@ -25,9 +25,10 @@ from tasks.validate.json_texts import TEXT, joined, json_strings, replaced
 BATCH_ROWS = 50_000
 CALLS = pa.large_list(pa.struct([("id", TEXT), ("name", TEXT), ("arguments", TEXT)]))
 CONVERSATION = pa.large_list(
-    pa.struct([("role", TEXT), ("content", TEXT), ("tool_calls", CALLS), ("tool_call_id", TEXT)])
+    pa.struct([("role", TEXT), ("content", TEXT), ("tool_calls", CALLS), ("tool_call_id", TEXT), ("weight", pa.int8())])
 )
 """``MESSAGES`` with 64-bit offsets, so that more than 2 GiB of text can be reordered."""
+KEYS = ("role", "content", "tool_calls", "tool_call_id", "weight")
 BAD_ARGUMENTS = "a tool call whose arguments are no JSON"
 VISIBLE = r"[!-~]"
 
@@ -41,6 +42,7 @@ class Turns:
         role, content: of each turn; null becomes empty.
         calls: tool calls as Arrow lists; null or empty if there are none.
         call_id: the call that a turn answers, or null.
+        weight: 0 for a turn that is not learned, else null.
     """
 
     starts: NDArray[np.int64]
@@ -48,6 +50,7 @@ class Turns:
     content: pa.Array
     calls: pa.Array
     call_id: pa.Array
+    weight: pa.Array
     with_calls: NDArray[np.bool_]
 
     @classmethod
@@ -65,6 +68,7 @@ class Turns:
             pc.fill_null(pc.struct_field(flat, "content"), ""),
             calls,
             pc.struct_field(flat, "tool_call_id"),
+            pc.struct_field(flat, "weight"),
             pc.fill_null(pc.greater(pc.list_value_length(calls), 0), False).to_numpy(zero_copy_only=False),
         )
 
@@ -91,23 +95,21 @@ class Turns:
     def as_json(self) -> pa.Array:
         """Each turn as canonical JSON."""
         without_calls = joined('{"content":', json_strings(self.content), ',"role":', json_strings(self.role), "}")
-        numbers = np.flatnonzero(self.with_calls | self.call_id.is_valid().to_numpy(zero_copy_only=False))
-        chosen = pa.array(numbers)
-        roles, ids = self.role.take(chosen).to_pylist(), self.call_id.take(chosen).to_pylist()
-        written = [
-            canonical_json(plain([{"role": role, "content": content, "tool_calls": calls, "tool_call_id": call_id}])[0])
-            for role, call_id, (content, calls) in zip(roles, ids, self._called(numbers), strict=True)
-        ]
+        is_more = self.with_calls | pc.or_(self.call_id.is_valid(), self.weight.is_valid()).to_numpy(
+            zero_copy_only=False
+        )
+        numbers = np.flatnonzero(is_more)
+        written = [canonical_json(turn) for turn in self._plain(pa.array(numbers))]
         return replaced(without_calls, numbers, written)
 
     def messages(self, number: int) -> list[Message]:
         """One conversation as Python objects."""
-        start, stop = self.starts[number], self.starts[number + 1]
-        columns = (self.role, self.content, self.calls, self.call_id)
-        turns = zip(*(column.slice(start, stop - start).to_pylist() for column in columns), strict=True)
-        return plain(
-            [dict(zip(("role", "content", "tool_calls", "tool_call_id"), turn, strict=True)) for turn in turns]
-        )
+        return self._plain(pa.array(range(self.starts[number], self.starts[number + 1]), pa.int64()))
+
+    def _plain(self, numbers: pa.Array) -> list[Message]:
+        columns = (self.role, self.content, self.calls, self.call_id, self.weight)
+        turns = zip(*(column.take(numbers).to_pylist() for column in columns), strict=True)
+        return plain([dict(zip(KEYS, turn, strict=True)) for turn in turns])
 
     def _called(self, numbers: NDArray[np.int64]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         chosen = pa.array(numbers)
@@ -186,9 +188,9 @@ def _why_invalid(messages: Sequence[Message]) -> str | None:
 
 
 def _is_empty(turns: Turns) -> NDArray[np.bool_]:
-    """Which turns have neither a call nor a character that is seen."""
+    """Which turns, except tools' results, have neither a call nor a character that is seen."""
     is_visible = pc.match_substring_regex(turns.content, VISIBLE).to_numpy(zero_copy_only=False)
-    doubtful = np.flatnonzero(~is_visible & ~turns.with_calls)
+    doubtful = np.flatnonzero(~is_visible & ~turns.with_calls & ~turns.is_role("tool"))
     empty = np.zeros(len(turns.role), bool)
     empty[doubtful] = [is_blank(text) for text in turns.content.take(pa.array(doubtful)).to_pylist()]
     return empty

@@ -131,6 +131,16 @@ def test_sharegpt_says_how_many_conversations_llama_factory_leaves_out(tmp_path:
     assert [message["role"] for message in read_back(done.folder)[3][0]] == [message["role"] for message in NUMBERED[0]]
 
 
+WEIGHED: Row = ([user("a"), assistant("b") | {"weight": 0}, user("c"), assistant("d")], None)
+
+
+@pytest.mark.parametrize("form", ["sharegpt", "openai"])
+def test_turns_of_weight_zero_come_back_and_are_counted_for_llama_factory(tmp_path: Path, form: ExportForm) -> None:
+    done = write(tmp_path, form, [*PLAIN, WEIGHED])
+    assert read_back(done.folder) == [*PLAIN, WEIGHED]
+    assert "trains on all turns, also on the 1 of weight 0" in done.as_text()
+
+
 def test_the_empty_folder_that_one_stands_in_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = Home(tmp_path / "home")
     train_set(home, PLAIN)
@@ -143,7 +153,7 @@ def test_the_empty_folder_that_one_stands_in_is_written_to(tmp_path: Path, monke
     assert sorted(file.name for file in tmp_path.iterdir()) == ["home", "out"]
 
 
-@pytest.mark.parametrize("row", [CALLING, ([user("a"), user("b"), assistant("c")], None), ([SYSTEM], None)])
+@pytest.mark.parametrize("row", [CALLING, WEIGHED, ([user("a"), user("b"), assistant("c")], None), ([SYSTEM], None)])
 def test_what_alpaca_cannot_say_is_refused_with_its_example(tmp_path: Path, row: Row) -> None:
     with pytest.raises(SourceError) as caught:
         write(tmp_path, "alpaca", [*PLAIN, row])

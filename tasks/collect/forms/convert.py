@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tasks.collect.config import Form, Layout, SourceSection
-from tasks.collect.forms.detect import form_of, refuse_preference
-from tasks.collect.forms.turns import TurnKeys, read_tools, read_turns, turn_keys
-from tasks.collect.forms.values import at_path, is_missing, list_of, optional_text, shown, text_of
+from tasks.collect.config import Form, SourceSection
+from tasks.collect.forms.detect import form_of
+from tasks.collect.forms.meaning import refuse_media, refuse_preference, refuse_weight
+from tasks.collect.forms.row import Part, Row, first_key
+from tasks.collect.forms.turns import TurnKeys, learned_part, read_tools, read_turns, turn_keys
+from tasks.collect.forms.values import at_path, is_missing, list_of, optional_text, shown, text_of, unpacked
 from tasks.collect.identity import is_same
 from tasks.collect.records import Rejected
 from tasks.core.config import ChatTask
+from tasks.core.content import is_blank
 from tasks.core.messages import Message, question_of, turn_text
 from tasks.core.suggestions import did_you_mean
 
@@ -31,12 +34,13 @@ class Conversation:
     """A converted row.
 
     ``messages``: in canonical form; empty if the row only feeds prompts. ``tools``: the callable tools in OpenAI's
-    form, as JSON text, or None.
+    form, as JSON text, or None. ``ignored``: what the row holds and the conversation does not, by name.
     """
 
     messages: list[Message]
     tools: str | None
     fields: dict[str, str]
+    ignored: frozenset[str] = frozenset()
 
 
 def fields_of(form: Form | None, columns: Mapping[str, str]) -> tuple[str, ...]:
@@ -45,24 +49,27 @@ def fields_of(form: Form | None, columns: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def convert(
-    values: Mapping[str, Any], source: SourceSection, columns: Mapping[str, str], task: ChatTask
+    values: Mapping[str, Any],
+    source: SourceSection,
+    columns: Mapping[str, str],
+    task: ChatTask,
+    named: Collection[str] = (),
 ) -> Conversation:
     """Read a row in its source's form, or in the detected form if the source states none and maps no column.
 
     ``columns``: field: column, with dots into nested values; in addition to a form's own fields. Only the task's
     context may be empty. ``task``: its system turn is added to a conversation without one; the answer must be one of
-    its labels.
+    its labels. ``named``: further columns that the recipe names, such as the id.
     """
+    stated = [*named, *columns.values(), *source.layout.columns()]
+    row = Row(values, source.layout, {*stated, *map(first_key, stated)})
     try:
-        form = source.form or ("columns" if columns else form_of(values))
-        if form not in ("columns", "text"):
-            refuse_preference(values)
-        mapped = {
-            name: (optional_text if name == task.context else text_of)(at_path(values, column), column)
-            for name, column in columns.items()
-        }
-        read = READERS.get(form)
-        found = read(values, source.layout) if read else _columns(values, source.layout, mapped, task)
+        form = source.form or ("columns" if columns else _detected(row))
+        _refuse(form, row)
+        is_asked = form == "columns" and {task.input, task.output} <= columns.keys()
+        mapped = {name: _mapped(row, name, column, task, is_asked) for name, column in columns.items()}
+        found = READERS[form](row) if form in READERS else _columns(row, mapped, task, is_asked)
+        ignored = row.ignored | {key for key in values.keys() - row.read if not is_blank(values[key])}
     except RecursionError as error:
         raise Rejected("nesting: the row is nested too deeply") from error
     messages = found.messages
@@ -75,34 +82,41 @@ def convert(
             raise Rejected(f"unknown_label: {shown(answer)} {did_you_mean(answer, task.labels)}".rstrip())
         messages = [*messages[:-1], {**messages[-1], "content": label}]
         mapped |= {task.output: label} if task.output in mapped else {}
-    return replace(found, messages=messages, fields={**found.fields, **mapped})
+    return replace(found, messages=messages, fields={**found.fields, **mapped}, ignored=frozenset(ignored))
 
 
-@dataclass(frozen=True)
-class _Part:
-    name: str
-    value: Any
-
-    def text(self) -> str:
-        return text_of(self.value, self.name)
-
-    def optional(self) -> str:
-        return optional_text(self.value, self.name)
+def _detected(row: Row) -> Form:
+    try:
+        return form_of(row.values)
+    except Rejected:
+        refuse_preference(row.values, row.read)
+        raise
 
 
-def _part(values: Mapping[str, Any], named: str | None, *own: str) -> _Part:
-    if named is not None:
-        return _Part(named, at_path(values, named) if named else None)
-    found = next((name for name in own if not is_missing(values.get(name))), own[0])
-    return _Part(found, values.get(found))
+def _refuse(form: Form, row: Row) -> None:
+    """Refuse a row whose keys say that it is not a text conversation to be learned."""
+    if form == "text":
+        return
+    refuse_preference(row.values, row.read, is_table=form == "columns")
+    if form != "columns":
+        refuse_media(row.values, "", row.read)
+        refuse_weight(row.values, row.read)
 
 
-def _tools(values: Mapping[str, Any], layout: Layout) -> str | None:
-    part = _part(values, layout.tools, "tools", "functions")
+def _mapped(row: Row, name: str, column: str, task: ChatTask, is_asked: bool) -> str:
+    """The text of a mapped column: for prompts also a list or an object, as JSON; in a conversation only text."""
+    part = Part(column, at_path(row.values, column), row.ignored)
+    if is_asked and name in (task.input, task.context, task.output):
+        return part.optional() if name == task.context else part.text()
+    return (optional_text if name == task.context else text_of)(part.value, column)
+
+
+def _tools(row: Row) -> str | None:
+    part = row.part(row.layout.tools, "tools", "functions")
     return read_tools(part.value, part.name)
 
 
-def _behind_system(messages: list[Message], system: _Part) -> list[Message]:
+def _behind_system(messages: list[Message], system: Part) -> list[Message]:
     text = system.optional()
     if not text or not messages or messages[0]["role"] == "system":
         return messages
@@ -117,87 +131,94 @@ def _last(messages: Sequence[Message], role: str) -> str:
     return next((turn_text(message) for message in reversed(messages) if message["role"] == role), "")
 
 
-def _alpaca(values: Mapping[str, Any], layout: Layout) -> Conversation:
-    instruction = _part(values, layout.instruction, "instruction")
-    context = _part(values, layout.input, "input")
-    answer = _part(values, layout.output, "output").text()
+def _alpaca(row: Row) -> Conversation:
+    instruction = row.part(row.layout.instruction, "instruction")
+    context = row.part(row.layout.input, "input")
+    answer = row.part(row.layout.output, "output").text()
     asked = [text for text in (instruction.optional(), context.optional()) if text]
     if not asked:
         raise Rejected(f"missing: {instruction.name!r} is empty")
-    history = _history(_part(values, layout.history, "history"))
+    history = _history(row.part(row.layout.history, "history"))
     messages = [*history, *_exchange("\n".join(asked), answer)]
     fields = {"instruction": instruction.optional(), "input": context.optional(), "output": answer}
-    system = _part(values, layout.system, "system")
-    return Conversation(_behind_system(messages, system), _tools(values, layout), fields)
+    system = row.part(row.layout.system, "system")
+    return Conversation(_behind_system(messages, system), _tools(row), fields)
 
 
-def _history(part: _Part) -> list[Message]:
-    if is_missing(part.value):
+def _history(part: Part) -> list[Message]:
+    if is_blank(unpacked(part.value, part.name, "history")):
         return []
     messages: list[Message] = []
     for number, pair in enumerate(list_of(part.value, part.name, "history")):
         place = f"{part.name}[{number}]"
         if not isinstance(pair, list) or len(pair) != 2:
             raise Rejected(f"history: {place!r} is not a pair of question and answer")
-        messages += _exchange(text_of(pair[0], f"{place}[0]"), text_of(pair[1], f"{place}[1]"))
+        messages += _exchange(*(Part(f"{place}[{at}]", pair[at], part.ignored).text() for at in (0, 1)))
     return messages
 
 
-def _sharegpt(values: Mapping[str, Any], layout: Layout) -> Conversation:
-    part = _part(values, layout.messages, "conversations", "conversation", "messages")
-    return _in_turns(values, layout, part, turn_keys(layout, "from", "value"))
+def _sharegpt(row: Row) -> Conversation:
+    part = row.part(row.layout.messages, "conversations", "conversation", "messages")
+    return _in_turns(row, part, turn_keys(row, "from", "value"))
 
 
-def _openai(values: Mapping[str, Any], layout: Layout) -> Conversation:
-    part = _part(values, layout.messages, "messages", "conversations", "conversation")
-    return _in_turns(values, layout, part, turn_keys(layout, "role", "content"))
+def _openai(row: Row) -> Conversation:
+    part = row.part(row.layout.messages, "messages", "conversations", "conversation")
+    return _in_turns(row, part, turn_keys(row, "role", "content"))
 
 
-def _in_turns(values: Mapping[str, Any], layout: Layout, part: _Part, keys: TurnKeys) -> Conversation:
+def _in_turns(row: Row, part: Part, keys: TurnKeys) -> Conversation:
     if is_missing(part.value):
         raise Rejected(f"missing: {part.name!r} is empty")
     turns = read_turns(part.value, part.name, keys)
     if not turns:
         raise Rejected(f"missing: {part.name!r} has no turn")
+    turns = learned_part(turns, row.ignored)
     fields = {"user": _last(turns, "user"), "assistant": _last(turns, "assistant")}
-    messages = _behind_system(turns, _part(values, layout.system, "system"))
-    return Conversation(messages, _tools(values, layout), fields)
+    messages = _behind_system(turns, row.part(row.layout.system, "system"))
+    return Conversation(messages, _tools(row), fields)
 
 
-def _prompt_completion(values: Mapping[str, Any], layout: Layout) -> Conversation:
-    asked = _spoken(_part(values, layout.prompt, "prompt"), "user", layout)
-    answered = _spoken(_part(values, layout.completion, "completion"), "assistant", layout)
-    fields = {"user": _last(asked, "user"), "assistant": _last(answered, "assistant")}
-    messages = _behind_system([*asked, *answered], _part(values, layout.system or ""))
-    return Conversation(messages, _tools(values, layout), fields)
+def _prompt_completion(row: Row) -> Conversation:
+    keys = turn_keys(row, "role", "content")
+    asked = _turns_of(row.part(row.layout.prompt, "prompt"), "user", keys)
+    answered = _turns_of(row.part(row.layout.completion, "completion"), "assistant", keys)
+    turns = learned_part([*asked, *answered], row.ignored)
+    fields = {"user": _last(turns, "user"), "assistant": _last(turns, "assistant")}
+    messages = _behind_system(turns, row.part(row.layout.system or ""))
+    return Conversation(messages, _tools(row), fields)
 
 
-def _spoken(part: _Part, role: str, layout: Layout) -> list[Message]:
-    if not isinstance(part.value, list):
+def _turns_of(part: Part, role: str, keys: TurnKeys) -> list[Message]:
+    """The turns of a list, or the one turn of a text or of its parts."""
+    value = part.value
+    if not isinstance(value, list) or (
+        value and all(isinstance(item, Mapping) and keys.role not in item for item in value)
+    ):
         return [{"role": role, "content": part.text()}]
-    if not part.value:
+    if not value:
         raise Rejected(f"missing: {part.name!r} has no turn")
-    return read_turns(part.value, part.name, turn_keys(layout, "role", "content"))
+    return read_turns(value, part.name, keys)
 
 
-def _text(values: Mapping[str, Any], layout: Layout) -> Conversation:
-    return Conversation([], None, {"text": _part(values, layout.text, "text").text()})
+def _text(row: Row) -> Conversation:
+    return Conversation([], None, {"text": row.part(row.layout.text, "text").text()})
 
 
-def _columns(values: Mapping[str, Any], layout: Layout, mapped: Mapping[str, str], task: ChatTask) -> Conversation:
+def _columns(row: Row, mapped: Mapping[str, str], task: ChatTask, is_asked: bool) -> Conversation:
     """A conversation with mapped question and answer; system and tools only if the layout names them.
 
     A table's own ``system`` column could mean anything.
     """
-    if task.input not in mapped or task.output not in mapped:
+    if not is_asked:
         return Conversation([], None, {})
-    tools = _part(values, layout.tools or "")
+    tools = row.part(row.layout.tools or "")
     messages = _exchange(question_of(task, mapped), mapped[task.output])
-    system = _part(values, layout.system or "")
+    system = row.part(row.layout.system or "")
     return Conversation(_behind_system(messages, system), read_tools(tools.value, tools.name), {})
 
 
-READERS: dict[Form, Callable[[Mapping[str, Any], Layout], Conversation]] = {
+READERS: dict[Form, Callable[[Row], Conversation]] = {
     "alpaca": _alpaca,
     "sharegpt": _sharegpt,
     "openai": _openai,

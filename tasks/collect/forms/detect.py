@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.collect.config import Form
-from tasks.collect.forms.values import is_missing, shown
+from tasks.collect.forms.values import shown
 from tasks.collect.records import Rejected
 
 TURNS: dict[str, Form] = {"messages": "openai", "conversations": "sharegpt", "conversation": "sharegpt"}
@@ -20,7 +20,6 @@ MOST_COLUMNS = 12
 
 
 def form_of(values: Mapping[str, Any]) -> Form:
-    refuse_preference(values)
     for column, form in TURNS.items():
         turns = values.get(column)
         if isinstance(turns, list):
@@ -35,9 +34,3 @@ def form_of(values: Mapping[str, Any]) -> Form:
     names = [shown(name) for name in list(values)[:MOST_COLUMNS]]
     more = ", ..." if len(values) > MOST_COLUMNS else ""
     raise Rejected(f"form: unknown for the columns {', '.join(names)}{more}; map them in the source's columns")
-
-
-def refuse_preference(values: Mapping[str, Any]) -> None:
-    """Refuse preference data: two answers, one of them to be avoided."""
-    if not is_missing(values.get("chosen")) and not is_missing(values.get("rejected")):
-        raise Rejected("preference: a chosen and a rejected answer; keep one column as the answer")

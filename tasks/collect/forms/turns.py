@@ -10,9 +10,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.collect.config import Layout
-from tasks.collect.forms.values import is_missing, json_text, list_of, optional_text, parsed, shown, text_of
+from tasks.collect.forms.meaning import LEARNED_TURN, is_left_unlearned, refuse_media
+from tasks.collect.forms.row import Row
+from tasks.collect.forms.values import (
+    is_missing,
+    json_text,
+    list_of,
+    optional_text,
+    parsed,
+    shown,
+    spoken,
+    text_of,
+    unpacked,
+    without_numbers,
+)
 from tasks.collect.records import Rejected
-from tasks.core.messages import Message
+from tasks.core.content import is_blank
+from tasks.core.messages import Message, is_learned
 
 CALL = "function_call"
 ROLES = {
@@ -27,19 +41,27 @@ ROLES = {
 
 @dataclass(frozen=True)
 class TurnKeys:
-    """How a source writes a turn: the keys of the role and of the text, and its words for the roles."""
+    """How a source writes a turn: the keys of the role and of the text, and its words for the roles.
+
+    ``ignored`` collects the keys of turns that nothing reads.
+    """
 
     role: str
     content: str
     roles: Mapping[str, str]
+    ignored: set[str]
 
 
-def turn_keys(layout: Layout, role: str, content: str) -> TurnKeys:
-    return TurnKeys(layout.role_key or role, layout.content_key or content, {**ROLES, **layout.roles})
+def turn_keys(row: Row, role: str, content: str) -> TurnKeys:
+    layout: Layout = row.layout
+    return TurnKeys(layout.role_key or role, layout.content_key or content, {**ROLES, **layout.roles}, row.ignored)
 
 
 def read_turns(value: Any, where: str, keys: TurnKeys) -> list[Message]:
-    """The messages of a list of turns; calls after an assistant's text join its turn."""
+    """The messages of a list of turns; calls after an assistant's text join its turn, empty system turns are left out.
+
+    A turn that is not to be learned has ``weight: 0``.
+    """
     messages: list[Message] = []
     for number, turn in enumerate(list_of(value, where, "conversation")):
         place = f"{where}[{number}]"
@@ -49,51 +71,87 @@ def read_turns(value: Any, where: str, keys: TurnKeys) -> list[Message]:
         role = keys.roles.get(word) if isinstance(word, str) else None
         if role is None:
             raise Rejected(f"conversation: {place!r} has the unknown role {shown(word)}")
-        if role != CALL:
-            messages.append(_message(turn, role, place, keys))
-            continue
-        calls = _calls(turn.get(keys.content), f"{place}.{keys.content}")
-        if messages and messages[-1]["role"] == "assistant" and "tool_calls" not in messages[-1]:
-            messages[-1]["tool_calls"] = calls
-        else:
-            messages.append({"role": "assistant", "content": "", "tool_calls": calls})
+        refuse_media(turn, place)
+        message = _call_turn(turn, place, keys) if role == CALL else _message(turn, role, place, keys)
+        before = messages[-1] if messages else message
+        if role == CALL and before["role"] == "assistant" and _can_join(before, message):
+            before["tool_calls"] = message["tool_calls"]
+        elif role != "system" or message["content"]:
+            messages.append(message)
     return messages
+
+
+def learned_part(messages: list[Message], ignored: set[str]) -> list[Message]:
+    """The messages up to the last turn that is learned: what follows it would teach nothing, and is no reference.
+
+    Raises Rejected: no turn is learned.
+    """
+    if not messages or is_learned(messages[-1]):
+        return messages
+    learned = [number for number, turn in enumerate(messages) if turn["role"] == "assistant" and is_learned(turn)]
+    if not learned:
+        raise Rejected("weight: every turn of the assistant is excluded from learning")
+    ignored.add("turns after the last one to learn")
+    return messages[: learned[-1] + 1]
+
+
+def _can_join(text: Message, call: Message) -> bool:
+    return "tool_calls" not in text and text.get("weight") == call.get("weight")
+
+
+def _call_turn(turn: Mapping[str, Any], place: str, keys: TurnKeys) -> Message:
+    calls = _calls(turn.get(keys.content), f"{place}.{keys.content}")
+    if not calls:
+        raise Rejected(f"tool_call: '{place}.{keys.content}' contains no call")
+    return _finished({"role": "assistant", "content": "", "tool_calls": calls}, turn, place, keys, set())
 
 
 def _message(turn: Mapping[str, Any], role: str, place: str, keys: TurnKeys) -> Message:
     said, where = turn.get(keys.content), f"{place}.{keys.content}"
-    calls: list[Message] = []
-    if role == "assistant" and turn.get("tool_calls"):
-        calls = _calls(turn["tool_calls"], f"{place}.tool_calls")
-    elif role == "assistant" and turn.get("function_call"):
-        calls = _calls(turn["function_call"], f"{place}.function_call")
-    if isinstance(said, list) and keys.role == "role":
-        said = _joined(said, where)
-    message: Message = {"role": role, "content": optional_text(said, where) if calls else text_of(said, where)}
+    read, calls = set[str](), list[Message]()
+    if role == "assistant":
+        own = "function_call" if is_blank(turn.get("tool_calls")) else "tool_calls"
+        calls = _calls(turn.get(own), f"{place}.{own}")
+        read.add(own)
+    if role != "tool" or _is_typed(said):
+        said = spoken(said, where, keys.ignored)
+    may_be_empty = calls or role in ("tool", "system")
+    message: Message = {"role": role, "content": (optional_text if may_be_empty else text_of)(said, where)}
     if calls:
         message["tool_calls"] = calls
     if role == "tool" and not is_missing(turn.get("tool_call_id")):
         message["tool_call_id"] = text_of(turn["tool_call_id"], f"{place}.tool_call_id")
+        read.add("tool_call_id")
+    return _finished(message, turn, place, keys, read)
+
+
+def _is_typed(said: Any) -> bool:
+    """Whether a tool's result consists of typed parts: others are data, which stay JSON."""
+    return (
+        isinstance(said, list)
+        and bool(said)
+        and all(isinstance(part, Mapping) and isinstance(part.get("type"), str) for part in said)
+    )
+
+
+def _finished(message: Message, turn: Mapping[str, Any], place: str, keys: TurnKeys, read: set[str]) -> Message:
+    """The message with its weight; the turn's other keys are noted."""
+    left_out = is_left_unlearned(turn, place)
+    if message["role"] == "assistant":
+        read = {*read, *LEARNED_TURN}
+        message = {**message, "weight": 0} if left_out else message
+    elif left_out is not False:
+        read = {*read, *LEARNED_TURN}  # only the assistant's turns are learned
+    unread = turn.keys() - read - {keys.role, keys.content}
+    keys.ignored.update(f"{without_numbers(place)}.{key}" for key in unread if not is_blank(turn[key]))
     return message
 
 
-def _joined(parts: list[Any], where: str) -> Any:
-    if not parts or not all(isinstance(part, Mapping) and isinstance(part.get("type"), str) for part in parts):
-        return parts
-    for number, part in enumerate(parts):
-        if part["type"] != "text":
-            raise Rejected(
-                f"conversation: '{where}[{number}]' is of type {shown(part['type'])}: only text is supported"
-            )
-    return "\n".join(optional_text(part.get("text"), f"{where}[{number}].text") for number, part in enumerate(parts))
-
-
 def _calls(value: Any, where: str) -> list[Message]:
-    if isinstance(value, str):
-        value = parsed(value, where, "tool_call")
-    calls = value if isinstance(value, list) else [value]
-    if not calls:
-        raise Rejected(f"tool_call: {where!r} contains no call")
+    found = unpacked(value, where, "tool_call")
+    if is_blank(found):
+        return []
+    calls = found if isinstance(found, list) else [found]
     return [_call(call, f"{where}[{number}]") for number, call in enumerate(calls)]
 
 
@@ -110,9 +168,9 @@ def _call(value: Any, where: str) -> Message:
 
 
 def _arguments(value: Any, where: str) -> str:
-    if is_missing(value):
+    found = unpacked(value, where, "tool_call")
+    if is_missing(found):
         return "{}"
-    found = parsed(value, where, "tool_call") if isinstance(value, str) else value
     if not isinstance(found, Mapping):
         raise Rejected(f"tool_call: {where!r} is not a JSON object")
     return json_text(found, where, "tool_call")
@@ -120,13 +178,13 @@ def _arguments(value: Any, where: str) -> str:
 
 def read_tools(value: Any, where: str) -> str | None:
     """The tools of a conversation in OpenAI's form, as JSON text, or None."""
-    if is_missing(value):
+    found = unpacked(value, where, "tools")
+    if is_blank(found):
         return None
-    found = parsed(value, where, "tools") if isinstance(value, str) else value
     tools = [
         _tool(tool, f"{where}[{number}]") for number, tool in enumerate(found if isinstance(found, list) else [found])
     ]
-    return json_text(tools, where, "tools") if tools else None
+    return json_text(tools, where, "tools")
 
 
 def _tool(value: Any, where: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
+import re
 import reprlib
 import uuid
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Any
 
 from tasks.collect.records import Rejected
 from tasks.core.characters import is_blank
+from tasks.core.content import NotText, content_text
 from tasks.core.files import canonical_json
 from tasks.core.json_text import strict_json
 
@@ -61,12 +63,38 @@ def optional_text(value: Any, where: str) -> str:
     return "" if is_missing(value) else text_of(value, where)
 
 
+def spoken(value: Any, where: str, ignored: set[str]) -> Any:
+    """What somebody says: the text parts of a list or an object, joined; any other value as it is.
+
+    Thoughts are left out and added to ``ignored``; other parts and objects are rejected.
+    """
+    if not isinstance(value, list | Mapping):
+        return value
+    thoughts: set[str] = set()
+    try:
+        text = content_text(value, thoughts)
+    except NotText as reason:
+        raise Rejected(f"conversation: '{where}{reason.place}' is {reason.what}: only text is supported") from reason
+    ignored.update(f"{without_numbers(where)}[].{kind}" for kind in thoughts)
+    return text
+
+
+def without_numbers(where: str) -> str:
+    """A place in a row without the numbers of its items, for counting."""
+    return re.sub(r"\[\d+\]", "[]", where)
+
+
 def list_of(value: Any, where: str, rule: str) -> list[Any]:
     """A list, which may be given as JSON text."""
-    found = parsed(value, where, rule) if isinstance(value, str) else value
+    found = unpacked(value, where, rule)
     if not isinstance(found, list):
         raise Rejected(f"{rule}: {where!r} is not a list")
     return found
+
+
+def unpacked(value: Any, where: str, rule: str) -> Any:
+    """A value that may be given as JSON text."""
+    return parsed(value, where, rule) if isinstance(value, str) and value.strip() else value
 
 
 def parsed(text: str, where: str, rule: str) -> Any:

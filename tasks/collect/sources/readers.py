@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from tasks.collect.config import (
+    VERDICTS,
     CollectConfig,
     DatasetInfoSource,
     FileSource,
@@ -20,13 +21,6 @@ from tasks.collect.sources.files import FileReader
 from tasks.collect.sources.hub import HubReader
 from tasks.core.errors import SourceError
 from tasks.core.files import storable
-
-
-def needed_columns(config: CollectConfig, source: SourceSection) -> list[str]:
-    """The columns that the recipe names for a source: mapped ones, id, filters, licence."""
-    single = [config.id_column_of(source), source.licence_column]
-    named = [*config.columns_of(source).values(), *filter(None, single), *config.where_of(source)]
-    return list(dict.fromkeys(named))
 
 
 def resolved(source: Source) -> FileSource | HubSource | SqlSource | HttpSource | ObjectSource:
@@ -52,7 +46,7 @@ def readers_of(config: CollectConfig, settings: ReaderSettings) -> list[Reader]:
 def _read_columns(config: CollectConfig, source: SourceSection) -> list[str] | None:
     if not config.columns_of(source) or source.form not in (None, "columns"):
         return None
-    return [*needed_columns(config, source), *filter(None, (source.layout.system, source.layout.tools))]
+    return [*config.named_columns(source), *source.layout.columns(), *VERDICTS]
 
 
 def reader_of(source: Source, settings: ReaderSettings, columns: Iterable[str] | None = None) -> Reader:
@@ -87,7 +81,7 @@ def check_columns(config: CollectConfig, settings: ReaderSettings) -> None:
         if isinstance(reader, FileReader | HubReader):
             for path, existing in reader.columns().items():
                 if existing is not None:
-                    _require(needed_columns(config, resolved(source)), existing, storable(str(path)))
+                    _require(config.named_columns(resolved(source)), existing, storable(str(path)))
 
 
 def _require(columns: Sequence[str], existing: Sequence[str], where: str) -> None:

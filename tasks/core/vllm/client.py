@@ -15,6 +15,7 @@ import openai
 import tenacity
 
 from tasks.core.answer_store import Answer
+from tasks.core.content import NotText, content_text
 from tasks.core.errors import RetuneError, ServerError
 from tasks.core.files import storable
 from tasks.core.retry_after import retry_after
@@ -72,6 +73,8 @@ def is_loopback(url: str) -> bool:
 async def chat(client: openai.AsyncOpenAI, model: str, request: Request, *, is_vllm: bool = True) -> Answer:
     """Send a request once. If the server rejects it (400: too long), the finish reason is ``refused: ...``.
 
+    Text parts of an answer are joined; an answer with other content is refused as well.
+
     vLLM gets a schema as ``structured_outputs`` and all parameters that only it knows, so that the model's own
     generation_config decides nothing. Other servers get OpenAI's ``response_format``, with an array as the property
     ``rows`` of an object, and such parameters only if the prompt sets them.
@@ -88,12 +91,15 @@ async def chat(client: openai.AsyncOpenAI, model: str, request: Request, *, is_v
         return Answer(request.request_id, "", f"refused: {_clean(error.message, client)}", 0, 0)
     try:
         choice = completion["choices"][0]
-        text, finish_reason = choice["message"]["content"], choice["finish_reason"]
+        text, finish_reason = content_text(choice["message"]["content"]), choice["finish_reason"]
+    except NotText as reason:
+        refused = f"refused: the answer's content{reason.place} is {_clean(reason.what, client)}, not text"
+        return Answer(request.request_id, "", refused, *_usage(completion.get("usage")))
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         what = f"this is not a chat completion: {_clean(repr(completion), client, 200)}"
         raise Unanswered(what, "error") from error
     reason = _clean(str(finish_reason or ""), client)
-    return Answer(request.request_id, str(text or ""), reason, *_usage(completion.get("usage")))
+    return Answer(request.request_id, text, reason, *_usage(completion.get("usage")))
 
 
 def _usage(usage: Any) -> tuple[int, int]:

@@ -21,10 +21,11 @@ def read(
     *,
     columns: dict[str, str] | None = None,
     task: ChatTask = PLAIN,
+    named: tuple[str, ...] = (),
     **layout: Any,
 ) -> Conversation:
     source = FileSource(path="rows", form=form, layout=Layout.model_validate(layout))
-    return convert(row, source, columns or {}, task)
+    return convert(row, source, columns or {}, task, named)
 
 
 def rule(row: dict[str, Any], form: Form | None = None, **settings: Any) -> str:

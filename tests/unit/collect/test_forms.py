@@ -146,7 +146,7 @@ def test_a_row_of_no_known_form_is_rejected_with_its_columns() -> None:
 @pytest.mark.parametrize("form", [None, "alpaca", "sharegpt", "openai", "prompt_completion"])
 def test_preferences_are_refused(form: Form | None) -> None:
     row = {"instruction": "a", "prompt": "a", "output": "b", "chosen": "b", "rejected": "c"}
-    assert rule(row, form).startswith("preference: ")
+    assert rule(row, form).startswith("preference: 'rejected'")
 
 
 @pytest.mark.parametrize("form", ["alpaca", "sharegpt", "openai", "prompt_completion"])
@@ -171,26 +171,26 @@ def test_an_answer_that_is_no_label_is_rejected() -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ("half \ud800", "encoding: 'text' is not UTF-8"),
-        ("a\0b", "encoding: 'text' holds a NUL"),
-        (b"bytes", "type: 'text' is binary"),
-        (10**5000, "type: 'text' is not text"),
-        ([datetime.time(1)], None),
+        ("half \ud800", "encoding: '{}' is not UTF-8"),
+        ("a\0b", "encoding: '{}' holds a NUL"),
+        (b"bytes", "type: '{}' is binary"),
+        (10**5000, "type: '{}' is not text"),
+        ([datetime.time(1)], "conversation: '{}[0]' is of type time: only text is supported"),
+        (["a", "b"], "type: '{}' is a list of texts"),
+        ({"0": "a"}, "conversation: '{}' is an object without a known type"),
     ],
-    ids=["half a pair", "NUL", "binary", "long number", "odd list"],
+    ids=["half a pair", "NUL", "binary", "long number", "odd list", "column", "column by row number"],
 )
-def test_what_is_no_storable_text_is_rejected(value: Any, expected: str | None) -> None:
-    if expected is None:
-        assert read({"text": value}).fields["text"].startswith("[")
-    else:
-        assert rule({"text": value}).startswith(expected)
+def test_what_is_no_storable_text_is_rejected(value: Any, expected: str) -> None:
+    assert rule({"text": value}).startswith(expected.format("text"))
+    assert rule({"q": "a", "a": value}, columns={"input": "q", "output": "a"}).startswith(expected.format("a"))
 
 
 def test_deep_nesting_is_a_rule_and_no_crash() -> None:
     deep: Any = "x"
     for _ in range(100_000):
         deep = [deep]
-    assert rule({"text": deep}, "text").startswith("nesting: ")
+    assert rule({"text": "a", "tools": deep, "output": "b", "instruction": "c"}, "alpaca").startswith("nesting: ")
     assert rule({"conversations": "[" * 100_000}, "sharegpt").startswith("nesting: ")
 
 

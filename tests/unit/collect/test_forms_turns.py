@@ -83,7 +83,10 @@ def test_a_system_column_counts_where_no_turn_says_it() -> None:
             "tool_call: 'conversations[1].value' is not valid JSON",
         ),
         ([turn("function_call", "[]")], "tool_call: 'conversations[0].value' contains no call"),
-        ([turn("function_call", '{"arguments": {}}')], "tool_call: 'conversations[0].value[0]' names no function"),
+        (
+            [turn("function_call", '{"arguments": {"a": 1}}')],
+            "tool_call: 'conversations[0].value[0]' names no function",
+        ),
         (
             [turn("function_call", '{"name": "f", "arguments": [1]}')],
             "tool_call: 'conversations[0].value[0].arguments'",
@@ -105,7 +108,7 @@ def test_tools_that_name_no_function_are_rejected(tools: Any) -> None:
     assert rule({"conversations": turns, "tools": tools}, "sharegpt").startswith("tools: 'tools")
 
 
-@pytest.mark.parametrize("tools", [None, "", [], "[]"])
+@pytest.mark.parametrize("tools", [None, "", " ", [], "[]", "null", "{}", {}, [None], float("nan"), {"name": None}])
 def test_no_tools_are_none(tools: Any) -> None:
     assert read({"conversations": [turn("human", "a"), turn("gpt", "b")], "tools": tools}).tools is None
 

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -16,10 +17,12 @@ from hypothesis import strategies as st
 
 from tasks.collect.collect import CollectJob
 from tasks.collect.config import CollectConfig
+from tasks.collect.held_out_documents import HeldBefore
 from tasks.core.artifacts import ArtifactStore
 from tasks.core.config import ChatTask
 from tasks.core.errors import SourceError
 from tasks.core.home import Home
+from tasks.core.messages import plain
 from tasks.core.stage import StageContext
 
 TOKENS = ("<|endoftext|>", "<|im_end|>", "<|im_start|>")
@@ -55,6 +58,15 @@ def rows_of(*numbers: int) -> list[dict[str, str]]:
 
 def texts(rows: list[dict[str, Any]]) -> set[str]:
     return {row["text"] for row in rows}
+
+
+def test_a_ledger_of_turns_without_weights_is_read(tmp_path: Path) -> None:
+    """As collections before version 3 wrote it."""
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    table = pa.Table.from_pylist([{"document_id": "7", "named": True, "stands": True, "messages": turns}])
+    pq.write_table(table, tmp_path / "ledger.parquet")
+    held = HeldBefore.read(tmp_path / "ledger.parquet")
+    assert held.ids == {"7"} and plain(held.table["messages"].to_pylist()[0]) == turns
 
 
 def test_a_night_without_news_finds_the_artifact_of_the_night_before(tmp_path: Path) -> None:

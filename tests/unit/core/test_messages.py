@@ -10,8 +10,10 @@ import pytest
 from tasks.core.config import ChatTask
 from tasks.core.messages import (
     MESSAGES,
+    for_masking,
     for_server,
     for_template,
+    is_learned,
     plain,
     to_messages,
     turn_text,
@@ -46,6 +48,19 @@ def test_tool_calls_survive_a_table_and_take_the_forms_of_templates_and_servers(
     assert turn_text(CALLING) == '{"arguments":{"what":"card"},"name":"find"}'
 
 
+def test_a_turn_of_weight_zero_survives_a_table_and_neither_templates_nor_servers_see_it() -> None:
+    talk: list[dict[str, Any]] = [
+        *turns(("user", "a")),
+        {"role": "assistant", "content": "b", "weight": 0},
+        *turns(("user", "c"), ("assistant", "d")),
+    ]
+    stored = pa.array([talk], MESSAGES).to_pylist()[0]
+    assert plain(stored) == talk and plain(for_masking(stored)) == talk
+    assert [is_learned(turn) for turn in stored] == [True, False, True, True]
+    bare = turns(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))
+    assert for_template(stored) == for_server(stored) == bare
+
+
 def test_a_row_becomes_a_conversation_with_the_tasks_system_turn() -> None:
     task = ChatTask(system="Route it.", input="message", output="queue")
     row = {"message": "lost card", "queue": "cards", "topic": "unused"}
@@ -70,6 +85,8 @@ def test_the_users_text_is_all_user_turns_and_nothing_else() -> None:
         (turns(("user", " \n"), ("assistant", "b")), "empty turn"),
         (turns(("user", "a"), ("tool", "t"), ("assistant", "b")), "without a call"),
         ([*turns(("user", "a")), CALLING, *turns(("tool", "t"), ("tool", "t"), ("assistant", "b"))], None),
+        ([*turns(("user", "a")), CALLING, *turns(("tool", ""), ("assistant", "b"))], None),
+        ([*turns(("user", "a")), CALLING, *turns(("tool", "t"), ("assistant", ""))], "empty turn"),
         ([*turns(("user", "a")), CALLING], None),
     ],
 )

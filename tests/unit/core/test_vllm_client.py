@@ -143,6 +143,33 @@ def test_reasoning_that_the_server_has_parsed_is_no_part_of_the_answer(
     assert answers[0].text == text
 
 
+PARTS = [{"type": "text", "text": "one"}, {"type": "thinking", "thinking": []}, {"type": "text", "text": "two"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "answer"),
+    [
+        ("one", ("one", "stop")),
+        (None, ("", "stop")),
+        ([], ("", "stop")),
+        (PARTS, ("one\ntwo", "stop")),
+        (PARTS[0], ("one", "stop")),
+        ({"answer": "one"}, ("", "refused: the answer's content is an object without a known type, not text")),
+        ([PARTS[0], {"type": "image_url"}], ("", "refused: the answer's content[1] is of type 'image_url', not text")),
+        (7, ("", "refused: the answer's content is of type int, not text")),
+    ],
+)
+def test_an_answer_in_parts_is_their_text_and_what_is_not_text_is_refused(
+    tmp_path: Path, content: object, answer: tuple[str, str]
+) -> None:
+    answers: list[Answer] = []
+    choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
+    with stand_in(tmp_path, echo) as (server, http):
+        http.fault = lambda body: reply(choices=[choice])
+        ask(server, "base", requests("a"), concurrency=1, on_answer=answers.append)
+    assert [(found.text, found.finish_reason) for found in answers] == [answer] and len(http.asked) == 1
+
+
 def test_a_finish_reason_that_is_no_text_can_be_stored(tmp_path: Path) -> None:
     answers: list[Answer] = []
     odd = {"index": 0, "message": {"role": "assistant", "content": "half \ud83d"}, "finish_reason": "odd \ud83d"}

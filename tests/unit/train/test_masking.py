@@ -115,7 +115,28 @@ def test_everything_trains_every_token() -> None:
     assert row.labels == row.input_ids
     assert trained_token_share([{"labels": row.labels}], "everything") == 1
     with pytest.raises(TrainingError, match="loss mask"):
-        trained_token_share([{"labels": [IGNORED, 5]}], "everything")
+        trained_token_share([{"labels": [IGNORED, IGNORED]}], "everything")
+
+
+@pytest.mark.parametrize("train_on", ["assistant", "last_turn", "completion", "everything"])
+def test_a_turn_of_weight_zero_is_rendered_and_not_trained(train_on: Any) -> None:
+    tokenise = row_tokeniser(TOKENIZER, 128, train_on)
+    weighed = [turn | ({"weight": 0} if turn["content"] == "cards" else {}) for turn in TURNS]
+    row, whole = tokenise(weighed), tokenise(TURNS)
+    assert row.input_ids == whole.input_ids
+    shown = mark_trained(row.input_ids, row.labels, TOKENIZER)
+    assert "assistant\ncards<|im_end|>" in shown.replace("]]", "").replace("[[", "")
+    if train_on == "everything":
+        assert "assistant\n]]cards<|im_end|>[[\n" in shown
+    else:
+        assert row.labels == tokenise(TURNS).labels if train_on != "assistant" else shown.count("[[") == 1
+        assert "[[accounts<|im_end|>" in shown
+
+
+def test_a_template_never_sees_a_weight() -> None:
+    dumps = tiny_tokenizer(CHATML.replace("message['content']", "message | tojson"))
+    row = row_tokeniser(dumps, 512)([*TURNS[:2], {**TURNS[2], "weight": 0}, *TURNS[3:]])
+    assert "weight" not in dumps.decode(row.input_ids) and row.trained > 0
 
 
 def test_the_last_turn_of_a_conversation_with_tools_is_what_is_said_after_the_result() -> None:

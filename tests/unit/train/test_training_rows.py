@@ -94,6 +94,26 @@ def test_a_truncated_row_without_an_answer_is_quarantined(tmp_path: Path) -> Non
     assert pd.read_parquet(tmp_path / "quarantine.parquet")["rule"].tolist() == ["nothing_trained"]
 
 
+def test_turns_of_weight_zero_teach_nothing_in_any_row(tmp_path: Path) -> None:
+    def unlearned(turns: list[dict[str, Any]], *numbers: int) -> list[dict[str, Any]]:
+        return [turn | ({"weight": 0} if number in numbers else {}) for number, turn in enumerate(turns)]
+
+    short = conversation("where is my card", "in the moon", "look again", "in the post")
+    done = prepare(
+        tmp_path, [unlearned(short, 1), unlearned(short, 1, 3), unlearned(LONG, 3)], over_length="split", max_length=100
+    )
+    assert done.counts == {"rows_in": 3, "accepted": 2, "quarantined": 1}
+    quarantine = pd.read_parquet(tmp_path / "quarantine.parquet")
+    assert quarantine[["row_id", "rule"]].values.tolist() == [["e1", "nothing_trained"]]
+    assert '"weight": 0' in quarantine["raw"][0]
+    shown = decoded(done)
+    assert [text for row in shown for text in ("in the moon", "in the post", "it is locked") if f"[[{text}" in row] == [
+        "in the post", "in the post",
+    ]  # fmt: skip
+    assert "in the moon<|im_end|>" in shown[0]
+    assert all("weight" not in turn for sample in done.samples for turn in sample["messages"])
+
+
 def test_a_split_row_becomes_pieces_of_whole_exchanges_behind_the_system_turn(tmp_path: Path) -> None:
     turns = [{"role": "system", "content": "be kind"}, *LONG]
     done = prepare(tmp_path, [turns], max_length=100, over_length="split")

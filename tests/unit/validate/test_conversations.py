@@ -43,6 +43,7 @@ TURNS = st.fixed_dictionaries(
         "content": st.one_of(st.none(), TEXTS),
         "tool_calls": st.one_of(st.none(), CALLS),
         "tool_call_id": st.one_of(st.none(), TEXTS),
+        "weight": st.sampled_from([None, 0, 1]),
     }
 )
 CONVERSATIONS = st.one_of(st.none(), st.lists(TURNS, max_size=5))
