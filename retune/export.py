@@ -37,8 +37,8 @@ class Export:
     """An exported training set.
 
     ``skipped_there``: how many LLaMA-Factory leaves out, because their turns do not alternate. ``calls_as_text``:
-    whether LLaMA-Factory takes the arguments of tool calls for a text, as OpenAI's API has them. ``unlearned``: the number
-    of turns with weight 0, which LLaMA-Factory does not read.
+    whether LLaMA-Factory takes the arguments of tool calls for a text, as OpenAI's API has them. ``unlearned``: turns
+    of weight 0, a key that LLaMA-Factory does not read.
     """
 
     folder: Path

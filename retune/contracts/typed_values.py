@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from tasks.core.files import canonical_json
-from tasks.core.messages import Message
+from tasks.core.messages import Message, is_learned
 
 MOST_INTEGER = 2**63 - 1
 MOST_NUMBER = int(sys.float_info.max)
@@ -86,6 +86,8 @@ def _turn(turn: Any, number: int) -> Message:
         raise WrongType(f"the {odd} of turn {number} is {kind_of(turn[odd])}, not text")
     calls = turn.get("tool_calls")
     message: Message = {**texts, **({"tool_calls": _calls(calls, number)} if calls else {})}
+    if not is_learned(turn):
+        message["weight"] = 0
     return message | ({"tool_call_id": str(turn["tool_call_id"])} if turn.get("tool_call_id") is not None else {})
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 TEXT_PARTS = ("text", "input_text", "output_text")
 THOUGHTS = ("thinking", "redacted_thinking", "reasoning", "thought")
-MEDIA = (
+MEDIA = frozenset({
     "image", "images", "image_url", "image_urls", "image_path", "audio", "audios", "audio_url", "input_audio", "video",
     "videos", "video_url", "file",
-)  # fmt: skip
+})  # fmt: skip
 """Keys of pictures, sound and files, of a part, a turn or a row."""
 
 
@@ -67,7 +67,7 @@ def _part_text(part: Any, place: str, thoughts: set[str] | None) -> str:
         return ""
     if kind is not None and kind not in TEXT_PARTS:
         raise NotText(place, _kind(kind))
-    if medium := next((key for key in MEDIA if not is_blank(part.get(key))), None):
+    if medium := next((key for key in part if key in MEDIA and not is_blank(part[key])), None):
         raise NotText(place, _kind(medium))
     text = part.get("text")
     if isinstance(text, Mapping):  # of OpenAI's assistants: {"value": "...", "annotations": []}

@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.collect.config import Form, SourceSection
 from tasks.collect.forms.detect import form_of
-from tasks.collect.forms.meaning import refuse_media, refuse_preference, refuse_weight
+from tasks.collect.forms.meaning import refuse_columns, refuse_media, refuse_preference, refuse_weight
 from tasks.collect.forms.row import Part, Row, first_key
 from tasks.collect.forms.turns import TurnKeys, learned_part, read_tools, read_turns, turn_keys
 from tasks.collect.forms.values import at_path, is_missing, list_of, optional_text, shown, text_of, unpacked
@@ -65,8 +65,8 @@ def convert(
     row = Row(values, source.layout, {*stated, *map(first_key, stated)})
     try:
         form = source.form or ("columns" if columns else _detected(row))
-        _refuse(form, row)
         is_asked = form == "columns" and {task.input, task.output} <= columns.keys()
+        _refuse(form, row, columns, is_asked)
         mapped = {name: _mapped(row, name, column, task, is_asked) for name, column in columns.items()}
         found = READERS[form](row) if form in READERS else _columns(row, mapped, task, is_asked)
         ignored = row.ignored | {key for key in values.keys() - row.read if not is_blank(values[key])}
@@ -93,12 +93,13 @@ def _detected(row: Row) -> Form:
         raise
 
 
-def _refuse(form: Form, row: Row) -> None:
+def _refuse(form: Form, row: Row, columns: Mapping[str, str], is_asked: bool) -> None:
     """Refuse a row whose keys say that it is not a text conversation to be learned."""
-    if form == "text":
-        return
-    refuse_preference(row.values, row.read, is_table=form == "columns")
-    if form != "columns":
+    if form == "columns":
+        refuse_columns({column: at_path(row.values, column) for column in columns.values()})
+    if form not in ("columns", "text") or is_asked:
+        refuse_preference(row.values, row.read, is_table=is_asked)
+    if form not in ("columns", "text"):
         refuse_media(row.values, "", row.read)
         refuse_weight(row.values, row.read)
 

@@ -20,18 +20,18 @@ WORSE = re.compile(
     r"(\w+_)?(rejected|dispreferred|non_preferred)(_(answer|completion|content|conversations?|messages|output|response|text))?"
 )
 BETTER = re.compile(r"(\w+_)?(chosen|preferred)(_\w+)?")
-COMPARED = [
-    (f"{stem}{first}", f"{stem}{second}")
+COMPARED = {
+    f"{stem}{first}": f"{stem}{second}"
     for stem in ("response", "response_", "completion_", "conversation_")
     for first, second in (("a", "b"), ("0", "1"), ("1", "2"))
-]
+}
 CANDIDATES = ("completions", "responses", "generations", "candidates", "outputs", "answers")
 RATINGS = ("labels", "ranking", "ranks", "ratings", "scores", "rewards")
 TURN_WEIGHTS = (
     "weight", "loss_weight", "loss", "loss_mask", "loss_scale", "train", "training", "train_on_turn", "trainable",
 )  # fmt: skip
 PARTIAL_WEIGHTS = ("train_detail", "training_detail")
-LEARNED_TURN = (*TURN_WEIGHTS, *PARTIAL_WEIGHTS)
+LEARNED_TURN = frozenset({*TURN_WEIGHTS, *PARTIAL_WEIGHTS})
 """Keys that say whether a turn is learned."""
 ROW_WEIGHTS = ("weight", "loss_weight", "train")
 
@@ -49,13 +49,13 @@ def refuse_preference(values: Mapping[str, Any], read: Collection[str], is_table
         )
     if is_table:
         return
-    is_chosen = any(map(BETTER.fullmatch, read))
-    worse = [key for key, value in there.items() if WORSE.fullmatch(key) and not _is_false(value) and not is_chosen]
-    compared = [pair for pair in COMPARED if there.keys() >= set(pair)]
-    rated = [
-        [some, by] for some in CANDIDATES for by in RATINGS if _is_list(there.get(some)) and _is_list(there.get(by))
-    ]
+    worse = [key for key, value in there.items() if WORSE.fullmatch(key) and not _is_false(value)]
+    if worse and any(map(BETTER.fullmatch, read)):
+        worse = []
     stated = [key for key in ("preference", "preferences") if key in there]
+    compared = [[key, COMPARED[key]] for key in there if COMPARED.get(key) in there]
+    lists = [key for key, value in there.items() if isinstance(value, list) and len(value) > 1]
+    rated = [[some, by] for some in lists if some in CANDIDATES for by in lists if by in RATINGS]
     if found := next(filter(None, [worse, stated, *compared, *rated]), None):
         names = " and ".join(map(repr, found))
         raise Rejected(f"preference: {names} hold answers to be avoided or compared; keep one column as the answer")
@@ -63,10 +63,19 @@ def refuse_preference(values: Mapping[str, Any], read: Collection[str], is_table
 
 def refuse_media(values: Mapping[str, Any], where: str, read: Collection[str] = ()) -> None:
     """Refuse a row or a turn with pictures, sound or files next to its text."""
-    key = next((key for key in MEDIA if key in values and key not in read and not is_blank(values[key])), None)
+    key = next((key for key in values if key in MEDIA and key not in read and not is_blank(values[key])), None)
     if key:
         place = f"{where}.{key}" if where else key
         raise Rejected(f"media: {place!r} comes with the text: only text is supported")
+
+
+def refuse_columns(values: Mapping[str, Any]) -> None:
+    """Refuse a row whose mapped values are columns of a table: each with row numbers, or several of one length."""
+    numbered = [name for name, value in values.items() if isinstance(value, Mapping) and _is_numbered(value)]
+    lengths = [len(value) if isinstance(value, list) else 0 for value in values.values()]
+    if numbered or (len(lengths) > 1 and lengths[0] > 1 and len(set(lengths)) == 1):
+        names = " and ".join(map(repr, numbered or values))
+        raise Rejected(f"type: columns of a table instead of one row's values: {names}; write the table by row")
 
 
 def refuse_weight(values: Mapping[str, Any], read: Collection[str]) -> None:
@@ -81,6 +90,8 @@ def refuse_weight(values: Mapping[str, Any], read: Collection[str]) -> None:
 
 def is_left_unlearned(turn: Mapping[str, Any], place: str) -> bool | None:
     """Whether a turn's own keys exclude it from learning; None: it has no such key."""
+    if LEARNED_TURN.isdisjoint(turn):
+        return None
     if part := next((key for key in PARTIAL_WEIGHTS if not is_blank(turn.get(key))), None):
         raise Rejected(f"weight: '{place}.{part}' weighs parts of a turn, which is not supported")
     found = {key: _learns(turn[key], f"{place}.{key}") for key in TURN_WEIGHTS if not is_blank(turn.get(key))}
@@ -109,5 +120,5 @@ def _is_false(value: Any) -> bool:
     return value is not True and (isinstance(value, int | float) or str(value).strip().lower() in ("false", "no"))
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list) and len(value) > 1
+def _is_numbered(value: Mapping[str, Any]) -> bool:
+    return bool(value) and all(key.isdecimal() for key in value)

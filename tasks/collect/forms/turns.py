@@ -73,9 +73,8 @@ def read_turns(value: Any, where: str, keys: TurnKeys) -> list[Message]:
             raise Rejected(f"conversation: {place!r} has the unknown role {shown(word)}")
         refuse_media(turn, place)
         message = _call_turn(turn, place, keys) if role == CALL else _message(turn, role, place, keys)
-        before = messages[-1] if messages else message
-        if role == CALL and before["role"] == "assistant" and _can_join(before, message):
-            before["tool_calls"] = message["tool_calls"]
+        if role == CALL and messages and _can_join(messages[-1], message):
+            messages[-1]["tool_calls"] = message["tool_calls"]
         elif role != "system" or message["content"]:
             messages.append(message)
     return messages
@@ -95,8 +94,9 @@ def learned_part(messages: list[Message], ignored: set[str]) -> list[Message]:
     return messages[: learned[-1] + 1]
 
 
-def _can_join(text: Message, call: Message) -> bool:
-    return "tool_calls" not in text and text.get("weight") == call.get("weight")
+def _can_join(before: Message, call: Message) -> bool:
+    is_text = before["role"] == "assistant" and "tool_calls" not in before
+    return is_text and is_learned(before) == is_learned(call)
 
 
 def _call_turn(turn: Mapping[str, Any], place: str, keys: TurnKeys) -> Message:
@@ -137,13 +137,13 @@ def _is_typed(said: Any) -> bool:
 def _finished(message: Message, turn: Mapping[str, Any], place: str, keys: TurnKeys, read: set[str]) -> Message:
     """The message with its weight; the turn's other keys are noted."""
     left_out = is_left_unlearned(turn, place)
-    if message["role"] == "assistant":
-        read = {*read, *LEARNED_TURN}
-        message = {**message, "weight": 0} if left_out else message
-    elif left_out is not False:
-        read = {*read, *LEARNED_TURN}  # only the assistant's turns are learned
-    unread = turn.keys() - read - {keys.role, keys.content}
-    keys.ignored.update(f"{without_numbers(place)}.{key}" for key in unread if not is_blank(turn[key]))
+    if message["role"] == "assistant" and left_out:
+        message["weight"] = 0
+    asks_in_vain = message["role"] != "assistant" and left_out is False  # only the assistant's turns are learned
+    known = (keys.role, keys.content, *read)
+    others = [key for key in turn if key not in known and (asks_in_vain or key not in LEARNED_TURN)]
+    if unread := [key for key in others if not is_blank(turn[key])]:
+        keys.ignored.update(f"{without_numbers(place)}.{key}" for key in unread)
     return message
 
 

@@ -177,9 +177,9 @@ def test_an_answer_that_is_no_label_is_rejected() -> None:
         (10**5000, "type: '{}' is not text"),
         ([datetime.time(1)], "conversation: '{}[0]' is of type time: only text is supported"),
         (["a", "b"], "type: '{}' is a list of texts"),
-        ({"0": "a"}, "conversation: '{}' is an object without a known type"),
+        ({"said": "a"}, "conversation: '{}' is an object without a known type"),
     ],
-    ids=["half a pair", "NUL", "binary", "long number", "odd list", "column", "column by row number"],
+    ids=["half a pair", "NUL", "binary", "long number", "odd list", "list", "object"],
 )
 def test_what_is_no_storable_text_is_rejected(value: Any, expected: str) -> None:
     assert rule({"text": value}).startswith(expected.format("text"))

@@ -76,6 +76,17 @@ def test_in_a_mapped_table_only_a_verdict_is_preference_data() -> None:
     assert rule({**row, "kto_tag": False}, columns=MAPPED).startswith("preference: 'kto_tag'")
     assert read({**row, "label": 1}, columns=MAPPED).messages == [user("a"), assistant("b")]
     assert read({"q": "a", "label": True}, columns={"input": "q", "output": "label"}).messages[1] == assistant("true")
+    assert read({"q": "a", "label": True}, columns={"topic": "q"}).fields == {"topic": "a"}  # only prompts read it
+
+
+@pytest.mark.parametrize("columns", [{"letter": "l", "team": "t"}, {"letter": "l"}, {"input": "l", "output": "t"}])
+def test_columns_of_a_table_are_not_a_rows_values(columns: dict[str, str]) -> None:
+    """A line of JSON Lines, say, which pandas wrote without ``lines=True``."""
+    row: dict[str, Any] = {"l": {"0": "a", "1": "b"}, "t": {"0": "c", "1": "d"}}
+    names = " and ".join(map(repr, columns.values()))
+    assert rule(row, columns=columns).startswith(f"type: columns of a table instead of one row's values: {names};")
+    if len(columns) == 2:
+        assert rule({"l": ["a", "b"], "t": ["c", "d"]}, columns=columns).startswith("type: columns of a table")
 
 
 def test_what_the_recipe_names_means_what_the_recipe_says() -> None:
