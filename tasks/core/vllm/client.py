@@ -92,8 +92,8 @@ async def chat(client: openai.AsyncOpenAI, model: str, request: Request, *, is_v
     try:
         choice = completion["choices"][0]
         text, finish_reason = content_text(choice["message"]["content"]), choice["finish_reason"]
-    except NotText as reason:
-        refused = f"refused: the answer's content{reason.place} is {_clean(reason.what, client)}, not text"
+    except NotText as odd:
+        refused = f"refused: the answer's content{odd.place} is {_clean(odd.what, client)}, not text"
         return Answer(request.request_id, "", refused, *_usage(completion.get("usage")))
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         what = f"this is not a chat completion: {_clean(repr(completion), client, 200)}"

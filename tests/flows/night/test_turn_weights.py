@@ -28,7 +28,9 @@ ANYTHING = expectation("expect_table_row_count_to_be_between", {"min_value": 1},
 
 def chat(number: int) -> dict[str, Any]:
     turns = [f"What does ticket {number} cost?", f"A guess: {number}.", "Look again.", f"It costs {number + 7} euros."]
-    messages = [{"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(turns)]
+    messages: list[dict[str, Any]] = [
+        {"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(turns)
+    ]
     messages[1] |= {"train": False, "reasoning_content": "hm"}
     return {"messages": messages, "images": []}
 

@@ -216,7 +216,8 @@ def test_emptiness_that_means_nothing_costs_no_conversation() -> None:
         turn("human", "a"),
         turn("gpt", "b") | {"tool_calls": "null", "function_call": {"name": None}},
     ]
-    for empty in ("", None, [], "null"):
+    nothing: tuple[Any, ...] = ("", None, [], "null")
+    for empty in nothing:
         row = {"conversations": told, "system": empty if empty != "null" else "", "tools": empty}
         assert read(row, task=ChatTask(system="s")).messages == [system("s"), user("a"), assistant("b")]
         assert read({"instruction": "a", "output": "b", "history": empty}).messages == [user("a"), assistant("b")]

@@ -16,7 +16,10 @@ from tasks.core.errors import SourceError
 
 FRAME = pd.DataFrame({"letter": ["The lift is stuck.", "Send the bill."], "team": ["service", None]})
 TURN = {"role": "user", "content": "a"}
-ROWS = [{"letter": "The lift is stuck.", "team": "service"}, {"letter": "Send the bill.", "team": None}]
+ROWS: list[dict[str, Any]] = [
+    {"letter": "The lift is stuck.", "team": "service"},
+    {"letter": "Send the bill.", "team": None},
+]
 
 
 def records(folder: Path, content: str) -> list[Record]:
@@ -41,7 +44,7 @@ def test_every_orient_of_pandas_gives_the_same_rows(tmp_path: Path, orient: Any)
 
 def test_pandas_tables_with_an_index_are_read(tmp_path: Path) -> None:
     assert read(tmp_path, FRAME.to_json(orient="table")) == [{"index": n, **row} for n, row in enumerate(ROWS)]
-    tight = FRAME.astype(object).where(FRAME.notna(), None).to_dict(orient="tight")
+    tight: dict[Any, Any] = FRAME.astype(object).where(FRAME.notna(), None).to_dict(orient="tight")
     assert read(tmp_path, {**tight, "index": list(tight["index"])}) == ROWS
     assert read(tmp_path, FRAME[1:].to_json()) == ROWS[1:]
     assert read(tmp_path, FRAME[["letter"]].to_json()) == [{"letter": row["letter"]} for row in ROWS]
