@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from tasks.collect.config import CollectConfig, SourceSection
-from tasks.collect.forms import FIELDS, convert, fields_of
+from tasks.collect.forms import FIELDS, Conversation, convert, fields_of
 from tasks.collect.forms.values import at_path
 from tasks.collect.hygiene import Cleaner, check_licence
 from tasks.collect.identity import LostDigits, is_same, spelled, with_whole_numbers
@@ -111,24 +111,27 @@ def to_document(
         "tools": conversation.tools,
     }
     content = content_digest(conversation.messages, conversation.fields, conversation.tools)
-    former = _former_input(record, source, config, task) if with_former else None
+    former = _former_input(record, source, config, task, written) if with_former else None
     return Document(row, written_id, input_digest(written.messages, written.fields), content, written.ignored, former)
 
 
-def _former_input(record: Record, source: SourceSection, config: CollectConfig, task: ChatTask) -> bytes | None:
+def _former_input(
+    record: Record, source: SourceSection, config: CollectConfig, task: ChatTask, written: Conversation
+) -> bytes | None:
     """The input's digest as versions up to 0.4 read the row; None if they read the same, or rejected the row.
 
-    They took a struct's filled keys and a class's number as they were, and wrote 4.0 where a null had joined a column.
+    They took a struct's filled keys and a class's number as they were, wrote 4.0 where a null had joined a column, and
+    kept the turns after the last one to learn.
     """
     try:
         stored = record.former() if record.former else record.values or {}
         then = {name: canonical_json(value) if isinstance(value, float) else value for name, value in stored.items()}
         if then == record.values:
-            return None
+            return input_digest(written.uncut, {}) if written.uncut else None
         converted = convert(then, source, config.columns_of(source), task, config.named_columns(source))
     except (Rejected, Unfit):
         return None
-    return input_digest(converted.messages, converted.fields)
+    return input_digest(converted.uncut or converted.messages, converted.fields)
 
 
 def input_digest(messages: Sequence[Message], fields: Mapping[str, str | None]) -> bytes:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tasks.core.characters import is_blank
+
 TEXT_PARTS = ("text", "input_text", "output_text")
 THOUGHTS = ("thinking", "redacted_thinking", "reasoning", "thought")
 MEDIA = frozenset({
@@ -44,14 +46,14 @@ def content_text(content: Any, thoughts: set[str] | None = None) -> str:
     return "\n".join(text for text in texts if text)
 
 
-def is_blank(value: Any) -> bool:
-    """Whether a value says nothing: None, white space, NaN, or a list or mapping of blank values."""
+def says_nothing(value: Any) -> bool:
+    """Whether a value says nothing: None, a blank text, NaN, or a list or mapping of blank values."""
     if isinstance(value, str):
-        return not value.strip()
+        return is_blank(value)
     if isinstance(value, Mapping):
-        return all(map(is_blank, value.values()))
+        return all(map(says_nothing, value.values()))
     if isinstance(value, list | tuple):
-        return all(map(is_blank, value))
+        return all(map(says_nothing, value))
     return value is None or bool(value != value)
 
 
@@ -67,12 +69,12 @@ def _part_text(part: Any, place: str, thoughts: set[str] | None) -> str:
         return ""
     if kind is not None and kind not in TEXT_PARTS:
         raise NotText(place, _kind(kind))
-    if medium := next((key for key in part if key in MEDIA and not is_blank(part[key])), None):
+    if medium := next((key for key in part if key in MEDIA and not says_nothing(part[key])), None):
         raise NotText(place, _kind(medium))
     text = part.get("text")
     if isinstance(text, Mapping):  # of OpenAI's assistants: {"value": "...", "annotations": []}
         text = text.get("value")
-    is_part = kind in TEXT_PARTS or all(key == "text" or is_blank(value) for key, value in part.items())
+    is_part = kind in TEXT_PARTS or all(key == "text" or says_nothing(value) for key, value in part.items())
     if not is_part or not (isinstance(text, str) or (text is None and kind in TEXT_PARTS)):
         raise NotText(place, "an object without a known type")
     return text or ""

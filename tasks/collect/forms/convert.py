@@ -15,7 +15,7 @@ from tasks.collect.forms.values import at_path, is_missing, list_of, optional_te
 from tasks.collect.identity import is_same
 from tasks.collect.records import Rejected
 from tasks.core.config import ChatTask
-from tasks.core.content import is_blank
+from tasks.core.content import says_nothing
 from tasks.core.messages import Message, question_of, turn_text
 from tasks.core.suggestions import did_you_mean
 
@@ -34,13 +34,15 @@ class Conversation:
     """A converted row.
 
     ``messages``: in canonical form; empty if the row only feeds prompts. ``tools``: the callable tools in OpenAI's
-    form, as JSON text, or None. ``ignored``: what the row holds and the conversation does not, by name.
+    form, as JSON text, or None. ``ignored``: what the row holds and the conversation does not, by name. ``uncut``: all
+    turns of a conversation without the turns after the last one to learn.
     """
 
     messages: list[Message]
     tools: str | None
     fields: dict[str, str]
     ignored: frozenset[str] = frozenset()
+    uncut: Sequence[Message] = ()
 
 
 def fields_of(form: Form | None, columns: Mapping[str, str]) -> tuple[str, ...]:
@@ -69,7 +71,7 @@ def convert(
         _refuse(form, row, columns, is_asked)
         mapped = {name: _mapped(row, name, column, task, is_asked) for name, column in columns.items()}
         found = READERS[form](row) if form in READERS else _columns(row, mapped, task, is_asked)
-        ignored = row.ignored | {key for key in values.keys() - row.read if not is_blank(values[key])}
+        ignored = row.ignored | {key for key in values.keys() - row.read if not says_nothing(values[key])}
     except RecursionError as error:
         raise Rejected("nesting: the row is nested too deeply") from error
     messages = found.messages
@@ -147,7 +149,7 @@ def _alpaca(row: Row) -> Conversation:
 
 
 def _history(part: Part) -> list[Message]:
-    if is_blank(unpacked(part.value, part.name, "history")):
+    if says_nothing(unpacked(part.value, part.name, "history")):
         return []
     messages: list[Message] = []
     for number, pair in enumerate(list_of(part.value, part.name, "history")):
@@ -171,23 +173,24 @@ def _openai(row: Row) -> Conversation:
 def _in_turns(row: Row, part: Part, keys: TurnKeys) -> Conversation:
     if is_missing(part.value):
         raise Rejected(f"missing: {part.name!r} is empty")
-    turns = read_turns(part.value, part.name, keys)
-    if not turns:
+    told = read_turns(part.value, part.name, keys)
+    if not told:
         raise Rejected(f"missing: {part.name!r} has no turn")
-    turns = learned_part(turns, row.ignored)
+    return _learned(row, told, row.part(row.layout.system, "system"))
+
+
+def _learned(row: Row, told: list[Message], system: Part) -> Conversation:
+    turns = learned_part(told, row.ignored)
     fields = {"user": _last(turns, "user"), "assistant": _last(turns, "assistant")}
-    messages = _behind_system(turns, row.part(row.layout.system, "system"))
-    return Conversation(messages, _tools(row), fields)
+    uncut = told if len(turns) < len(told) else ()
+    return Conversation(_behind_system(turns, system), _tools(row), fields, uncut=uncut)
 
 
 def _prompt_completion(row: Row) -> Conversation:
     keys = turn_keys(row, "role", "content")
     asked = _turns_of(row.part(row.layout.prompt, "prompt"), "user", keys)
     answered = _turns_of(row.part(row.layout.completion, "completion"), "assistant", keys)
-    turns = learned_part([*asked, *answered], row.ignored)
-    fields = {"user": _last(turns, "user"), "assistant": _last(turns, "assistant")}
-    messages = _behind_system(turns, row.part(row.layout.system or ""))
-    return Conversation(messages, _tools(row), fields)
+    return _learned(row, [*asked, *answered], row.part(row.layout.system or ""))
 
 
 def _turns_of(part: Part, role: str, keys: TurnKeys) -> list[Message]:

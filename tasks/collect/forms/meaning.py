@@ -13,7 +13,7 @@ from typing import Any
 from tasks.collect.config import VERDICTS
 from tasks.collect.forms.values import shown
 from tasks.collect.records import Rejected
-from tasks.core.content import MEDIA, is_blank
+from tasks.core.content import MEDIA, says_nothing
 
 TRUTHS = ("true", "false", "0", "1")
 WORSE = re.compile(
@@ -42,7 +42,7 @@ def refuse_preference(values: Mapping[str, Any], read: Collection[str], is_table
     ``read``: columns that the recipe names; they mean what the recipe says. ``is_table``: the columns are mapped, so
     that only a verdict beside them can be preference data.
     """
-    there = {key: value for key, value in values.items() if key not in read and not is_blank(value)}
+    there = {key: value for key, value in values.items() if key not in read and not says_nothing(value)}
     if key := next((key for key in VERDICTS if key in there and _is_verdict(key, there[key], is_table)), None):
         raise Rejected(
             f"preference: {key!r} says whether the answer is wanted; name it in the source's where to keep wanted rows"
@@ -63,7 +63,7 @@ def refuse_preference(values: Mapping[str, Any], read: Collection[str], is_table
 
 def refuse_media(values: Mapping[str, Any], where: str, read: Collection[str] = ()) -> None:
     """Refuse a row or a turn with pictures, sound or files next to its text."""
-    key = next((key for key in values if key in MEDIA and key not in read and not is_blank(values[key])), None)
+    key = next((key for key in values if key in MEDIA and key not in read and not says_nothing(values[key])), None)
     if key:
         place = f"{where}.{key}" if where else key
         raise Rejected(f"media: {place!r} comes with the text: only text is supported")
@@ -82,7 +82,7 @@ def refuse_weight(values: Mapping[str, Any], read: Collection[str]) -> None:
     """Refuse a row that is not to be learned, or only in part."""
     for key in ROW_WEIGHTS:
         value = values.get(key)
-        if key in read or not isinstance(value, int | float) or is_blank(value):
+        if key in read or not isinstance(value, int | float) or says_nothing(value):
             continue
         if not _learns(value, key):
             raise Rejected(f"weight: {key!r} is {value}: the row is not to be learned")
@@ -92,9 +92,9 @@ def is_left_unlearned(turn: Mapping[str, Any], place: str) -> bool | None:
     """Whether a turn's own keys exclude it from learning; None: it has no such key."""
     if LEARNED_TURN.isdisjoint(turn):
         return None
-    if part := next((key for key in PARTIAL_WEIGHTS if not is_blank(turn.get(key))), None):
+    if part := next((key for key in PARTIAL_WEIGHTS if not says_nothing(turn.get(key))), None):
         raise Rejected(f"weight: '{place}.{part}' weighs parts of a turn, which is not supported")
-    found = {key: _learns(turn[key], f"{place}.{key}") for key in TURN_WEIGHTS if not is_blank(turn.get(key))}
+    found = {key: _learns(turn[key], f"{place}.{key}") for key in TURN_WEIGHTS if not says_nothing(turn.get(key))}
     if len(set(found.values())) > 1:
         raise Rejected(f"weight: {place!r} has keys that contradict each other: {', '.join(found)}")
     return not next(iter(found.values())) if found else None

@@ -25,7 +25,7 @@ from tasks.collect.forms.values import (
     without_numbers,
 )
 from tasks.collect.records import Rejected
-from tasks.core.content import is_blank
+from tasks.core.content import says_nothing
 from tasks.core.messages import Message, is_learned
 
 CALL = "function_call"
@@ -110,7 +110,7 @@ def _message(turn: Mapping[str, Any], role: str, place: str, keys: TurnKeys) -> 
     said, where = turn.get(keys.content), f"{place}.{keys.content}"
     read, calls = set[str](), list[Message]()
     if role == "assistant":
-        own = "function_call" if is_blank(turn.get("tool_calls")) else "tool_calls"
+        own = "function_call" if says_nothing(turn.get("tool_calls")) else "tool_calls"
         calls = _calls(turn.get(own), f"{place}.{own}")
         read.add(own)
     if role != "tool" or _is_typed(said):
@@ -142,14 +142,14 @@ def _finished(message: Message, turn: Mapping[str, Any], place: str, keys: TurnK
     asks_in_vain = message["role"] != "assistant" and left_out is False  # only the assistant's turns are learned
     known = (keys.role, keys.content, *read)
     others = [key for key in turn if key not in known and (asks_in_vain or key not in LEARNED_TURN)]
-    if unread := [key for key in others if not is_blank(turn[key])]:
+    if unread := [key for key in others if not says_nothing(turn[key])]:
         keys.ignored.update(f"{without_numbers(place)}.{key}" for key in unread)
     return message
 
 
 def _calls(value: Any, where: str) -> list[Message]:
     found = unpacked(value, where, "tool_call")
-    if is_blank(found):
+    if says_nothing(found):
         return []
     calls = found if isinstance(found, list) else [found]
     return [_call(call, f"{where}[{number}]") for number, call in enumerate(calls)]
@@ -179,7 +179,7 @@ def _arguments(value: Any, where: str) -> str:
 def read_tools(value: Any, where: str) -> str | None:
     """The tools of a conversation in OpenAI's form, as JSON text, or None."""
     found = unpacked(value, where, "tools")
-    if is_blank(found):
+    if says_nothing(found):
         return None
     tools = [
         _tool(tool, f"{where}[{number}]") for number, tool in enumerate(found if isinstance(found, list) else [found])

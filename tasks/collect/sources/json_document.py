@@ -14,11 +14,12 @@ from typing import Any
 from tasks.collect.records import Record
 from tasks.collect.sources.json_columns import BY_ROWS, LARGEST_TABLE, rows_by_column
 from tasks.collect.sources.json_items import AFTER_THE_END, json_items
-from tasks.collect.sources.json_rows import DECODER, read_json_lines
+from tasks.collect.sources.json_rows import read_json_lines
 from tasks.collect.sources.lines import Line, read_lines, read_whole
 from tasks.collect.sources.row_values import Fit
 from tasks.collect.sources.unpack import BrokenStream
 from tasks.core.errors import SourceError
+from tasks.core.json_text import strict_json
 
 LONGEST_ROW = 4
 """Longest text of a row, as a multiple of the largest field."""
@@ -97,7 +98,7 @@ def _table(blocks: Callable[[], Iterator[bytes]], where: str, is_certain: bool) 
         )
         raise SourceError(what, where=where, remedy=BY_ROWS)
     try:
-        values = DECODER.decode(whole.content.decode())
+        values = strict_json(whole.content.decode())
     except (ValueError, RecursionError):
         return None  # and the reader of its one row reports why
     if not is_certain and len({len(column) for column in values.values()}) > 1:

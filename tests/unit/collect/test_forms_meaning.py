@@ -161,6 +161,7 @@ def test_what_follows_the_last_learned_turn_is_left_out_and_counted() -> None:
     found = read({"messages": turns})
     assert found.messages == [user("a"), assistant("b")] and found.fields == {"user": "a", "assistant": "b"}
     assert found.ignored == {"turns after the last one to learn"}
+    assert [turn["content"] for turn in found.uncut] == ["a", "b", "c", "d"]
     nothing = [user("a"), assistant("b") | {"weight": 0}, user("c"), assistant("d") | {"weight": 0}]
     assert rule({"messages": nothing}) == "weight: every turn of the assistant is excluded from learning"
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.content import NotText, content_text, is_blank
+from tasks.core.content import NotText, content_text, says_nothing
 
 TEXT = {"type": "text", "text": "a"}
 
@@ -72,5 +72,5 @@ def test_thoughts_are_left_out_and_named() -> None:
     )
 )
 def test_nulls_all_the_way_down_are_blank_until_a_value_joins(value: Any) -> None:
-    assert is_blank(value)
-    assert not any(is_blank([value, {"key": found}]) for found in (0, False, "a", 0.0))
+    assert says_nothing(value)
+    assert not any(says_nothing([value, {"key": found}]) for found in (0, False, "a", 0.0))
