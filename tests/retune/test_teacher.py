@@ -114,8 +114,7 @@ def test_it_serves_until_interrupted(
 def test_a_server_that_dies_ends_it_with_the_last_lines_of_the_log(
     workshop: Workshop, stand_in_for_vllm: Server
 ) -> None:
-    (workshop.home.logs).mkdir(parents=True)
-    (workshop.home.logs / "serve-teacher.log").write_text("out of memory", encoding="utf-8")
+    stand_in_for_vllm.log.write_text("out of memory", encoding="utf-8")
     stand_in_for_vllm.process.kill()
     stand_in_for_vllm.process.wait()
     with pytest.raises(ServerError, match="out of memory"):

@@ -69,9 +69,12 @@ def arguments_of(
 ) -> str:
     """What vLLM was started with."""
     write_script(fake_vllm, "import sys; print(*sys.argv); sys.exit(3)")
-    with pytest.raises(ServerStartError), serving(model, ServerSettings(**settings), log=log, adapters=adapters):
+    with (
+        pytest.raises(ServerStartError) as caught,
+        serving(model, ServerSettings(**settings), log=log, adapters=adapters),
+    ):
         pass
-    return log.read_text(encoding="utf-8")
+    return Path(caught.value.where).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["a, b", "a=b", "a b", 'a"b', "a,b=c d"])
@@ -174,6 +177,7 @@ def test_a_port_that_another_program_took_is_tried_again_and_then_named(fake_vll
     ):
         pass
     assert tries.read_text(encoding="utf-8") == "xxx"
+    assert {log.name for log in tmp_path.glob("*.log")} == {"vllm.log", "vllm-2.log", "vllm-3.log"}
 
 
 def test_scratch_folders_of_killed_runs_are_swept_and_those_of_living_ones_kept(
