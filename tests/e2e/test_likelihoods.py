@@ -22,7 +22,8 @@ from tests.tiny_families import FAMILIES, write_tiny_family
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 SETTINGS = ServerSettings(dtype="float32", cpu_kv_cache_gib=0.25)
-LABELS = ["billing", "billing dispute", "cards"]
+LABELS = ["billing", "billing dispute", "cards", *"abcdefghijklmnopqrstuvwxyz"]
+"""They begin with more tokens than the 20 most likely ones that vLLM would show."""
 PROMPTS = [[{"role": "user", "content": text}] for text in ("where is my card", "it is locked\n\nplease | help")]
 SIZES: dict[str, dict[str, Any]] = {
     "llama": {"head_dim": 32, "vocab_size": 320},

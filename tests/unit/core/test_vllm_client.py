@@ -14,13 +14,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tasks.core.answer_store import Answer, AnswerStore
 from tasks.core.errors import ModelError, ServerError
 from tasks.core.prompts import Sampling
 from tasks.core.vllm import client
 from tasks.core.vllm.client import Unanswered, ask, chat, connect, is_loopback
-from tasks.core.vllm.likelihoods import log_likelihoods
+from tasks.core.vllm.likelihoods import MOST_TOKENS, log_likelihoods, plan_reads
 from tasks.core.vllm.request import Request, request_body
 from tasks.core.vllm.server import Server
 from tests import openai_stand_in
@@ -331,6 +333,14 @@ def test_a_likelihood_counts_the_answer_and_its_end_of_turn_and_nothing_else(tmp
         )
     assert scores == [pytest.approx(row) for row in expected]
     assert len(tokenised) == len(prompts)
+
+
+@given(st.lists(st.lists(st.integers(0, 400), min_size=1, max_size=4), max_size=300))
+def test_every_token_of_every_answer_is_read_after_those_before_it(tails: list[list[int]]) -> None:
+    reads = plan_reads(tails)
+    read = {(beginning, token) for one in reads for beginning in one.beginnings for token in one.tokens}
+    assert {(tuple(tail[:at]), tail[at]) for tail in tails for at in range(len(tail))} <= read
+    assert all(len(one.tokens) <= MOST_TOKENS for one in reads)
 
 
 def test_a_prompt_that_is_too_long_has_no_likelihood_and_the_others_have(tmp_path: Path) -> None:
