@@ -102,7 +102,8 @@ def main() -> None:
             found = done.details(TrainDetails)
             assert found.validation is not None
             loss = unseen_loss(options.model, done.folder / "adapter", unseen)
-            losses = f"{found.validation.lowest:.3f} | {found.validation.final:.3f} | {loss:.3f}"
+            lowest, final = (found.validation.losses[name] for name in ("lowest", "final"))
+            losses = f"{lowest:.3f} | {final:.3f} | {loss:.3f}"
             lines.append(f"| {name} | {found.steps} | {found.validation.kept_step} | {losses} | {minutes:.1f} |")
             print("\n".join([f"{name}:", *train_lines(found), ""]), flush=True)
     print("\n".join(lines))

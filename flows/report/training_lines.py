@@ -55,27 +55,30 @@ def train_lines(found: TrainDetails) -> list[str]:
 def validation_lines(validation: ValidationDetails, steps: int) -> list[str]:
     """What the validation loss did, which step is kept, and what to change if the run over-fits or learns nothing."""
     last = "the last step" if validation.fault or validation.kept_step == steps else f"step {validation.kept_step}"
-    lowest = f"lowest, {validation.lowest:.4g}, at step {validation.lowest_step} of {validation.planned_steps}"
-    losses = [f"{validation.before:.4g} before training", lowest]
+    before, least, final = (validation.losses[name] for name in ("before", "lowest", "final"))
+    lowest = f"lowest, {least:.4g}, at step {validation.lowest_step} of {validation.planned_steps}"
+    losses = [f"{before:.4g} before training", lowest]
     if validation.lowest_step != steps:
-        losses.append(f"{validation.final:.4g} at the end")
+        losses.append(f"{final:.4g} at the end")
     lines = [
-        f"Rows: {validation.trained_rows:,} are trained on, and {validation.rows:,} (of {validation.documents:,}"
-        " documents) are for validation.",
+        "Rows: {trained_rows:,} are trained on, and {rows:,} (of {documents:,} documents) are for validation.".format(
+            **validation.split
+        ),
         f"Validation loss: {'; '.join(losses)}. The weights of {last} are kept.",
     ]
-    if validation.stopped_early:
+    if steps < validation.planned_steps:
         lines.append(f"The training stopped early, after step {steps}, because the validation loss no longer fell.")
     if validation.fault:
         fault = f"The checkpoint of step {validation.lowest_step} {validation.fault}"
         lines.append(f"{fault}: it could not be kept, although its validation loss was lowest.")
-    if validation.lowest >= validation.before:
+    if least >= before:
         lines.append(
             "The validation loss never fell below that before training: what is learned does not carry over to other"
             " documents. Check the training rows, and lower train.learning_rate."
         )
-    elif validation.final > validation.lowest * (1 + NOTICEABLE_RISE):
-        advice = "" if validation.kept_step == validation.lowest_step else f": {KEEP_BEST}"
+    elif final > least * (1 + NOTICEABLE_RISE):
+        keeps_best = validation.fault or validation.kept_step == validation.lowest_step
+        advice = "" if keeps_best else f": {KEEP_BEST}"
         lines.append(f"The training over-fits after step {validation.lowest_step}{advice}.")
     return lines
 

@@ -167,22 +167,16 @@ class InitialVersion(Details):
 
 
 class ValidationDetails(Details):
-    """The validation split of a training and its losses, in nats per trained token.
+    """Of a validation split. ``losses`` in nats per trained token: ``before`` training, ``lowest`` and ``final``.
 
-    ``trained_rows``: outside of it; ``rows``, ``documents``: in it; ``before``: the loss before the first step;
-    ``lowest``: of the steps that were evaluated; ``final``: of the last one; ``kept_step``: the step whose weights were
-    kept; ``fault``: what is wrong with the checkpoint of the lowest loss, if it could not be kept.
+    ``split`` counts ``rows`` and ``documents`` in it, and ``trained_rows``; ``kept_step``: whose weights were kept;
+    ``fault``: why those of the lowest loss could not be.
     """
 
-    trained_rows: int = 0
-    rows: int = 0
-    documents: int = 0
-    before: float = 0.0
-    lowest: float = 0.0
+    split: Counts = {}
+    losses: dict[str, float] = {}
     lowest_step: int = 0
-    final: float = 0.0
     planned_steps: int = 0
-    stopped_early: bool = False
     kept_step: int = 0
     fault: str = ""
 

@@ -47,7 +47,7 @@ def keep_step(trainer: Any, config: TrainConfig, work: Path) -> dict[str, Any]:
     If the checkpoint of the lowest loss is damaged, the model stays as the last step left it.
 
     Returns:
-        the details of the validation without its rows; empty without evaluations.
+        the details of the validation without its split; empty without evaluations.
     """
     found = dict(evaluations(trainer.state.log_history))
     if not found:
@@ -62,12 +62,9 @@ def keep_step(trainer: Any, config: TrainConfig, work: Path) -> dict[str, Any]:
         else:
             trainer._load_from_checkpoint(str(checkpoint))
     return {
-        "before": found[0],
-        "lowest": found[best],
+        "losses": {"before": found[0], "lowest": found[best], "final": found[max(found)]},
         "lowest_step": best,
-        "final": found[max(found)],
         "planned_steps": trainer.state.max_steps,
-        "stopped_early": last < trainer.state.max_steps,
         "kept_step": kept,
         "fault": fault,
     }

@@ -103,7 +103,7 @@ def train(job: dict[str, Any], stop: StopRequest) -> dict[str, Any] | None:
         write_json(out / "tokens.json", {"end_of_turn": tokenizer.eos_token_id, "samples": prepared.samples})
         details = run(trainer, job, config, work, out, stop, proof["trained_token_share"])
         if kept := keep_step(trainer, config, work):
-            details["validation"] = {**prepared.split, **kept}
+            details["validation"] = {"split": prepared.split, **kept}
     save(trainer, tokenizer, config, out, work)
     if rank() > 0:
         return None

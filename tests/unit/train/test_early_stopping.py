@@ -94,16 +94,16 @@ def test_it_stops_early_and_the_best_step_becomes_the_adapter(
 ) -> None:
     job, details = undisturbed
     found = details["validation"]
-    assert (details["steps"], found["planned_steps"], found["stopped_early"]) == (STOPPED, PLANNED, True)
+    assert (details["steps"], found["planned_steps"]) == (STOPPED, PLANNED)
     assert (found["lowest_step"], found["kept_step"], found["fault"]) == (BEST, BEST, "")
-    assert found["lowest"] < min(found["before"], found["final"])
+    assert found["losses"]["lowest"] < min(found["losses"]["before"], found["losses"]["final"])
     assert checkpoints(job) == [BEST, STOPPED - 1, STOPPED], "the best one and the two newest"
     best = Path(job["work"]) / f"checkpoint-{BEST}" / "adapter_model.safetensors"
     assert (Path(job["out"]) / "adapter" / best.name).read_bytes() == best.read_bytes()
 
     last = new_job(tmp_path, tiny_model, training_set, store, keep="last", early_stopping=None, max_steps=STOPPED)
     assert forked.run(last, tmp_path / "log")["details"]["validation"] == found | {
-        "kept_step": STOPPED, "stopped_early": False, "planned_steps": STOPPED,
+        "kept_step": STOPPED, "planned_steps": STOPPED,
     }  # fmt: skip
     assert curve(last) == curve(job)
     assert adapter(last) != adapter(job)
