@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tasks.validate.similarity import normalise
+from tasks.validate.normal_form import normalise
 
 SHIPPED = Path(__file__).resolve().parents[1] / "deployments" / "recipes" / "data"
 PARAPHRASES = Path(__file__).parent / "data" / "paraphrases.jsonl"

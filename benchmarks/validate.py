@@ -36,7 +36,7 @@ from benchmarks.rows import ROOT, read_inputs, write_inputs
 from tasks.core.files import canonical_json
 from tasks.core.messages import plain
 from tasks.validate.config import NearDuplicates
-from tasks.validate.similarity import normalise
+from tasks.validate.normal_form import normalise
 
 PEERS = ROOT / ".venv-bench-validate" / "bin" / "python"
 ARMS = ROOT / "benchmarks" / "arms"

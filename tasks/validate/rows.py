@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +18,7 @@ from tasks.core.table_writer import TableWriter
 from tasks.core.tables import COLLECTED_ROWS, DOCUMENT, INTEGER, LINEAGE, UNKNOWN
 from tasks.validate.conversations import BATCH_ROWS, CONVERSATION, as_conversations, as_json, by_batches, role_texts
 from tasks.validate.json_texts import TEXT
+from tasks.validate.normal_form import normalise
 
 COLLECTED, GENERATED = "collected", "generated"
 NUMBERS = tuple(name for name, type_ in {**LINEAGE, **DOCUMENT}.items() if type_ == INTEGER)
@@ -73,6 +76,16 @@ def answers_of(rows: pa.Table, replay: Collection[str]) -> pa.ChunkedArray:
 def contract_view(table: pa.Table, columns: Sequence[str]) -> pa.Table:
     """The columns that a contract names, with ``messages`` as JSON text; missing columns are left out."""
     return pa.table({name: _shown(table, name) for name in dict.fromkeys(columns) if name in table.column_names})
+
+
+def contexts(rows: pa.Table) -> pa.Array:
+    """What the user's question of each row is asked in: a digest of the system turn and the tools; empty without both.
+
+    The same words ask for something else under another system turn, or with other tools at hand.
+    """
+    system = by_batches(lambda batch: _digests(role_texts(batch, "system"), normalise), rows["messages"])
+    tools = by_batches(lambda batch: _digests(batch, _plain_tools), rows["tools"])
+    return pc.binary_join_element_wise(system, tools, pa.scalar("", TEXT)).combine_chunks()
 
 
 def raw_texts(table: pa.Table) -> pa.ChunkedArray:
@@ -194,6 +207,23 @@ def _generated_rows(path: Path, documents: Path, fields: Sequence[str]) -> pa.Ta
     found = _read(path, (*LINEAGE, *fields, "tools"))
     found = _with(found, "origin", constant(GENERATED, found.num_rows))
     return _with(found, "source", _sources(found["document_id"], documents))
+
+
+def _digests(texts: pa.Array, form: Callable[[str], str]) -> pa.Array:
+    """A digest of the form of each text; empty for an empty form or null."""
+    encoded = pc.fill_null(texts, "").dictionary_encode()
+    forms = map(form, encoded.dictionary.to_pylist())
+    digests = [hashlib.sha256(written.encode("utf-8", "replace")).hexdigest()[:32] if written else "" for written in forms]
+    return pa.array(digests, TEXT).take(encoded.indices)
+
+
+def _plain_tools(text: str) -> str:
+    """Tools as canonical JSON; empty if there are none."""
+    try:
+        tools = json.loads(text or "null")
+    except ValueError:
+        return text
+    return canonical_json(tools) if tools else ""
 
 
 def _sorted(table: pa.Table) -> pa.Table:

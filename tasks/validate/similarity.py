@@ -1,14 +1,11 @@
-"""Compare texts: normalised equality, and Jaccard similarity of character shingles.
+"""Compare texts: Jaccard similarity of character shingles.
 
 Works on Arrow and NumPy arrays, a batch of texts at a time: a million texts are never a million Python objects.
 """
 
 from __future__ import annotations
 
-import sys
-import unicodedata
 from collections.abc import Iterator, Sequence
-from functools import cache
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -21,10 +18,8 @@ Hashes = NDArray[np.uint64]
 Positions = NDArray[np.int64]
 Number = TypeVar("Number", np.int32, np.int64, np.uint64)
 
-UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ー"
 """Scripts without spaces between words: each of their characters counts as a word."""
-BATCH = 10_000
-"""Texts that are normalised at a time."""
 MOST_TEXTS = 4_096
 """Texts, or pairs of texts, whose distinct shingles are found at a time."""
 BYTES = 2_000_000
@@ -34,22 +29,6 @@ NO_CHARACTER = 0x110000
 _HASH_BITS = np.uint64(52)
 _HASH = (np.uint64(1) << _HASH_BITS) - np.uint64(1)
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-
-
-def normalise(text: str) -> str:
-    """The text without case, compatibility forms, punctuation and repeated white space; see :func:`normalise_texts`.
-
-    A text of punctuation only keeps it, so that "?" and "!" differ.
-    """
-    normalised: str = normalise_texts([text])[0].as_py()
-    return normalised
-
-
-def normalise_texts(texts: Texts) -> pa.LargeStringArray:
-    """:func:`normalise` of every text, in the same order."""
-    arrow = as_array(texts)
-    batches = [_normalise(part) for _, part in portions(arrow, BATCH)]
-    return pa.concat_arrays(batches) if batches else arrow
 
 
 def portions(texts: pa.LargeStringArray, most: int) -> Iterator[tuple[int, pa.LargeStringArray]]:
@@ -65,33 +44,6 @@ def as_array(texts: Texts) -> pa.LargeStringArray:
         return cast.combine_chunks() if isinstance(cast, pa.ChunkedArray) else cast
     # Half of a surrogate pair, which JSON can hold, has no UTF-8 form.
     return pa.array([text.encode("utf-8", "replace") for text in texts], pa.large_binary()).cast(pa.large_string())
-
-
-def _normalise(texts: pa.LargeStringArray) -> pa.LargeStringArray:
-    folded = pc.ascii_lower(texts)
-    foreign = pc.invert(pc.string_is_ascii(texts))
-    has_foreign = pc.any(foreign).as_py()
-    if has_foreign:
-        others = pa.array(map(_fold, texts.filter(foreign).to_pylist()), pa.large_string())
-        folded = pc.replace_with_mask(folded, foreign, others)
-    bare = pc.utf8_trim(pc.replace_substring_regex(folded, _gaps(sys.maxunicode if has_foreign else 127), " "), " ")
-    nothing = pc.equal(bare, "")
-    if pc.any(nothing).as_py():
-        kept = pa.array((text.strip() for text in folded.filter(nothing).to_pylist()), pa.large_string())
-        bare = pc.replace_with_mask(bare, nothing, kept)
-    return bare
-
-
-def _fold(text: str) -> str:
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-
-
-@cache
-def _gaps(last: int) -> str:
-    """An RE2 expression for white space and punctuation up to a code point: compiling it for all of Unicode is slow."""
-    gaps = [char.isspace() or unicodedata.category(char)[0] == "P" for char in map(chr, range(last + 1))]
-    edges = np.flatnonzero(np.diff(np.array([False, *gaps, False])))
-    return "[" + "".join(rf"\x{{{first:x}}}-\x{{{after - 1:x}}}" for first, after in edges.reshape(-1, 2)) + "]+"
 
 
 def shingle_hashes(texts: pa.LargeStringArray, size: int) -> tuple[Hashes, Positions]:
@@ -197,3 +149,11 @@ def position_in(known: NDArray[Number], values: NDArray[Number]) -> Positions:
 def begins_of(values: NDArray[Number]) -> NDArray[np.bool_]:
     """True where a run of equal values begins."""
     return np.append(True, values[1:] != values[:-1])[: len(values)]
+
+
+def first_of_each(texts: pa.LargeStringArray) -> tuple[Positions, Positions]:
+    """The first position of each distinct text, ascending; and for every text, the number of its distinct text."""
+    numbers = texts.dictionary_encode().indices.to_numpy().astype(np.int64)
+    first = np.full(numbers.max(initial=-1) + 1, len(numbers))
+    np.minimum.at(first, numbers, np.arange(len(numbers)))
+    return first, numbers

@@ -37,7 +37,7 @@ from tasks.validate.duplicates.precedence import precedence
 from tasks.validate.outcome import Outcome
 from tasks.validate.quarantine import counts_by_rule, first_rules, write_quarantine
 from tasks.validate.row_checks import ROWS, TRAINING_SET, RowChecks
-from tasks.validate.rows import read_answers, read_documents, read_rows, write_training_set
+from tasks.validate.rows import contexts, read_answers, read_documents, read_rows, write_training_set
 from tasks.validate.stops import check_floors, describe_losses
 from tasks.validate.waterfall.waterfall import Lost, count_losses, rejected_losses, write_waterfall
 
@@ -168,22 +168,23 @@ class ValidateJob:
         holdout = read_documents(self.collected.folder / tables.HOLDOUT, ())
         holdout = holdout.filter(pc.is_valid(holdout["user_text"]))
         sets = [
-            EvaluationTexts(HOLDOUT, holdout["document_id"].to_pylist(), holdout["user_text"]),
+            EvaluationTexts(HOLDOUT, holdout["document_id"].to_pylist(), holdout["user_text"], contexts(holdout)),
             *read_evaluation_sets(self.config.contamination),
         ]
+        asked_in = contexts(rows).take(pa.array(searched))
         user, assistant = (rows[name].take(pa.array(searched)) for name in ("user_text", "assistant_text"))
-        found = find_contamination(user, assistant, sets, self.config.contamination)
+        found = find_contamination(user, assistant, sets, self.config.contamination, asked_in)
         return replace(found, positions=searched[found.positions])
 
     def _duplicates(self, rows: pa.Table, left: NDArray[np.int64], context: StageContext) -> Duplicates:
         """The rows at these positions that repeat another one, by rising position in the whole table."""
         order = left[precedence(rows.select(["origin", "judgements"]).take(pa.array(left)))]
-        texts = rows["user_text"].take(pa.array(order))
-        found = find_duplicates(texts, self.config.near_duplicates)
+        texts, asked_in = rows["user_text"].take(pa.array(order)), contexts(rows).take(pa.array(order))
+        found = find_duplicates(texts, self.config.near_duplicates, asked_in)
         if self.config.same_meaning is not None:
             work = context.work_folder("validate")
             work.mkdir(parents=True, exist_ok=True)
-            found = add_same_meaning(texts, found, self.config.same_meaning, work, context.log("meaning"))
+            found = add_same_meaning(texts, found, self.config.same_meaning, work, context.log("meaning"), asked_in)
         positions = order[found.position]
         rising = np.argsort(positions)
         return Duplicates(positions[rising], order[found.original][rising], found.kind[rising])

@@ -18,7 +18,7 @@ from tasks.core.artifacts import ArtifactRef
 from tasks.core.home import PROJECT_ROOT, Home
 from tasks.core.stage import StageJob, run_stage
 from tasks.validate.check_training_set import Publications
-from tasks.validate.similarity import normalise, normalise_texts
+from tasks.validate.normal_form import normalise, normalise_texts
 from tests.e2e.conftest import RECIPES
 
 DATA = PROJECT_ROOT.parent / "shared" / "data"

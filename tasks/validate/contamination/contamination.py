@@ -15,9 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from tasks.core import tables
 from tasks.validate.config import Contamination
+from tasks.validate.contamination.other_questions import asks_otherwise
 from tasks.validate.contamination.spans import Span, common_spans
 from tasks.validate.contamination.whole_texts import WholeTexts
 from tasks.validate.contamination.word_runs import Pairs, WordRuns, concatenate, word_counts
@@ -30,11 +32,15 @@ NEARLY_ALL = 0.9
 
 @dataclass(frozen=True)
 class EvaluationTexts:
-    """A named set of texts that no training row may repeat, each with an id; null is an empty text."""
+    """A named set of texts that no training row may repeat, each with an id; null is an empty text.
+
+    ``contexts`` (:func:`tasks.validate.rows.contexts`): what each is asked in; empty where that is unknown.
+    """
 
     name: str
     ids: Sequence[str]
     texts: Sequence[str | None] | pa.Array | pa.ChunkedArray
+    contexts: pa.Array | None = None
 
 
 @dataclass(frozen=True)
@@ -61,11 +67,16 @@ def conversation_text(user_text: str | None, assistant_text: str | None) -> str:
 
 
 def find_contamination(
-    user_texts: Texts, assistant_texts: Texts, sets: Sequence[EvaluationTexts], config: Contamination
+    user_texts: Texts,
+    assistant_texts: Texts,
+    sets: Sequence[EvaluationTexts],
+    config: Contamination,
+    contexts: pa.Array | None = None,
 ) -> Contaminated:
     """The rows that repeat a text of the evaluation sets; ties go to the first text of the first set.
 
-    ``user_texts`` and ``assistant_texts`` have a text per row; null counts as empty.
+    ``user_texts`` and ``assistant_texts`` have a text per row; null counts as empty. A row and a text that both have a
+    context are only compared if it is the same.
     """
     texts = pa.concat_arrays([as_array([]), *(as_array(evaluation_set.texts) for evaluation_set in sets)])
     user, assistant = as_array(user_texts), as_array(assistant_texts)
@@ -74,12 +85,13 @@ def find_contamination(
     conversations = pc.binary_join_element_wise(user, assistant, pa.scalar("\n", pa.large_string()))
     runs = WordRuns(texts.take(pa.array(longer)), config.ngram)
     inside = _at(longer, runs.find(conversations, config.threshold))
-    enough = (words[inside.texts] >= LONG * config.ngram) | (inside.shares >= NEARLY_ALL)
-    pairs = [Pairs(inside.rows[enough], inside.texts[enough], inside.shares[enough])]
+    inside = _where((words[inside.texts] >= LONG * config.ngram) | (inside.shares >= NEARLY_ALL), inside)
     # Answers are left out: a label can equal a short question ("what_is_your_name").
     equal = WholeTexts(texts.take(pa.array(whole)), config.shingle, config.similarity)
-    pairs.append(_at(whole, equal.find(user)))
-    best = _best(concatenate(pairs))
+    copies = _at(whole, equal.find(user))
+    inside, copies = (_where(_same_contexts(sets, contexts, pairs), pairs) for pairs in (inside, copies))
+    inside = _where(~asks_otherwise(conversations, texts, inside, config.ngram), inside)
+    best = _best(concatenate([inside, copies]))
     repeated = texts.take(pa.array(best.texts)).to_pylist()
     rows = conversations.take(pa.array(best.rows)).to_pylist()
     names = [(part.name, str(id_)) for part in sets for id_ in part.ids]
@@ -95,6 +107,25 @@ def find_contamination(
 
 def _at(positions: Positions, pairs: Pairs) -> Pairs:
     return Pairs(pairs.rows, positions[pairs.texts], pairs.shares)
+
+
+def _where(chosen: NDArray[np.bool_], pairs: Pairs) -> Pairs:
+    return Pairs(pairs.rows[chosen], pairs.texts[chosen], pairs.shares[chosen])
+
+
+def _same_contexts(
+    sets: Sequence[EvaluationTexts], contexts: pa.Array | None, pairs: Pairs
+) -> NDArray[np.bool_]:
+    """Whether a row and a text may ask the same: not if both have a context, and another one."""
+    if contexts is None:
+        return np.ones(len(pairs.rows), dtype=bool)
+    unknown = [pa.array([""] * len(part.ids)) if part.contexts is None else part.contexts for part in sets]
+    ours = contexts.take(pa.array(pairs.rows))
+    theirs = pa.concat_arrays([contexts.slice(0, 0), *(part.cast(contexts.type) for part in unknown)])
+    theirs = theirs.take(pa.array(pairs.texts))
+    open_ = pc.or_(pc.equal(ours, ""), pc.equal(theirs, ""))
+    found: NDArray[np.bool_] = pc.or_(open_, pc.equal(ours, theirs)).to_numpy(zero_copy_only=False)
+    return found
 
 
 def _best(pairs: Pairs) -> Pairs:

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tasks.validate.contamination.word_runs import Pairs, by_whole_rows, concatenate
+from tasks.validate.normal_form import marks, normalise_texts, unaccented
 from tasks.validate.similarity import (
     MOST_TEXTS,
     Hashes,
@@ -18,7 +19,7 @@ from tasks.validate.similarity import (
     as_array,
     begins_of,
     distinct_shingles,
-    normalise_texts,
+    first_of_each,
     portions,
     position_in,
     similarities,
@@ -36,10 +37,14 @@ class WholeTexts:
     If the Jaccard similarity of two sets reaches a threshold, any ``n - ceil(threshold * n) + 1`` shingles of one
     include a shared one (Chaudhuri, Ganti and Kaushik 2006), so only these are looked up. A candidate is compared
     unless the sizes of the sets (Arasu, Ganti and Kaushik 2006) or the row's number of known shingles rule it out.
+    Texts with other :func:`tasks.validate.normal_form.marks`, or that differ in accents only, are never found.
     """
 
     def __init__(self, texts: Texts, size: int, threshold: float) -> None:
         self._texts, self._size, self._threshold = normalise_texts(texts), size, threshold
+        kinds = marks(self._texts)
+        self._kinds = pc.unique(kinds)
+        self._kind = _codes(kinds, self._kinds)
         of_text, hashes = _distinct(self._texts, size)
         self._known = sorted_distinct(hashes)
         shingles = np.searchsorted(self._known, hashes)
@@ -64,13 +69,18 @@ class WholeTexts:
         rows = normalise_texts(rows)
         of_row, hashes = distinct_shingles(rows, self._size)
         sizes = np.bincount(of_row, minlength=len(rows))
+        kind = _codes(marks(rows), self._kinds)
         found = position_in(self._known, hashes)
         of_row, found = of_row[found >= 0], found[found >= 0]
         known = np.bincount(of_row, minlength=len(rows))
         counts = self._first[found + 1] - self._first[found]
         both = pa.concat_arrays([rows, self._texts])
+        form, bare = (first_of_each(forms)[1] for forms in (both, unaccented(both)))
         for begin, end in by_whole_rows(of_row, counts):
             one, texts = self._candidates(of_row[begin:end], found[begin:end], counts[begin:end], sizes, known)
+            may_be = kind[one] == self._kind[texts]
+            may_be &= (form[one] == form[texts + len(rows)]) | (bare[one] != bare[texts + len(rows)])
+            one, texts = one[may_be], texts[may_be]
             shares = similarities(both, one, texts + len(rows), self._size)
             enough = shares >= self._threshold - ROUNDING
             yield Pairs(one[enough] + start, texts[enough], shares[enough])
@@ -96,6 +106,11 @@ class WholeTexts:
         """Whether rows that share so many shingles with these texts can reach the threshold."""
         needed = self._threshold / (1 + self._threshold) * (sizes + self._sizes[texts])
         return shared >= needed - ROUNDING
+
+
+def _codes(values: pa.LargeStringArray, known: pa.LargeStringArray) -> Positions:
+    """The index of each value in ``known``; -1 if it is not there."""
+    return pc.fill_null(pc.index_in(values, value_set=known), -1).to_numpy(zero_copy_only=False)
 
 
 def _distinct(texts: pa.LargeStringArray, size: int) -> tuple[Positions, Hashes]:

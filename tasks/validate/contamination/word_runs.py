@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tasks.validate.normal_form import normalise_texts
 from tasks.validate.similarity import (
     UNSPACED,
     Positions,
     Texts,
     as_array,
     begins_of,
-    normalise_texts,
     portions,
     position_in,
     sorted_distinct,
@@ -132,6 +132,12 @@ def word_counts(texts: Texts) -> Positions:
     """How many words each text has."""
     counts = [_words(part)[1] for _, part in portions(as_array(texts), BATCH)]
     return np.concatenate(counts) if counts else np.zeros(0, np.int64)
+
+
+def words_of(text: str) -> list[str]:
+    """The normalised words of one text."""
+    found: list[str] = _words(as_array([text]))[0].to_pylist()
+    return found
 
 
 def _words(texts: pa.LargeStringArray) -> tuple[pa.LargeStringArray, Positions]:

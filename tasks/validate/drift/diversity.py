@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from tasks.validate.drift.size_free_diversity import words
+from tasks.validate.normal_form import normalise_texts
 from tasks.validate.similarity import (
     Positions,
     Texts,
     as_array,
     begins_of,
-    normalise_texts,
     shingle_hashes,
     spread,
     starts,

@@ -19,7 +19,8 @@ from tasks.core.errors import ContractViolation
 from tasks.core.models import check_model
 from tasks.core.processes import run_worker
 from tasks.validate.config import SameMeaning
-from tasks.validate.duplicates.duplicates import Duplicates
+from tasks.validate.duplicates.duplicates import Duplicates, comparable
+from tasks.validate.normal_form import normalise_texts
 from tasks.validate.similarity import Positions, Texts, as_array
 
 MEANING = "meaning"
@@ -35,7 +36,9 @@ ROUNDING = 1e-6
 Embeddings = NDArray[np.float32]
 
 
-def add_same_meaning(texts: Texts, found: Duplicates, config: SameMeaning, folder: Path, log: Path) -> Duplicates:
+def add_same_meaning(
+    texts: Texts, found: Duplicates, config: SameMeaning, folder: Path, log: Path, contexts: pa.Array | None = None
+) -> Duplicates:
     """Add the rows that mean the same as an earlier row to the duplicates found so far.
 
     Args:
@@ -44,6 +47,7 @@ def add_same_meaning(texts: Texts, found: Duplicates, config: SameMeaning, folde
             ``meaning``.
         folder: for temporary files.
         log: file for the embedding process's output.
+        contexts: as in :func:`tasks.validate.duplicates.duplicates.find_duplicates`.
 
     Raises ContractViolation for more than :data:`MOST_TEXTS` rows, ModelError if the model cannot be loaded, and
     MemoryShortage, ChildError or WorkerError if the embedding process failed.
@@ -57,9 +61,11 @@ def add_same_meaning(texts: Texts, found: Duplicates, config: SameMeaning, folde
         )
     if not len(left):
         return found
-    embeddings = embed(as_array(texts).take(pa.array(left)), config.model, folder, log)
+    asked = as_array(texts).take(pa.array(left))
+    groups = comparable(normalise_texts(asked), None if contexts is None else contexts.take(pa.array(left)))
+    embeddings = embed(asked, config.model, folder, log)
     kept_for = np.arange(len(texts))
-    kept_for[left] = left[representatives(embeddings, config.threshold)]
+    kept_for[left] = left[representatives(embeddings, groups, config.threshold)]
     kept_for[found.position] = kept_for[found.original]
     position = np.flatnonzero(kept_for != np.arange(len(texts)))
     kind = np.full(len(texts), MEANING, dtype=object)
@@ -86,10 +92,10 @@ def embed(texts: pa.LargeStringArray, model: ModelSource, folder: Path, log: Pat
     return embeddings
 
 
-def representatives(embeddings: Embeddings, threshold: float) -> Positions:
+def representatives(embeddings: Embeddings, groups: Positions, threshold: float) -> Positions:
     """For each text the position of the text that is kept: itself, or the most similar earlier kept one.
 
-    A text is dropped if and only if its cosine similarity to an earlier kept text reaches the threshold.
+    A text is dropped if and only if its cosine similarity to an earlier kept text of its group reaches the threshold.
     ``embeddings``, (texts, dimensions) of length 1 in order of precedence, are overwritten.
     """
     kept_for = np.arange(len(embeddings))
@@ -97,8 +103,9 @@ def representatives(embeddings: Embeddings, threshold: float) -> Positions:
     kept: list[int] = []
     for start in range(0, len(embeddings), BLOCK):
         block = embeddings[start : start + BLOCK].copy()
-        score, nearest = _nearest(block, embeddings[: len(kept)])
-        within = block @ block.T
+        own_groups = groups[start : start + BLOCK]
+        score, nearest = _nearest(block, own_groups, embeddings[: len(kept)], groups[kept])
+        within = _similarities(block, own_groups, block, own_groups)
         keeps = []
         for own in range(len(block)):
             best, original = score[own], kept[nearest[own]] if kept else -1
@@ -115,12 +122,21 @@ def representatives(embeddings: Embeddings, threshold: float) -> Positions:
     return kept_for
 
 
-def _nearest(block: Embeddings, kept: Embeddings) -> tuple[Embeddings, Positions]:
+def _similarities(block: Embeddings, of_block: Positions, others: Embeddings, of_others: Positions) -> Embeddings:
+    """Cosine similarities; :data:`NOT_KEPT` between texts of different groups."""
+    similarity: Embeddings = block @ others.T
+    similarity[of_block[:, None] != of_others] = NOT_KEPT
+    return similarity
+
+
+def _nearest(
+    block: Embeddings, of_block: Positions, kept: Embeddings, of_kept: Positions
+) -> tuple[Embeddings, Positions]:
     """The highest similarity of each text of a block to a kept text, and the first kept text that has it."""
     score = np.full(len(block), NOT_KEPT, dtype=np.float32)
     nearest = np.zeros(len(block), dtype=np.int64)
     for start in range(0, len(kept), BLOCK):
-        similarity = block @ kept[start : start + BLOCK].T
+        similarity = _similarities(block, of_block, kept[start : start + BLOCK], of_kept[start : start + BLOCK])
         best = similarity.argmax(axis=1)
         found = similarity[np.arange(len(block)), best]
         higher = found > score

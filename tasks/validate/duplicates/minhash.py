@@ -41,8 +41,8 @@ class Sketches:
     minima: NDArray[np.uint8]
 
 
-def sketch(texts: pa.LargeStringArray, config: NearDuplicates) -> Sketches:
-    """The sketches of normalised texts."""
+def sketch(texts: pa.LargeStringArray, groups: Positions, config: NearDuplicates) -> Sketches:
+    """The sketches of normal forms; texts of different groups share no band."""
     from rensa import RMinHash
 
     rows = band_rows(config.threshold, config.permutations, len(texts))
@@ -57,7 +57,7 @@ def sketch(texts: pa.LargeStringArray, config: NearDuplicates) -> Sketches:
         batch = slice(start, start + len(part))
         minima[batch] = values.astype(np.uint8)
         banded = values[:, : count * rows].reshape(-1, count, rows)
-        keys = np.zeros((len(values), count), dtype=np.uint64)
+        keys = np.repeat(groups[batch, None].astype(np.uint64), count, axis=1)
         for row in range(rows):
             keys *= MULTIPLIER
             keys += banded[:, :, row]

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from tasks.validate.config import NearDuplicates
 from tasks.validate.duplicates.minhash import agreements, agreements_needed, buckets, sketch
+from tasks.validate.normal_form import unaccented
 from tasks.validate.similarity import Positions, begins_of, similarities, sorted_distinct, spread, starts
 
 BLOCK = 512
@@ -20,14 +21,14 @@ MOST_VERIFIED = 32
 """Candidates of one text, the likeliest first, whose true similarity is computed."""
 
 
-def representatives(texts: pa.LargeStringArray, config: NearDuplicates) -> Positions:
-    """For each of these distinct normalised texts, the position of the text that is kept: itself, or an earlier one.
+def representatives(texts: pa.LargeStringArray, groups: Positions, config: NearDuplicates) -> Positions:
+    """For each of these distinct normal forms, the position of the text that is kept: itself, or an earlier one.
 
-    A text is dropped if and only if it is near an earlier kept text (greedy selection in order of precedence). Each
-    text is compared with kept texts only, and the bounds above keep time from growing with the square of a cluster's
+    A text is dropped if and only if it is near an earlier kept text of its group (greedy selection in order of
+    precedence), and the two differ in more than accents. Each text is compared with kept texts only, and the bounds above keep time from growing with the square of a cluster's
     size. If a bound is reached, near duplicates may be kept; nothing else is ever dropped.
     """
-    selection = _Selection(texts, config)
+    selection = _Selection(texts, groups, config)
     selection.run()
     return selection.kept_for
 
@@ -35,9 +36,10 @@ def representatives(texts: pa.LargeStringArray, config: NearDuplicates) -> Posit
 class _Selection:
     """Greedy selection, in blocks of texts; ``kept_for``: for each text, the kept text that represents it."""
 
-    def __init__(self, texts: pa.LargeStringArray, config: NearDuplicates) -> None:
+    def __init__(self, texts: pa.LargeStringArray, groups: Positions, config: NearDuplicates) -> None:
         self._texts, self._config = texts, config
-        sketches = sketch(texts, config)
+        self._bare = unaccented(texts).dictionary_encode().indices.to_numpy()
+        sketches = sketch(texts, groups, config)
         self._minima = sketches.minima
         self._members, self._buckets = buckets(sketches.bands)
         sizes = np.bincount(self._buckets)
@@ -86,6 +88,8 @@ class _Selection:
     def _drop(self, candidates: Positions, kept: Positions) -> None:
         config = self._config
         one, other = np.divmod(sorted_distinct(candidates * len(self._texts) + kept), len(self._texts))
+        differ = self._bare[one] != self._bare[other]
+        one, other = one[differ], other[differ]
         shared = agreements(self._minima, one, other)
         likely = np.lexsort((-shared, one))
         likely = likely[shared[likely] >= agreements_needed(config.threshold, config.permutations)]

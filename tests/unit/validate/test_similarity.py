@@ -1,15 +1,10 @@
-"""Texts brought to one form, and how much two of them share."""
+"""How much two texts share."""
 
 from __future__ import annotations
 
 import random
-import re
-import sys
-import unicodedata
-from functools import cache
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,8 +12,6 @@ from hypothesis import strategies as st
 from tasks.validate import similarity
 from tasks.validate.similarity import (
     as_array,
-    normalise,
-    normalise_texts,
     portions,
     shingle_hashes,
     similarities,
@@ -30,18 +23,6 @@ from tasks.validate.similarity import (
 TEXTS = st.lists(st.text(alphabet=st.sampled_from("ab cß-É中的أین،🎉!\n"), max_size=20), min_size=1, max_size=12)
 
 
-@cache
-def gaps() -> re.Pattern[str]:
-    points = map(chr, range(sys.maxunicode + 1))
-    return re.compile(rf"[\s{re.escape(''.join(c for c in points if unicodedata.category(c)[0] == 'P'))}]+")
-
-
-def one_by_one(text: str) -> str:
-    """What :func:`normalise` promises, said with Python's own functions."""
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return gaps().sub(" ", folded).strip() or folded.strip()
-
-
 def shingles(text: str, size: int) -> set[str]:
     return {text[start : start + size] for start in range(max(1, len(text) - size + 1))}
 
@@ -49,62 +30,6 @@ def shingles(text: str, size: int) -> set[str]:
 def jaccard(one: str, other: str, size: int) -> float:
     left, right = shingles(one, size), shingles(other, size)
     return len(left & right) / len(left | right)
-
-
-@pytest.mark.parametrize(
-    ("text", "plain"),
-    [
-        ("  Lost my\tCARD!! ", "lost my card"),
-        ("lo\uff53t my, card.", "lost my card"),
-        ("Straße", "strasse"),
-        ("我的卡丢了。请冻结!", "我的卡丢了 请冻结"),
-        ("أين راتبي؟", "أين راتبي"),
-        ("👍 ok 👍🏽", "👍 ok 👍🏽"),
-        ("?!", "?!"),
-        (" ... ", "..."),
-        ("", ""),
-        (" \n", ""),
-        ("cost: $5", "cost $5"),
-        ("a\x00b\x1fc", "a\x00b c"),
-    ],
-)
-def test_what_does_not_change_the_meaning_goes(text: str, plain: str) -> None:
-    assert normalise(text) == plain
-
-
-@settings(deadline=None)
-@given(st.lists(st.text(max_size=30), max_size=12))
-def test_an_array_of_texts_is_normalised_as_each_alone(texts: list[str]) -> None:
-    assert normalise_texts(texts).to_pylist() == [one_by_one(text) for text in texts]
-
-
-def test_every_character_is_treated_as_python_knows_it() -> None:
-    texts = [f"a{chr(code)}b" for code in range(sys.maxunicode + 1) if not 0xD800 <= code <= 0xDFFF]
-    assert normalise_texts(texts).to_pylist() == [one_by_one(text) for text in texts]
-
-
-@settings(deadline=None)
-@given(st.text(max_size=60))
-def test_normalising_twice_changes_nothing_more(text: str) -> None:
-    once = normalise(text)
-    assert normalise(once) == once == normalise(f"  {text}\n")
-
-
-def test_texts_come_in_any_form() -> None:
-    texts = ["Eins", "zwei!", None, "drei"]
-    plain = ["eins", "zwei", "", "drei"]
-    for kind in (pa.string(), pa.large_string()):
-        whole = pa.array(texts, kind)
-        assert normalise_texts(whole).to_pylist() == plain
-        assert normalise_texts(whole.slice(1, 2)).to_pylist() == plain[1:3]
-        assert normalise_texts(pa.chunked_array([whole.slice(0, 1), whole.slice(1)])).to_pylist() == plain
-    assert normalise_texts(pa.chunked_array([], pa.string())).to_pylist() == []
-    assert normalise_texts([]).to_pylist() == []
-    assert normalise_texts(pa.nulls(2)).to_pylist() == ["", ""]
-
-
-def test_half_a_surrogate_pair_is_no_fault() -> None:
-    assert normalise_texts(["half \ud83d of a pair", "B"]).to_pylist() == ["half of a pair", "b"]
 
 
 @settings(deadline=None)

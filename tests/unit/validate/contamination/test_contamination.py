@@ -16,7 +16,8 @@ from tasks.validate.contamination.contamination import (
     find_contamination,
     write_contaminated,
 )
-from tasks.validate.similarity import normalise
+from tasks.validate.normal_form import normalise
+from tests.unit.validate.questions import LONG_QUESTION, OTHER_QUESTIONS, SAME_QUESTIONS
 
 LONG = "could you please tell me why my card was declined at the grocery store on main street this morning"
 MIDDLE = "my card was declined at the grocery store this morning again"
@@ -64,6 +65,42 @@ def test_a_copy_is_found_whole_or_in_part_in_other_form_or_in_an_answer(
 )
 def test_a_common_phrase_is_no_copy(said: str | tuple[str, str]) -> None:
     assert found_in(said).positions.tolist() == []
+
+
+@pytest.mark.parametrize(("one", "other"), OTHER_QUESTIONS)
+@pytest.mark.parametrize("around", ["{}", LONG_QUESTION, "{}\n" + LONG, LONG + "\n{}", LONG_QUESTION + "\n" + LONG])
+def test_what_differs_in_signs_numbers_code_or_accents_is_no_leak(one: str, other: str, around: str) -> None:
+    assert found_in(around.format(one), texts=(around.format(other),)).positions.tolist() == []
+
+
+@pytest.mark.parametrize(("one", "other"), SAME_QUESTIONS)
+@pytest.mark.parametrize("around", ["{}", LONG_QUESTION])
+def test_what_differs_in_form_is_a_leak(one: str, other: str, around: str) -> None:
+    assert found_in(around.format(one), texts=(around.format(other),)).coverages.tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "well, {} and so on, for example 7 - 3",
+        "{}",
+        ("a question", "they ask: {} in 12 words"),
+    ],
+)
+def test_a_copy_with_numbers_is_found_cut_off_edited_or_inside_a_longer_text(row: str | tuple[str, str]) -> None:
+    text = f"{LONG} and why -5 % of $20 were charged twice for it on the first of 3 days"
+    for copy in (text, text.replace("grocery", "corner"), " ".join(text.split()[:20]), " ".join(text.split()[-20:])):
+        filled = tuple(part.format(copy) for part in row) if isinstance(row, tuple) else row.format(copy)
+        assert found_in(filled, texts=(text,)).positions.tolist() == [0], copy
+
+
+def test_the_same_words_leak_in_the_same_or_an_unknown_context_only() -> None:
+    holdout = EvaluationTexts("holdout", ["h0", "h1"], [LONG, SHORT], pa.array(["french", ""]))
+    rows, contexts = [LONG, LONG, LONG, SHORT], pa.array(["french", "spanish", "", "spanish"])
+    found = find_contamination(rows, [""] * 4, [holdout], Contamination(), contexts)
+    assert found.positions.tolist() == [0, 2, 3]
+    file = EvaluationTexts("file", ["1"], [LONG])
+    assert find_contamination(rows, [""] * 4, [file], Contamination(), contexts).positions.tolist() == [0, 1, 2]
 
 
 def test_rows_that_have_a_part_each_repeat_nothing_together() -> None:

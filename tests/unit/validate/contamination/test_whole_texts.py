@@ -13,7 +13,8 @@ from tasks.validate import similarity
 from tasks.validate.contamination import whole_texts
 from tasks.validate.contamination import word_runs as runs
 from tasks.validate.contamination.whole_texts import WholeTexts
-from tasks.validate.similarity import Positions, normalise, similarities
+from tasks.validate.normal_form import normalise
+from tasks.validate.similarity import Positions, similarities
 
 TEXTS = st.lists(st.text("ab é", max_size=14), max_size=8)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tasks.validate.contamination import word_runs as runs
 from tasks.validate.contamination.word_runs import WordRuns, by_whole_rows, word_counts
-from tasks.validate.similarity import normalise
+from tasks.validate.normal_form import normalise
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "d", "E,"]), max_size=9).map(" ".join)
 TEXTS = st.lists(WORDS, max_size=5)

@@ -6,12 +6,14 @@ import random
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.validate.config import NearDuplicates
 from tasks.validate.duplicates.duplicates import Duplicates, find_duplicates
-from tasks.validate.similarity import normalise_texts
+from tasks.validate.normal_form import marks, normalise_texts
+from tests.unit.validate.questions import LONG_QUESTION, OTHER_QUESTIONS, SAME_QUESTIONS
 
 NEAR = NearDuplicates()
 WORDS = (
@@ -48,14 +50,17 @@ def sentences(count: int, seed: int) -> list[str]:
 
 
 def brute_force(texts: list[str], config: NearDuplicates) -> set[int]:
-    """What stays when every text is compared with all that stay before it."""
+    """What stays when every text is compared with all that stay before it and have the same marks."""
+    forms = normalise_texts(texts)
+    kinds = marks(forms).to_pylist()
     cut = [
         {text[start : start + config.shingle] for start in range(max(1, len(text) - config.shingle + 1))}
-        for text in normalise_texts(texts).to_pylist()
+        for text in forms.to_pylist()
     ]
     kept: list[int] = []
     for position, own in enumerate(cut):
-        if all(len(own & cut[other]) / len(own | cut[other]) < config.threshold for other in kept):
+        alike = (cut[other] for other in kept if kinds[other] == kinds[position])
+        if all(len(own & other) / len(own | other) < config.threshold for other in alike):
             kept.append(position)
     return set(kept)
 
@@ -72,6 +77,31 @@ def test_texts_that_differ_in_form_alone_are_exact_duplicates() -> None:
 def test_other_scripts_and_signs_tell_texts_apart() -> None:
     texts = ["我的卡丢了", "我的工资呢", "أين راتبي", "👍", "👎", "?", "!", "", "cost: $5", "cost: €5"]
     assert len(find_duplicates(texts, NearDuplicates(threshold=0.99))) == 0
+
+
+@pytest.mark.parametrize(("one", "other"), OTHER_QUESTIONS)
+@pytest.mark.parametrize("around", ["{}", LONG_QUESTION])
+def test_what_differs_in_signs_numbers_code_or_accents_is_no_duplicate(one: str, other: str, around: str) -> None:
+    assert listed(find_duplicates([around.format(one), around.format(other)], NEAR)) == []
+
+
+@pytest.mark.parametrize(("one", "other"), SAME_QUESTIONS)
+@pytest.mark.parametrize("around", ["{}", LONG_QUESTION])
+def test_what_differs_in_form_is_an_exact_duplicate(one: str, other: str, around: str) -> None:
+    assert listed(find_duplicates([around.format(one), around.format(other)], NEAR)) == [(1, 0, "exact")]
+
+
+def test_a_word_more_is_near_if_signs_and_numbers_are_equal() -> None:
+    text = "could you please calculate how much -5 + 3 gives in the end and explain every step to me"
+    texts = [text, text + " ok", text.replace("-5", "5") + " ok", text.replace("+ 3", "+ 30") + " ok"]
+    assert listed(find_duplicates(texts, NEAR)) == [(1, 0, "near")]
+
+
+def test_the_same_words_in_another_context_are_another_question() -> None:
+    text = "please freeze my lost card now because I cannot find it anywhere"
+    contexts = pa.array(["", "a", "b", "a", "b", "a"])
+    found = find_duplicates([text, text, text, text.upper(), text + " ok", "a"], NEAR, contexts)
+    assert listed(found) == [(3, 1, "exact"), (4, 2, "near")]
 
 
 def test_the_row_that_stays_is_the_first_and_is_itself_kept() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from tasks.validate.duplicates import meaning, meaning_worker
 from tasks.validate.duplicates.duplicates import Duplicates, find_duplicates
 from tasks.validate.duplicates.meaning import add_same_meaning, embed, representatives
 from tasks.validate.duplicates.meaning_worker import BATCH_TOKENS, batches
-from tasks.validate.similarity import Texts, as_array
+from tasks.validate.similarity import Positions, Texts, as_array
 from tests.hub_cache import UNPINNED, in_hub_cache
 
 SEEDLING = ModelSource(path=str(PROJECT_ROOT / "seedling" / "model"))
@@ -101,6 +102,16 @@ def test_rows_found_before_follow_the_row_that_stays(monkeypatch: pytest.MonkeyP
     assert listed(both) == [(2, 1, "exact"), (3, 0, "meaning"), (4, 0, "meaning"), (5, 0, "exact")]
 
 
+def test_other_signs_and_other_system_turns_never_mean_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    planted(monkeypatch, dict.fromkeys(["what is -5 doubled", "what is 5 doubled", "double 5", "the double of 5"], 0.0))
+    texts = ["what is -5 doubled", "what is 5 doubled", "double 5", "the double of 5"]
+    contexts = pa.array(["", "", "", "in French"])
+    both = add_same_meaning(texts, NONE, SAME, tmp_path, tmp_path / "log", contexts)
+    assert listed(both) == [(2, 1, "meaning")]
+
+
 def test_where_nothing_is_left_to_compare_nothing_is_started(tmp_path: Path) -> None:
     assert listed(add_same_meaning([], NONE, SAME, tmp_path, tmp_path / "log")) == []
     assert list(tmp_path.iterdir()) == []
@@ -112,11 +123,15 @@ def test_too_many_rows_are_refused_with_the_reason(monkeypatch: pytest.MonkeyPat
         add_same_meaning(["a", "b", "c"], NONE, SAME, tmp_path, tmp_path / "log")
 
 
+def selected(embeddings: NDArray[np.float32], threshold: float) -> Positions:
+    return representatives(embeddings, np.zeros(len(embeddings), dtype=np.int64), threshold)
+
+
 def test_a_text_is_compared_with_those_alone_that_stay() -> None:
-    assert representatives(unit(0, 15, 30, 45), np.cos(np.radians(20))).tolist() == [0, 0, 2, 2]
-    assert representatives(unit(0, 30, 16), np.cos(np.radians(20))).tolist() == [0, 1, 1], "of two the more similar"
-    assert representatives(unit(50, 50, 50), 1.0).tolist() == [0, 0, 0], "rounding does not part equal texts"
-    assert representatives(np.zeros((3, 2), dtype=np.float32), 0.5).tolist() == [0, 1, 2]
+    assert selected(unit(0, 15, 30, 45), np.cos(np.radians(20))).tolist() == [0, 0, 2, 2]
+    assert selected(unit(0, 30, 16), np.cos(np.radians(20))).tolist() == [0, 1, 1], "of two the more similar"
+    assert selected(unit(50, 50, 50), 1.0).tolist() == [0, 0, 0], "rounding does not part equal texts"
+    assert selected(np.zeros((3, 2), dtype=np.float32), 0.5).tolist() == [0, 1, 2]
 
 
 @settings(deadline=None)
@@ -124,14 +139,15 @@ def test_a_text_is_compared_with_those_alone_that_stay() -> None:
 def test_the_choice_is_the_greedy_one_whatever_the_blocks(seed: int, count: int, threshold: float, block: int) -> None:
     vectors = np.random.default_rng(seed).standard_normal((count, 4)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    groups = np.random.default_rng(seed).integers(0, 2, count)
     expected: list[int] = []
     for own in range(count):
-        kept = [other for other in range(own) if expected[other] == other]
+        kept = [other for other in range(own) if expected[other] == other and groups[other] == groups[own]]
         score, original = max(((float(vectors[own] @ vectors[other]), other) for other in kept), default=(-1.0, own))
         expected.append(original if score >= threshold else own)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(meaning, "BLOCK", block)
-        assert representatives(vectors.copy(), threshold).tolist() == expected
+        assert representatives(vectors.copy(), groups, threshold).tolist() == expected
 
 
 @given(st.lists(st.integers(0, 3_000), max_size=60))

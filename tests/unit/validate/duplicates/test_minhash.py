@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import pyarrow as pa
 
 from tasks.validate.config import NearDuplicates
 from tasks.validate.duplicates.minhash import (
     MISSED_AT_MOST,
     UNLIKE,
     UNLIKE_CANDIDATES,
+    Sketches,
     agreements,
     agreements_needed,
     band_rows,
@@ -21,6 +23,10 @@ from tasks.validate.duplicates.minhash import (
 from tasks.validate.similarity import as_array, similarities
 
 NEAR = NearDuplicates()
+
+
+def sketched(texts: pa.LargeStringArray) -> Sketches:
+    return sketch(texts, np.zeros(len(texts), dtype=np.int64), NEAR)
 
 
 def edited_pairs(count: int, seed: int) -> list[str]:
@@ -60,7 +66,7 @@ def test_pairs_at_the_threshold_share_a_bucket_and_pass_the_estimate() -> None:
     left, right = np.arange(1_500), np.arange(1_500, 3_000)
     near = similarities(texts, left, right, NEAR.shingle) >= NEAR.threshold
     assert 500 < near.sum() < 1_500, "there are pairs on both sides"
-    found = sketch(texts, NEAR)
+    found = sketched(texts)
     share_a_band = (found.bands[:, left] == found.bands[:, right]).any(axis=0)
     estimate = agreements(found.minima, left, right)
     assert share_a_band[near].all()
@@ -70,12 +76,18 @@ def test_pairs_at_the_threshold_share_a_bucket_and_pass_the_estimate() -> None:
 def test_shared_minima_estimate_the_similarity() -> None:
     texts = as_array(edited_pairs(1_000, 2))
     left, right = np.arange(1_000), np.arange(1_000, 2_000)
-    error = agreements(sketch(texts, NEAR).minima, left, right) / NEAR.permutations
+    error = agreements(sketched(texts).minima, left, right) / NEAR.permutations
     error -= similarities(texts, left, right, NEAR.shingle)
     assert abs(error.mean()) < 0.01 and error.std() < 0.05
 
 
 def test_the_same_texts_have_the_same_sketch_whatever_stands_beside_them() -> None:
     texts = edited_pairs(700, 3)
-    alone, among = sketch(as_array(texts[:10]), NEAR), sketch(as_array(texts), NEAR)
+    alone, among = sketched(as_array(texts[:10])), sketched(as_array(texts))
     assert (alone.minima == among.minima[:10]).all() and (alone.bands == among.bands[:, :10]).all()
+
+
+def test_texts_of_different_groups_share_no_bucket() -> None:
+    texts = as_array(["please freeze my lost card now"] * 4)
+    members, numbers = buckets(sketch(texts, np.array([0, 1, 0, 2]), NEAR).bands)
+    assert set(members.tolist()) == {0, 2} and len(set(numbers.tolist())) * 2 == len(numbers)

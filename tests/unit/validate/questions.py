@@ -1,0 +1,106 @@
+"""Pairs of questions that look alike: some ask for something else, some only write it in another way."""
+
+from __future__ import annotations
+
+LONG_QUESTION = (
+    "please read the following with care before you give an answer and then explain each of your steps in plain words, "
+    "as you would to a friend who has never heard of it:\n{}\nthank you very much for your help with this"
+)
+
+OTHER_QUESTIONS = [
+    # signs and operators
+    ("double -5", "double 5"),
+    ("is 5 < 3", "is 5 > 3"),
+    ("is x <= y", "is x < y"),
+    ("7 + 2", "7 - 2"),
+    ("7 * 2", "7 / 2"),
+    ("7 - 2", "7 2"),
+    ("12 % 5", "12 / 5"),
+    ("x - y", "x + y"),
+    ("x - y", "x y"),
+    ("(2 + 3) * 4", "2 + (3 * 4)"),
+    ("2 - (3 - 4)", "2 - 3 - 4"),
+    ("if (a && b) || c", "if a && (b || c)"),
+    ("what is 5!", "what is 5"),
+    ("±2 volts", "2 volts"),
+    ("x² of it", "x2 of it"),
+    ("1½ cups", "11/2 cups"),
+    ("10⁻³ metres", "10³ metres"),
+    # numbers
+    ("9.11 or 9", "91.1 or 9"),
+    ("1.5 grams", "15 grams"),
+    (".5 grams", "5 grams"),
+    ("1,500 grams", "1.500 grams"),
+    ("room 102", "room 120"),
+    ("3 of 5", "5 of 3"),
+    ("at 10:30", "at 1030"),
+    ("٣ cards", "٤ cards"),
+    # symbols
+    ("50% off", "50 off"),
+    ("$20 today", "€20 today"),
+    ("20 £", "20 ¥"),
+    ("so 👍", "so 👎"),
+    ("so 👍🏽", "so 👍🏿"),
+    ("the flag 🇫🇷", "the flag 🇩🇪"),
+    ("learn C++ fast", "learn C# fast"),
+    ("learn C++ fast", "learn C fast"),
+    ("use .NET here", "use net here"),
+    ("me@home", "me home"),
+    ("the #rust tag", "the rust tag"),
+    ("a → b", "a ← b"),
+    ("A ∪ B", "A ∩ B"),
+    ("and/or", "and or"),
+    # code
+    ("print(X)", "print(x)"),
+    ("print(a, B)", "print(a, b)"),
+    ("x = Y", "x = y"),
+    ("x = 1", "x == 1"),
+    ("x[0]", "x(0)"),
+    ("[0, 1]", "(0, 1)"),
+    ("run `Make` now", "run `make` now"),
+    ("run ls -R there", "run ls -r there"),
+    ("run rm --force there", "run rm -force there"),
+    ("snake_case", "snake case"),
+    ("read os.path first", "read os path first"),
+    ("std::Vector", "std::vector"),
+    ("open /tmp/A", "open /tmp/a"),
+    (r"C:\new", "C:new"),
+    (r"\Delta x", r"\delta x"),
+    ("{'A': 1}", "{'a': 1}"),
+    ("`^a*$`", "`^a+$`"),
+    ("f(*args)", "f(args)"),
+    ("!done", "done"),
+    ("a -> b", "a <- b"),
+    ("run this:\nif x:\n    a()\nb()", "run this:\nif x:\n    a()\n    b()"),
+    ("```\nFoo\n```", "```\nfoo\n```"),
+    # accents
+    ("schon da", "schön da"),
+    ("un año", "un ano"),
+    ("il a péché", "il a pêche"),
+    ("का", "की"),
+    # no spaces
+    ("我有5张卡", "我有6张卡"),
+    ("3は4より大きい", "4は3より大きい"),
+]
+
+SAME_QUESTIONS = [
+    ("Lost  my\tCARD!!", "lost my card"),
+    ("lo\uff53t my, card.", "lost my card"),
+    ("what’s my “limit”", "what's my \"limit\""),
+    ("well – ok — fine", "well - ok, fine"),
+    ("−5 degrees", "-5 degrees"),
+    ("7 + 2 =  9", "7+2=9"),
+    ("wi\u200bth\ufeff BOM", "with bom"),
+    ("**very** important", "very important"),
+    ("* one\n* two", "one two"),
+    ("# Title\nfirst", "title first"),
+    ("a well-known e-mail", "a well known e mail"),
+    ("hi (again), friend", "hi again friend"),
+    ("我有5张卡。", "我有 5 张卡"),
+    ("Straße", "STRASSE"),
+    ("cafe\u0301 now", "café now"),
+    ("costs $5.", "costs $5"),
+    ("at 5PM", "at 5pm"),
+    ("so 👍", "so👍"),
+    ("❤\ufe0f you", "❤ you"),
+]
