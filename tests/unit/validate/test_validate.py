@@ -89,6 +89,41 @@ def run(job: ValidateJob, tmp_path: Path) -> tuple[Summary, Path]:
     return Summary(**summary), result.ref.folder
 
 
+def test_the_same_words_under_another_system_turn_or_with_other_tools_are_another_row(
+    inputs: Inputs, config: Callable[..., ValidateConfig], tmp_path: Path
+) -> None:
+    def asked(name: str, system: str, tools: str | None, message: str = "how do I get to the next bus stop") -> Row:
+        turns = [{"role": "system", "content": system}] if system else []
+        row = document(name, message)
+        return {**row, "messages": turns + row["messages"], "tools": tools}
+
+    bus, tram = ('[{"type": "function", "function": {"name": "%s"}}]' % name for name in ("bus", "tram"))
+    train = [
+        asked("d1", "Answer in French.", None),
+        asked("d2", "Answer in Spanish.", None),
+        asked("d3", "answer in  FRENCH", "[]"),
+        asked("d4", "", bus),
+        asked("d5", "", tram),
+        asked("d6", "", bus.replace(" ", "")),
+        asked("d7", "", None),
+        asked("d8", "Answer in French.", bus),
+        asked("d9", "Answer in Polish.", None),
+    ]
+    holdout = [asked("h1", "Answer in Polish.", None)]
+    refs = inputs(train, holdout, [])
+    for table, rows in (("train", train), ("holdout", holdout)):
+        write_table(tmp_path / "collect" / f"{table}.parquet", rows, (*COLLECTED_COLUMNS, "tools"))
+    _, folder = run(new_job(config(), *refs), tmp_path)
+    repeated = read(folder / "duplicates.parquet")
+    assert [(row["row_id"], row["kind"], row["duplicate_of"]) for row in repeated] == [
+        ("d3", "exact", "d1"),
+        ("d6", "exact", "d4"),
+    ]
+    # A question without a system turn and tools may be the held-out one.
+    assert [row["row_id"] for row in read(folder / "contaminated.parquet")] == ["d7", "d9"]
+    assert [row["example_id"] for row in read(folder / "training_set.parquet")] == ["d1", "d2", "d4", "d5", "d8"]
+
+
 def test_every_row_ends_where_it_belongs(inputs: Inputs, config: Callable[..., ValidateConfig], tmp_path: Path) -> None:
     rows = [
         written("r1", "Please, freeze my LOST card now!"),
