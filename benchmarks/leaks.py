@@ -127,7 +127,9 @@ def _traps(
 
 
 def _in_other_form(text: str) -> str:
-    return "  ".join(text.upper().replace(",", " -").split()) + " !!"
+    """Case and punctuation of plain words only: those of numbers, names and code carry meaning."""
+    words = (word.upper().replace(",", " -") if word.rstrip(",.?!").isalpha() else word for word in text.split())
+    return "  ".join(words) + " !!"
 
 
 def _truncated(text: str, draw: random.Random) -> str:

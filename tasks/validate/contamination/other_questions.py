@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from tasks.validate.contamination.word_runs import Pairs, words_of
 from tasks.validate.normal_form import LETTERS, without_accents
 
+BATCH = 1_000
+"""Pairs whose words are in memory."""
 MOST_WORDS = 20_000
 """Words of either text that are compared."""
 MARK = regex.compile(f"[^{LETTERS}]")
@@ -26,14 +28,17 @@ def asks_otherwise(rows: pa.LargeStringArray, texts: pa.LargeStringArray, pairs:
     other :func:`tasks.validate.normal_form.marks` there: among the same words, or in place of the text's.
     """
     found = np.zeros(len(pairs.rows), dtype=bool)
-    for pair in np.flatnonzero(pairs.shares < 1):
-        row = words_of(rows[int(pairs.rows[pair])].as_py())[:MOST_WORDS]
-        text = words_of(texts[int(pairs.texts[pair])].as_py())[:MOST_WORDS]
-        found[pair] = _asks_otherwise(row, text, least)
+    for start in range(0, len(found), BATCH):
+        part = slice(start, start + BATCH)
+        of_row, of_text = (words_of(side.take(pa.array(at[part]))) for side, at in ((rows, pairs.rows), (texts, pairs.texts)))
+        found[part] = [_asks_otherwise(*both, least) for both in zip(of_row, of_text, strict=True)]
     return found
 
 
 def _asks_otherwise(row: Sequence[str], text: Sequence[str], least: int) -> bool:
+    if f" {' '.join(text)} " in f" {' '.join(row)} ":
+        return False
+    row, text = row[:MOST_WORDS], text[:MOST_WORDS]
     matcher = difflib.SequenceMatcher(None, text, row, False)
     runs = [run for run in matcher.get_matching_blocks() if run.size >= least]
     if not runs:

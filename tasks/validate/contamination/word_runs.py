@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.validate.normal_form import normalise_texts
+from tasks.validate.normal_form import LINE, SPACE, normalise_texts
 from tasks.validate.similarity import (
     UNSPACED,
     Positions,
@@ -23,6 +23,8 @@ from tasks.validate.similarity import (
     spread,
 )
 
+OPERATORS = r"\p{Sm}*/^"
+"""Divide a formula into words behind an operand, so that it is not one long word; a sign stays with its number."""
 BATCH = 10_000
 """Rows that are searched at a time."""
 PAIRS = 2_000_000
@@ -134,15 +136,18 @@ def word_counts(texts: Texts) -> Positions:
     return np.concatenate(counts) if counts else np.zeros(0, np.int64)
 
 
-def words_of(text: str) -> list[str]:
-    """The normalised words of one text."""
-    found: list[str] = _words(as_array([text]))[0].to_pylist()
-    return found
+def words_of(texts: pa.LargeStringArray) -> list[list[str]]:
+    """The normalised words of each text."""
+    words, counts = _words(texts)
+    ends = np.cumsum(counts).tolist()
+    return [words[end - count : end].to_pylist() for end, count in zip(ends, counts.tolist(), strict=True)]
 
 
 def _words(texts: pa.LargeStringArray) -> tuple[pa.LargeStringArray, Positions]:
     """The normalised words of all texts, one text after the other, and how many each text has."""
     spaced = pc.replace_substring_regex(normalise_texts(texts), f"([{UNSPACED}])", r" \1 ")
+    spaced = pc.replace_substring_regex(spaced, rf"([^\s{OPERATORS}])([{OPERATORS}]+)", r"\1 \2 ")
+    spaced = pc.replace_substring_regex(spaced, rf"(\S)([{SPACE}{LINE}]+)", r"\1 \2")
     lists = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(spaced))
     words, owner = lists.flatten(), pc.list_parent_indices(lists)
     is_word = pc.not_equal(words, "")
