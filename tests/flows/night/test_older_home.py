@@ -1,9 +1,7 @@
 """A RETUNE_HOME that version 0.4 (commit 01f4634) wrote goes on working: see ``tests/fixtures/make_home.py``.
 
-That vLLM serves its champion is tested in ``tests/e2e/test_vllm.py``.
-
-Keys hold the versions of libraries. Where the installed ones differ from those that the fixture was made with, the
-tests that compare keys are skipped: run the script again in a checkout of that commit with the new pins.
+That vLLM serves its champion is tested in ``tests/e2e/test_vllm.py``; that no document of an older ledger changes
+sides, in ``tests/unit/collect/test_held_out_documents.py``.
 """
 
 from __future__ import annotations
@@ -12,18 +10,16 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from flows.night import jobs
-from flows.night.champion import find_rival
 from flows.recipe.read import read_recipe
-from tasks.core.artifacts import ArtifactRef, ArtifactStore
+from tasks.core import tables
 from tasks.core.merging.trained import trained_in
-from tasks.core.stage import StageJob
-from tasks.publish.registry import Registry
-from tasks.validate.check_training_set import Publications
+from tasks.core.stage import run_stage
 from tests.fixtures.older_home import QUESTION, STAGES, OlderHome
-from tests.retune.command import retune, retune_process
+from tests.retune.command import retune
 
 
 @pytest.fixture(scope="module")
@@ -56,46 +52,15 @@ def test_its_quarantined_row_is_listed(older: OlderHome) -> None:
     assert done.returncode == 0 and "missing" in done.stdout, done.stdout + done.stderr
 
 
-def test_every_stage_of_the_next_night_has_the_key_of_its_artifact(
-    older: OlderHome, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    older.require_its_pins()
-    monkeypatch.setenv("RETUNE_VLLM_PYTHON", older.vllm_python)
-    recipe, home = read_recipe(older.recipe_file), older.home
-    found: dict[str, ArtifactRef] = {}
-
-    def find(stage: str, job: StageJob) -> ArtifactRef:
-        key = job.key()
-        determinants = older.manifest(stage)["determinants"]
-        assert json.loads(json.dumps(key.determinants())) == determinants, f"the key of {stage} changed"
-        artifact = ArtifactStore(home.artifacts).find(key)
-        assert artifact is not None, f"the artifact of {stage} is not whole"
-        found[stage] = artifact
-        return artifact
-
-    collected = find("collect", jobs.collect_job(recipe, home))
-    documents = find("check_documents", jobs.documents_job(recipe, collected))
-    generated = find("generate", jobs.generate_job(recipe, documents))
-    validated = find("validate", jobs.validate_job(recipe, collected, documents, generated))
-    find("check_training_set", jobs.training_set_job(recipe, validated, Publications()))
-    trained = find("train", jobs.train_job(recipe, validated))
-    beaten = find_rival(Registry(home, recipe.publish.name), trained)
-    assert beaten is None, "the champion is not its own rival"
-    find("evaluate", jobs.evaluate_job(recipe, documents, trained, beaten))
-    find("publish", jobs.publish_job(recipe, found))
-
-
-@pytest.mark.slow
-def test_its_next_night_is_a_no_op(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    older = OlderHome(tmp_path)
-    older.require_its_pins()
-    monkeypatch.setenv("RETUNE_VLLM_PYTHON", older.vllm_python)
-    done = retune_process(older.home.root, "run", "--recipe", older.recipe_file)
-    assert done.returncode == 0, done.stderr
-    record = json.loads(retune(older.home.root, "report", "--json").stdout)
-    assert record["status"] == "no-op", record["reason"]
-    assert all(stage["cached"] for stage in record["stages"].values())
-    assert len(Registry(older.home, "older-router").versions()) == 1
+def test_its_next_night_holds_the_same_documents_out(older: OlderHome) -> None:
+    """Version 0.5 collects anew: its keys differ."""
+    before = older.manifest("collect")
+    (old_folder,) = older.home.artifacts.glob("collect/*")
+    after = run_stage(jobs.collect_job(read_recipe(older.recipe_file), older.home), older.home, "next")
+    assert not after.cached and after.ref.manifest()["summary"]["accepted"] == before["summary"]["accepted"]
+    for name in (tables.TRAIN, tables.HOLDOUT):
+        documents = [set(pd.read_parquet(folder / name)["document_id"]) for folder in (old_folder, after.ref.folder)]
+        assert documents[0] == documents[1] != set()
 
 
 def test_its_champion_is_whole(older: OlderHome) -> None:
