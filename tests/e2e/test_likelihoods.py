@@ -29,7 +29,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "llama": {"head_dim": 32, "vocab_size": 320},
     "qwen 2": {"hidden_size": 128},
     "gemma 3": {"head_dim": 32},
-    "gpt 2": {"n_embd": 128},
+    "gpt 2": {"hidden_size": 128, "n_embd": 128},
 }
 """vLLM's attention on a CPU wants heads of at least 32."""
 
