@@ -22,6 +22,7 @@ from tasks.collect.forms import convert
 from tasks.collect.records import ReaderSettings
 from tasks.collect.sources import reader_of
 from tasks.core.artifacts import ArtifactStore, StageKey, Summary
+from tasks.core.characters import is_blank
 from tasks.core.config import ChatTask
 from tasks.core.errors import RecipeError, SourceError
 from tasks.core.home import Home
@@ -235,7 +236,9 @@ def test_the_command_writes_the_folder_and_says_so(write_recipe: WriteRecipe, tm
 
 
 SAID = (
-    st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8).map(str.strip).filter(bool)
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8)
+    .map(str.strip)
+    .filter(lambda text: not is_blank(text))
 )
 PAIRS = st.lists(st.tuples(SAID, SAID), min_size=1, max_size=3)
 
