@@ -12,6 +12,7 @@ from tasks.core.config import ModelSource
 from tasks.core.errors import RecipeError, RegistryError
 from tasks.core.home import Home, recipe_of_night
 from tasks.core.merging.trained import ADAPTER, MERGED, trained_in
+from tasks.core.model_files import check_adapter_files
 from tasks.core.models import model_digest, model_family
 from tasks.core.progress import say
 from tasks.evaluate.evaluate import Rival
@@ -73,11 +74,16 @@ def earlier_publications(registry: Registry, recipe: Recipe, validated: Artifact
 
 
 def check_champion(registry: Registry, recipe: Recipe) -> None:
-    """Check before anything starts that a recipe that continues from its champion fits it: RecipeError if it does not.
+    """Check before anything starts that the champion's adapter is whole, and fits a recipe that continues from it.
 
-    A night without news needs no champion; the next night with news would.
+    A night without news needs no champion; the next night with news would. Raises ModelError, RecipeError.
     """
-    if (champion := registry.champion()) is not None:
+    champion = registry.champion()
+    if champion is None:
+        return
+    if (adapter := Path(champion.path) / ADAPTER).is_dir():
+        check_adapter_files(adapter)
+    if recipe.train.initial_adapter == "champion":
         _fitting(champion, recipe)
 
 

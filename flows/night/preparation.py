@@ -39,7 +39,7 @@ def checked_recipe(name: str, home: Home) -> Recipe:
 def _read_and_check(name: str, home: Home) -> Recipe:
     recipe = read_recipe(name)
     check_recipe(recipe)
-    if recipe.train.initial_adapter == "champion":  # a registry that is not needed is not created either
+    if home.registry_file.is_file():  # a check does not create one
         check_champion(Registry(home, recipe.publish.name), recipe)
     return recipe
 

@@ -20,6 +20,7 @@ from tasks.core.errors import ContractError, PromptError, RecipeError, RetuneErr
 from tasks.core.findings import errors_in
 from tasks.core.home import Home
 from tasks.core.merging.trained import require_own_head
+from tasks.core.model_files import check_adapter_files
 from tasks.core.models import check_model, has_chat_template, model_family
 from tasks.core.prompts import Prompt, read_prompt
 from tasks.core.suggestions import did_you_mean
@@ -205,6 +206,8 @@ def _models(recipe: Recipe) -> Iterator[RetuneError]:
     check_model(recipe.model)
     if recipe.generate and recipe.generate.teacher:
         check_model(recipe.generate.teacher)
+    if recipe.generate and recipe.generate.adapter:
+        check_adapter_files(Path(recipe.generate.adapter))
     yield from ()
 
 

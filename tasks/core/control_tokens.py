@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.config import ModelSource
-from tasks.core.models import model_json
+from tasks.core.model_files import model_json
 from tasks.core.progress import say
 
 TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"

@@ -109,8 +109,13 @@ class Home:
         return self.root / "reports"
 
     @property
+    def registry_file(self) -> Path:
+        """MLflow's database: runs, and the registry with the champion."""
+        return self.root / "mlflow" / "mlflow.db"
+
+    @property
     def tracking_uri(self) -> str:
-        return f"sqlite:///{self.root / 'mlflow' / 'mlflow.db'}"
+        return f"sqlite:///{self.registry_file}"
 
 
 def _problem_of(root: Path) -> str:

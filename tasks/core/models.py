@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
 from tasks.core.files import digest_of, folder_digests, read_json
 from tasks.core.home import Home
+from tasks.core.model_files import CONFIG, TOKENIZER_CONFIG, check_model_files, model_json
 from tasks.core.public_models import ORIGIN, PUBLIC_MODELS, folder_of
 from tasks.core.remote_code import check_remote_code
 
@@ -17,10 +16,10 @@ DOCUMENTATION = ("README.md", ".gitattributes", ORIGIN)
 
 
 def check_model(model: ModelSource) -> None:
-    """Check before any stage runs that a local model folder is complete.
+    """Check before any stage runs that a local model folder is whole and readable.
 
-    Raises ModelError: the folder, its config, tokenizer or weights are missing; or the model needs its own code, which
-    the recipe does not allow or does not pin.
+    Raises ModelError: the folder, its config, tokenizer or weights are missing or unreadable (see ``model_files``); or
+    the model needs its own code, which the recipe does not allow or does not pin.
     """
     if not model.is_local:
         check_remote_code(model, {})
@@ -31,27 +30,19 @@ def check_model(model: ModelSource) -> None:
         get = Home.from_environment().command("model", "get", folder.name)
         remedy = f"run: {get}" if is_public else "correct model.path in the recipe"
         raise ModelError("The model folder does not exist", where=str(folder), remedy=remedy)
-    for name in ("config.json", "tokenizer_config.json"):
+    for name in (CONFIG, TOKENIZER_CONFIG):
         if not (folder / name).is_file():
             raise ModelError(
                 f"The model folder has no {name}", where=str(folder), remedy="name a folder in Hugging Face layout"
             )
-    check_remote_code(model, model_json(folder / "config.json"), model_json(folder / "tokenizer_config.json"))
-    if not any(folder.glob("*.safetensors")):
+    check_remote_code(model, model_json(folder / CONFIG), model_json(folder / TOKENIZER_CONFIG))
+    if not any(folder.glob("*.safetensors*")):
         raise ModelError(
             "The model folder has no weights (*.safetensors)",
             where=str(folder),
             remedy="download or copy the weights there; .bin weights are not read: convert them to safetensors",
         )
-
-
-def model_json(file: Path) -> Mapping[str, Any]:
-    """The JSON object in a file of a model, empty for another value; a ModelError if it is not valid JSON."""
-    try:
-        content = read_json(file)
-    except ValueError as error:
-        raise ModelError(f"The model's {file.name} is not valid JSON: {error}", where=str(file)) from error
-    return content if isinstance(content, dict) else {}
+    check_model_files(folder)
 
 
 def model_family(model: ModelSource) -> str | None:

@@ -13,6 +13,7 @@ import yaml
 from flows.report.record import RunRecord
 from tasks.core.home import PROJECT_ROOT
 from tests.flows.small_night import SmallNight, small_night
+from tests.small_folder import write_small_folder
 
 EMBEDDED = PROJECT_ROOT / "deployments" / "recipes" / "embedded.yaml"
 Change = Callable[[dict[str, Any]], Any]
@@ -25,10 +26,7 @@ def write_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteRecipe
     monkeypatch.setenv("RETUNE_VLLM_PYTHON", sys.executable)
     monkeypatch.setenv("RETUNE_HOME", str(tmp_path / "home"))
     (tmp_path / "messages.csv").write_text("id,message,queue,topic\n1,lost it,cards,lost card\n", encoding="utf-8")
-    model = tmp_path / "model"
-    model.mkdir()
-    for name in ("config.json", "tokenizer_config.json", "model.safetensors"):
-        (model / name).write_text("{}", encoding="utf-8")
+    model = write_small_folder(tmp_path / "model")
     (model / "chat_template.jinja").write_text("{{ messages }}", encoding="utf-8")
 
     def write(change: Change = lambda recipe: None) -> str:

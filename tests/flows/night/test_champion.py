@@ -16,12 +16,13 @@ from flows.recipe.read import read_recipe
 from flows.recipe.recipe import Recipe
 from flows.report.record import read_record
 from tasks.core.artifacts import ArtifactRef
-from tasks.core.errors import RecipeError, RegistryError
+from tasks.core.errors import ModelError, RecipeError, RegistryError
 from tasks.core.models import model_digest
 from tasks.publish.registry import Registry
 from tasks.train.train import InitialAdapter
 from tests.flows.conftest import WriteRecipe
 from tests.mlflow_store import home_with_store
+from tests.small_folder import write_safetensors
 
 NAME = "support-router"
 LORA = {"peft_type": "LORA", "r": 16, "lora_alpha": 32, "use_rslora": False, "use_dora": False, "bias": "none",
@@ -53,6 +54,7 @@ class World:
             (folder / "adapter").mkdir(parents=True)
             written = {**LORA, **config}
             (folder / "adapter" / "adapter_config.json").write_text(json.dumps(written), encoding="utf-8")
+            write_safetensors(folder / "adapter" / "adapter_model.safetensors", {"lora_A": (2, 2)})
         (folder / "merged").mkdir(parents=True)
         lineage = {
             "method": method,
@@ -158,6 +160,16 @@ def test_a_night_that_does_not_fit_its_champion_ends_before_anything_starts(
     with pytest.raises(RecipeError, match="does not fit the recipe: it was trained on another base"), night(path):
         pytest.fail("the night began")
     assert read_record(world.home).status == "failed"
+
+
+def test_a_champion_whose_weights_are_cut_off_ends_the_night_before_anything_starts(
+    world: World, write_recipe: WriteRecipe
+) -> None:
+    weights = Path(world.publish("monday").path) / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(ModelError, match="cut off") as caught, night(write_recipe(lambda recipe: None)):
+        pytest.fail("the night began")
+    assert caught.value.where == str(weights)
 
 
 def test_a_champion_of_another_base_is_told(world: World, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from tasks.core.errors import (
 )
 from tasks.core.home import PROJECT_ROOT
 from tests.flows.conftest import Change, WriteRecipe
+from tests.small_folder import write_small_folder
 
 Data = dict[str, Any]
 SHIPPED = sorted(path.stem for path in Project().recipes.glob("*.yaml"))
@@ -375,6 +376,17 @@ def test_a_model_without_weights_is_told_for_base_and_teacher(write_recipe: Writ
     (tmp_path / "model" / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="no weights"):
         checked(write_recipe)
+
+
+def test_base_teacher_and_adapter_are_whole_before_anything_starts(write_recipe: WriteRecipe, tmp_path: Path) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 134217728\n"
+    teacher = write_small_folder(tmp_path / "teacher")
+    (teacher / "model.safetensors").write_text(pointer, encoding="utf-8")
+    with pytest.raises(ModelError, match="is a pointer") as caught:
+        checked(write_recipe, change("generate", "teacher", to={"path": "./teacher"}))
+    assert caught.value.where == str(teacher / "model.safetensors")
+    with pytest.raises(ModelError, match=r"no adapter_config\.json"):
+        checked(write_recipe, change("generate", "adapter", to="./teacher"))
 
 
 def test_a_machine_without_vllm_is_told(write_recipe: WriteRecipe, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,15 +9,12 @@ import pytest
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
 from tasks.core.models import check_model, model_digest
+from tests.small_folder import write_small_folder
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder that looks complete."""
-    for name in ("config.json", "tokenizer_config.json"):
-        (tmp_path / name).write_text("{}", encoding="utf-8")
-    (tmp_path / "model.safetensors").write_bytes(b"weights")
-    return tmp_path
+    return write_small_folder(tmp_path)
 
 
 def source(folder: Path) -> ModelSource:

@@ -18,6 +18,7 @@ from tasks.core.models import check_model, model_digest
 from tasks.core.remote_code import architectures, check_remote_code
 from tasks.core.vllm.context import own_context_length
 from tests.hub_cache import COMMIT, UNPINNED, in_hub_cache
+from tests.small_folder import write_small_folder
 
 CODE = {"AutoConfig": "configuration_x.XConfig", "AutoModelForCausalLM": "modeling_x.XForCausalLM"}
 
@@ -25,10 +26,9 @@ CODE = {"AutoConfig": "configuration_x.XConfig", "AutoModelForCausalLM": "modeli
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder that looks complete, with code that must never be imported here."""
+    write_small_folder(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "baichuan", "auto_map": CODE}), encoding="utf-8")
-    (tmp_path / "tokenizer_config.json").write_text("{}", encoding="utf-8")
     (tmp_path / "modeling_x.py").write_text("raise SystemExit('it was run')", encoding="utf-8")
-    (tmp_path / "model.safetensors").write_bytes(b"weights")
     return tmp_path
 
 
