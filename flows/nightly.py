@@ -11,7 +11,7 @@ from prefect import flow
 
 from flows.night import jobs
 from flows.night.champion import earlier_publications, find_rival, initial_adapter
-from flows.night.data_checks import require_holdout
+from flows.night.data_checks import require_holdout, require_trainable
 from flows.night.run import night
 from tasks.collect.task import collect_documents, fetch_sources
 from tasks.evaluate.task import evaluate_candidate
@@ -37,6 +37,7 @@ def nightly_retraining(recipe: str = "embedded") -> dict[str, Any]:
         collected = tonight.collect(collect_documents, jobs.collect_job(plan, tonight.home))
         documents = tonight.stage(check_documents, jobs.documents_job(plan, collected))
         require_holdout(plan, collected, documents)
+        require_trainable(plan, documents)
         generated = tonight.generate(generate_rows, jobs.generate_job(plan, documents)) if plan.generate else None
         validated = tonight.stage(validate_rows, jobs.validate_job(plan, collected, documents, generated))
         earlier = earlier_publications(registry, plan, validated)

@@ -28,12 +28,12 @@ def tiny_tokenizer(
     return tokenizer
 
 
-def write_tiny_model(folder: Path) -> Path:
+def write_tiny_model(folder: Path, tokenizer: Any = None) -> Path:
     """Write model and tokenizer in Hugging Face layout; the same weights every time."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    tokenizer = tiny_tokenizer()
+    tokenizer = tokenizer or tiny_tokenizer()
     torch.manual_seed(0)
     model = Qwen2ForCausalLM(
         Qwen2Config(

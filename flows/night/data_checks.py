@@ -8,7 +8,12 @@ from tasks.core import tables
 from tasks.core.artifacts import ArtifactRef
 from tasks.core.details import CollectDetails, Counts, DocumentsDetails
 from tasks.core.errors import ContractViolation, SourceError
+from tasks.core.messages import to_messages
 from tasks.evaluate.answers import read_holdout
+from tasks.train.unusable_rows import check_conversations
+
+LOOKED_AT = 32
+"""Held-out conversations that are rendered before anything is generated."""
 
 
 def require_documents(recipe: Recipe, collected: ArtifactRef) -> None:
@@ -49,6 +54,19 @@ def require_holdout(recipe: Recipe, collected: ArtifactRef, documents: ArtifactR
             + _what_was_lost(documents, documents.details(DocumentsDetails).rules)
             + "collect more documents, or raise collect.holdout_fraction before the first night",
         )
+
+
+def require_trainable(recipe: Recipe, documents: ArtifactRef) -> None:
+    """Stop before a model is started if the chat template supports none of the conversations.
+
+    Looks at held-out ones, and at one of the task's form if rows are generated.
+    """
+    holdout, _ = read_holdout(documents.folder / tables.HOLDOUT, LOOKED_AT)
+    conversations = list(zip(holdout["messages"], holdout["tools"], strict=True))
+    if recipe.generate:
+        row = dict.fromkeys(filter(None, (recipe.task.input, recipe.task.output, recipe.task.context)), "text")
+        conversations.append((to_messages(recipe.task, row), None))
+    check_conversations(recipe.model, recipe.train, conversations, str(documents.folder / tables.HOLDOUT))
 
 
 def _what_was_lost(artifact: ArtifactRef, rules: Counts) -> str:

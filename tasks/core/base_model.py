@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tasks.core.config import ModelSource, Section
 from tasks.core.errors import ModelError
 from tasks.core.remote_code import check_remote_code
+from tasks.core.stops import mend_generation_config
 
 if TYPE_CHECKING:
     import torch
@@ -109,18 +110,25 @@ def load_base(
     except (OSError, ValueError) as error:
         raise _unusable("The base model cannot be loaded", model, error) from error
     keep_weights_unpacked(loaded)
+    mend_generation_config(loaded)
     return loaded
 
 
 def load_tokenizer(model: ModelSource) -> PreTrainedTokenizerBase:
-    """The base model's tokenizer, padding on the right, always with a padding token; else a ModelError."""
+    """The base model's tokenizer, as it is; else a ModelError."""
     from transformers import AutoTokenizer
 
     require_allowed_code(model)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model.path, **pinned(model), padding_side="right")
+        return AutoTokenizer.from_pretrained(model.path, **pinned(model))
     except Exception as error:  # the tokenizers library raises no narrower type
         raise _unusable("The tokenizer cannot be loaded", model, error) from error
+
+
+def padding_tokenizer(model: ModelSource) -> PreTrainedTokenizerBase:
+    """The base model's tokenizer for batches: it pads on the right, always with a token; else a ModelError."""
+    tokenizer = load_tokenizer(model)
+    tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

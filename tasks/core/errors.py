@@ -88,6 +88,10 @@ class ModelError(RetuneError, ValueError):
     """A model folder is incomplete, or the model cannot be used as asked."""
 
 
+class NotFinite(RetuneError, ValueError):
+    """A figure that is to be stored is NaN or infinite."""
+
+
 class TrainingError(RetuneError):
     """Training stopped for a reason that a retry does not remove."""
 

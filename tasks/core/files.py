@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import stat
@@ -11,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tasks.core.errors import MachineError
+from tasks.core.errors import MachineError, NotFinite
 
 
 def canonical_json(value: Any) -> str:
@@ -84,7 +85,30 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+    """Write a value as a JSON file.
+
+    Raises NotFinite: it holds NaN or an infinity, which JSON has no form for and other readers refuse.
+    """
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError as error:
+        if (place := _not_finite(value)) is None:
+            raise
+        raise NotFinite(
+            f"{path.name} would hold a figure that is not finite: {place}",
+            where=str(path),
+            remedy="find in the log what computed it; if it is a fault of Retune, report it",
+        ) from error
+    write_text(path, text + "\n")
+
+
+def _not_finite(value: Any, place: str = "") -> str | None:
+    """Where a JSON-like value holds NaN or an infinity, and which; None if it does not."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"{place} is {value}"
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    found = (_not_finite(entry, f"{place}.{key}".lstrip(".")) for key, entry in entries)
+    return next(filter(None, found), None)
 
 
 def require_free_space(folder: Path, needed: int, purpose: str) -> None:

@@ -11,6 +11,7 @@ from tasks.core.home import Home
 from tasks.core.model_files import CONFIG, TOKENIZER_CONFIG, check_model_files, model_json
 from tasks.core.public_models import ORIGIN, PUBLIC_MODELS, folder_of
 from tasks.core.remote_code import check_remote_code
+from tasks.core.stops import check_generation_config
 
 DOCUMENTATION = ("README.md", ".gitattributes", ORIGIN)
 
@@ -43,6 +44,7 @@ def check_model(model: ModelSource) -> None:
             remedy="download or copy the weights there; .bin weights are not read: convert them to safetensors",
         )
     check_model_files(folder)
+    check_generation_config(folder)
 
 
 def model_family(model: ModelSource) -> str | None:

@@ -253,6 +253,8 @@ def worker_main(work: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None
 
     try:
         result = work(read_json(job_file))
+        if result is not None:
+            write_json(result_file, result)
     except RetuneError as error:
         write_error(error)
         raise SystemExit(1) from error
@@ -260,5 +262,3 @@ def worker_main(work: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None
         # A retry would repeat this error. A worker without a result was killed, and a retry can help.
         write_error(WorkerError(f"{type(error).__name__}: {error}", remedy="read the traceback in the log"))
         raise
-    if result is not None:
-        write_json(result_file, result)

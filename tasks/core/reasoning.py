@@ -59,6 +59,19 @@ def without_reasoning(text: str) -> str | None:
     return (wrapped["text"] or wrapped["special"] or "").strip() if wrapped else answer
 
 
+def opened_thought(prompt: str) -> str | None:
+    """The mark with which a prompt ends if its chat template opens the model's reasoning, such as ``<think>``."""
+    last = next(reversed([*MARK.finditer(prompt)]), None)
+    return last[0] if last and last["opening"] and not prompt[last.end() :].strip() else None
+
+
+def closing_mark(opening: str, template: str) -> str:
+    """The mark that closes reasoning: the one that a chat template spells, or else the opening one with a slash."""
+    usual = f"{opening[:1]}/{opening[1:]}"
+    spelt = (mark[0] for mark in MARK.finditer(template) if not mark["opening"])
+    return usual if usual in template else next(spelt, usual)
+
+
 def _joined(pieces: list[str]) -> str:
     """Pieces with the wider white space of both sides between two of them."""
     text = ""

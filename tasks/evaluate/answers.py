@@ -11,6 +11,7 @@ import pandas as pd
 
 from tasks.core import tables
 from tasks.core.messages import plain, turn_text
+from tasks.core.reasoning import without_reasoning
 from tasks.evaluate.inference import FEW_SHOT, REFUSED, Replies
 from tasks.evaluate.metrics import METRICS
 
@@ -40,6 +41,7 @@ def read_holdout(path: Path, max_rows: int | None, replay: Collection[str] = ())
 def answer_table(holdout: pd.DataFrame, replies: Replies, metric: str) -> pd.DataFrame:
     """One row per document: question, reference, and per reading the answer, its score and its finish reason.
 
+    Answers are without the model's reasoning, which is not scored; one that only reasons is empty.
     Readings that were not requested have null columns, so that the columns are constant, except those of the learning
     curve's models, which come last.
     """
@@ -53,7 +55,9 @@ def answer_table(holdout: pd.DataFrame, replies: Replies, metric: str) -> pd.Dat
     )
     smaller = [name for name in replies.answers if name not in READINGS]
     for reading in (*READINGS, *smaller):
-        answers: list[str | None] = [answer.text for answer in replies.answers.get(reading, [])]
+        answers: list[str | None] = [
+            without_reasoning(answer.text) or "" for answer in replies.answers.get(reading, [])
+        ]
         texts = (replies.restricted if reading == "base_restricted" else answers) or [None] * len(table)
         scores = [
             None if text is None else score(text, reference)

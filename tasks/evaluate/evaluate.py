@@ -17,8 +17,8 @@ from tasks.core.base_model import load_config
 from tasks.core.config import ChatTask, ModelSource
 from tasks.core.details import EvaluateDetails
 from tasks.core.errors import ContractViolation
-from tasks.core.files import write_json, write_text
-from tasks.core.merging.trained import MergeSettings, Trained, merged, trained_in
+from tasks.core.files import read_json, write_json, write_text
+from tasks.core.merging.trained import TOKENS, MergeSettings, Trained, merged, trained_in
 from tasks.core.messages import for_server
 from tasks.core.models import model_digest, model_family
 from tasks.core.progress import say
@@ -36,8 +36,6 @@ from tasks.evaluate.statistics import mean_interval, paired_difference
 
 VERSION = 2
 MODELS = "models"
-COMPARED_CONVERSATIONS = 4
-"""On which a whole model is compared with what was trained."""
 NOT_IN_KEY: dict[str, Any] = {
     "timeout_minutes": True,
     "concurrency": True,
@@ -114,15 +112,14 @@ class EvaluateJob:
         ]
         work = context.work_folder("evaluate")
         try:
-            conversations = holdout["messages"].tolist()[:COMPARED_CONVERSATIONS]
-            contestants = self._contestants(conversations, work / MODELS, context)
+            contestants = self._contestants(work / MODELS, context)
             log = context.log("vllm-evaluate")
             with AnswerStore.open(work / "answers.sqlite") as store:
                 memory = Memory(store, context.key, context.run_id)
                 shown = self._examples()
                 with_them = [with_examples(question, shown) for question in questions] if shown else []
                 replies = collect_replies(
-                    self.config, self.model, self.task, contestants, questions, with_them, memory, log
+                    self._asking, self.model, self.task, contestants, questions, with_them, memory, log
                 )
         finally:
             shutil.rmtree(work / MODELS, ignore_errors=True)
@@ -160,6 +157,13 @@ class EvaluateJob:
         return draw_examples(documents, count, self.task.labels, self.replay) if count else []
 
     @property
+    def _asking(self) -> EvaluateConfig:
+        """The settings with room for the reasoning that the candidate was trained to write before an answer."""
+        file = self.trained.folder / TOKENS
+        thought = read_json(file).get("thought_tokens", 0) if file.is_file() else 0
+        return self.config.model_copy(update={"max_tokens": self.config.max_tokens + thought})
+
+    @property
     def _is_merged(self) -> bool:
         trained = trained_in(self.trained.folder)
         return trained.form != "model" and not trained.is_served_beside(self._family)
@@ -169,18 +173,16 @@ class EvaluateJob:
         """The base's ``model_type``; a hub's model is looked up there."""
         return model_family(self.model) if self.model.is_local else load_config(self.model).model_type
 
-    def _contestants(self, conversations: list[Any], work: Path, context: StageContext) -> list[Contestant]:
+    def _contestants(self, work: Path, context: StageContext) -> list[Contestant]:
         champion = self.champion
         rivals = [Contestant("champion", Path(champion.folder), champion.is_whole)] if champion else []
         trained = [("candidate", self.trained), *((one.name, one.trained) for one in self.smaller)]
         candidate, *smaller = (
-            self._servable(name, trained_in(ref.folder), conversations, work / name, context) for name, ref in trained
+            self._servable(name, trained_in(ref.folder), work / name, context) for name, ref in trained
         )
         return [candidate, *rivals, *(replace(one, is_probed=False) for one in smaller)]
 
-    def _servable(
-        self, name: str, trained: Trained, conversations: list[Any], work: Path, context: StageContext
-    ) -> Contestant:
+    def _servable(self, name: str, trained: Trained, work: Path, context: StageContext) -> Contestant:
         """What was trained in a form that vLLM serves; a whole model is made in ``work`` where there is none yet."""
         if trained.form == "model" or trained.is_served_beside(self._family):
             return Contestant(name, trained.folder, is_whole=trained.form == "model")
@@ -190,7 +192,6 @@ class EvaluateJob:
             trained,
             self.model,
             self.merging,
-            conversations,
             out=work / "model",
             work=work / "process",
             log=context.log(f"merge-{name}"),

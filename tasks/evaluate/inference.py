@@ -16,6 +16,7 @@ from tasks.core.files import canonical_json
 from tasks.core.messages import Message, turn_text
 from tasks.core.progress import Advance, progress, say
 from tasks.core.prompts import Sampling
+from tasks.core.stops import stop_tokens
 from tasks.core.vllm.client import ask
 from tasks.core.vllm.likelihoods import log_likelihoods
 from tasks.core.vllm.request import Request
@@ -53,6 +54,10 @@ class Contestant:
     is_whole: bool = False
     is_probed: bool = True
 
+    @property
+    def stops(self) -> tuple[int, ...]:
+        return tuple(stop_tokens(self.folder))
+
 
 @dataclass(frozen=True)
 class Replies:
@@ -80,6 +85,8 @@ def collect_replies(
 ) -> Replies:
     """Start vLLM with the adapters on the base, then once for each whole model, and ask what ``memory`` lacks.
 
+
+    Every model stops at the tokens that its folder names, the base at those of the first contestant, the candidate.
     ``with_examples``: the questions with examples, for the base alone; may be empty. ``log`` is vLLM's log file; a
     whole model has its own next to it, with its name. Raises ServerStartError, ServerError, EvaluationError: vLLM did
     not start, or stopped answering.
@@ -90,7 +97,9 @@ def collect_replies(
     probed = {BASE_NAME, *(one.name for one in contestants if one.is_probed)}
     total = (1 + len(contestants) + restrict) * len(questions) + len(with_examples) + len(probed) * len(config.probes)
     with progress("evaluate", total) as advance:
-        asker = _Asker(config, questions, probed, memory, advance)
+        stops = {one.name: one.stops for one in contestants}
+        stops |= dict.fromkeys((BASE_NAME, FEW_SHOT), contestants[0].stops)
+        asker = _Asker(config, questions, probed, stops, memory, advance)
         with _on_demand(lambda: serving(model, config.server, log=log, adapters=adapters)) as start:
             for name in (BASE_NAME, *adapters):
                 asker.ask(start, name, name)
@@ -119,13 +128,14 @@ class _Asker:
         config: EvaluateConfig,
         questions: Sequence[Question],
         probed: Collection[str],
+        stops: Mapping[str, tuple[int, ...]],
         memory: Memory,
         advance: Advance,
     ) -> None:
         self.answers: dict[str, list[Answer]] = {}
         self.probes: dict[str, list[Answer]] = {}
         self._config, self._questions, self._probed = config, questions, probed
-        self._memory, self._advance = memory, advance
+        self._stops, self._memory, self._advance = stops, memory, advance
         self._done = 0
 
     def ask(self, start: Start, served_name: str, name: str) -> None:
@@ -173,8 +183,9 @@ class _Asker:
     ) -> list[Answer]:
         sampling = Sampling(temperature=0, max_tokens=max_tokens)
         ids = [self._memory.request_id(name, one.messages, one.tools, max_tokens) for one in asked]
+        stops = self._stops[name]
         requests = {
-            request_id: Request(request_id, one.messages, sampling, SEED, tools=one.tools)
+            request_id: Request(request_id, one.messages, sampling, SEED, tools=one.tools, stop_token_ids=stops)
             for request_id, one in zip(ids, asked, strict=True)
         }
 

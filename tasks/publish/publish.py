@@ -24,7 +24,6 @@ from tasks.publish.history import TRAINING_PROFILE
 from tasks.publish.registry import Published, Registry
 
 VERSION = 4
-COMPARED_CONVERSATIONS = 8
 PUBLISH = "publish"
 EVALUATION = "evaluation.json"
 
@@ -83,12 +82,10 @@ class PublishJob:
         return Summary(rows_in=1, accepted=passed, quarantined=1 - passed, details=details)
 
     def _merge(self, trained: Trained, folder: Path, context: StageContext) -> dict[str, Any]:
-        rows = pq.read_table(self.validated.folder / tables.TRAINING_SET, columns=["messages"])
         return merged(
             trained,
             self.model,
             MergeSettings(**self.training, dtype=self.config.dtype),
-            rows.slice(0, COMPARED_CONVERSATIONS).column("messages").to_pylist(),
             out=folder / MERGED,
             work=context.work_folder("publish"),
             log=context.log("merge"),

@@ -13,6 +13,7 @@ from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
 from tasks.core.merging.trained import require_own_head
 from tasks.core.processes import emit
+from tasks.core.stops import mend_generation_config
 from tasks.train.adapters import add_adapter, init_adapter, load_champion
 from tasks.train.config import Device, TrainConfig, first_backend
 from tasks.train.resource_checks import is_out_of_memory
@@ -79,7 +80,7 @@ def _load_with_unsloth(config: TrainConfig, source: ModelSource, seed: int, work
         checkpointing = False  # it offloads activations to main memory, where they are already
     base_model.give_falcon_plain_layers()
     try:
-        base, tokenizer = FastLanguageModel.from_pretrained(
+        base, _ = FastLanguageModel.from_pretrained(
             source.path,
             revision=source.revision,
             max_seq_length=config.max_length,
@@ -106,7 +107,9 @@ def _load_with_unsloth(config: TrainConfig, source: ModelSource, seed: int, work
         use_rslora=config.use_rslora,
         loftq_config=None,
     )
-    return Trainable(model, tokenizer, dtype, bool(checkpointing), "unsloth")
+    mend_generation_config(base)
+    # Unsloth's own has the length of this training and a padding token of its own.
+    return Trainable(model, base_model.padding_tokenizer(source), dtype, bool(checkpointing), "unsloth")
 
 
 def _load_with_transformers(config: TrainConfig, source: ModelSource, seed: int, work: Path) -> Trainable:
@@ -136,7 +139,7 @@ def _load_with_transformers(config: TrainConfig, source: ModelSource, seed: int,
     set_seed(seed)
     model = base if method.trains_all_weights else add_adapter(base, config)
     init_adapter(model, config, source, work)
-    return Trainable(model, base_model.load_tokenizer(source), dtype, checkpointing, "transformers")
+    return Trainable(model, base_model.padding_tokenizer(source), dtype, checkpointing, "transformers")
 
 
 def _prepare_for_shards(base: Any, checkpointing: bool) -> None:

@@ -6,6 +6,7 @@ begin-of-sequence token, so does the template: base models expect it, and server
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,25 @@ def check_chat_template(model: ModelSource, name: str) -> None:
         with_chat_template(load_tokenizer(model), name)
 
 
+def ending_at(tokenizer: Any, ends: Sequence[int]) -> Any:
+    """The tokenizer, changed so that its end of sequence is the end of turn that the mask trains, ``ends[0]``.
+
+    It stays if it ends other turns, or if the template writes it, which would change the template's texts.
+    """
+    writes_it = "eos_token" in str(tokenizer.chat_template)
+    if ends and tokenizer.eos_token_id not in ends and not writes_it:
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[0])
+    return tokenizer
+
+
+def published_tokenizer(model: ModelSource, name: str, ends: Sequence[int]) -> Any:
+    """What is saved with a training's result: the base's tokenizer, but for chat template and end of turn.
+
+    The training's own pads, and Unsloth gives it the length of the training.
+    """
+    return ending_at(with_chat_template(load_tokenizer(model), name), ends)
+
+
 def _with_end_of_turn(tokenizer: Any) -> Any:
     """The tokenizer with <|im_end|> as its end-of-sequence token.
 
@@ -73,14 +93,12 @@ def _with_end_of_turn(tokenizer: Any) -> Any:
             remedy = "use chat_template: model or alpaca, or another model"
             raise ModelError(what, where=tokenizer.name_or_path, remedy=remedy)
         state = tokenizer.backend_tokenizer.to_str().replace(f'"{tokenizer.eos_token}"', f'"{END_OF_TURN}"')
-        pad = END_OF_TURN if tokenizer.pad_token == tokenizer.eos_token else tokenizer.pad_token
-        bos = END_OF_TURN if tokenizer.bos_token == tokenizer.eos_token else tokenizer.bos_token
+        named = {name: token for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
         tokenizer = PreTrainedTokenizerFast(
             tokenizer_object=Tokenizer.from_str(state),
-            bos_token=bos,
-            pad_token=pad,
+            **{name: END_OF_TURN if token == tokenizer.eos_token else token for name, token in named.items()},
             model_max_length=tokenizer.model_max_length,
-            padding_side="right",
+            padding_side=tokenizer.padding_side,
         )
     tokenizer.eos_token = END_OF_TURN
     return tokenizer

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 
 from tasks.core.errors import TrainingError
 from tasks.core.messages import is_learned, without_weights
+from tasks.core.reasoning import closing_mark, opened_thought
 from tasks.train.chat_templates import CHOICES
 
 TrainOn = Literal["assistant", "last_turn", "completion", "everything"]
@@ -31,13 +32,15 @@ REPORT = "try packing: false or the other backend, and report this with the reci
 class TokenisedRow:
     """A conversation as tokens, with labels of the same shape, IGNORED for tokens that are not learned.
 
-    ``problem`` is the quarantine rule that it breaks, or empty; ``detail`` the template's error or the length.
+    ``problem`` is the quarantine rule that it breaks, or empty; ``detail`` the template's error or the length; ``end``
+    the token that ends its last turn, if it is there.
     """
 
     input_ids: MutableSequence[int]
     labels: MutableSequence[int]
     problem: str = ""
     detail: str = ""
+    end: int | None = None
 
     @property
     def trained(self) -> int:
@@ -58,7 +61,8 @@ def row_tokeniser(tokenizer: Any, max_length: int, train_on: TrainOn = "assistan
     A row has a problem if it exceeds ``max_length`` tokens, or if the template refuses it or leaves out its tool calls.
     ``train_on`` learns ``assistant``: every turn of the assistant with its end of turn; ``last_turn``: only the last
     one; ``completion``: everything after the prompt of the last turn; ``everything``: every token. A turn of the
-    assistant with weight 0 is never learned. The function raises a TrainingError if the template cannot be masked.
+    assistant with weight 0 is never learned. If the prompt of the last turn opens a thought, the row ends the thought,
+    which is empty if the turn has none. The function raises a TrainingError if the template cannot be masked.
     """
     special = set(tokenizer.all_special_ids)
     special |= {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -91,42 +95,82 @@ def row_tokeniser(tokenizer: Any, max_length: int, train_on: TrainOn = "assistan
 
     def masked(messages: Sequence[Mapping[str, Any]], tools: Any) -> TokenisedRow:
         text = render(messages, tools, generate=False)
-        ids = encode(text)
-        labels = [IGNORED] * len(ids)
+        turns = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+        thought = opened_by_prompt(messages, tools, text) if turns[-1:] == [len(messages) - 1] else None
+        # The prompt as a server tokenises it, and what follows it: together they might merge otherwise.
+        ids = encode(thought[0]) + encode(thought[1]) if thought else encode(text)
+        labels = list(ids) if train_on == "everything" else [IGNORED] * len(ids)
         size = str(len(ids))
         if not renders_calls(messages, tools, text):
             return TokenisedRow(ids, labels, "template_without_tool_calls", size)
-        turns = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
         if train_on == "everything":
-            labels, turns = list(ids), [index for index in turns if not is_learned(messages[index])]
+            spans = [index for index in turns if not is_learned(messages[index])]
         else:
-            turns = turns if train_on == "assistant" else turns[-1:]
-            turns = [index for index in turns if is_learned(messages[index])]
-        for index in turns:
-            before = render(messages[:index], tools, generate=True)
-            after = render(messages[: index + 1], tools, generate=False)
-            if not after.startswith(before) or not text.startswith(after):
-                return TokenisedRow(ids, labels, CHANGED_TURN, size)
-            start, end = encode(before), encode(after)
-            if ids[: len(start)] != start or ids[: len(end)] != end:
-                return TokenisedRow(ids, labels, "token_boundary", size)
-            # What the template prints after the last special token is layout.
-            stop = next((at + 1 for at in range(len(end) - 1, len(start) - 1, -1) if ids[at] in special), None)
-            if stop is None:
-                roles = ", ".join(message["role"] for message in messages)
-                raise TrainingError(
-                    f"The chat template of {tokenizer.name_or_path or 'the model'} ends the assistant's turn with no"
-                    " special token",
-                    where=f"a conversation of {roles}",
-                    remedy=f"set train.chat_template: {CHOICES}; or change the conversations to what the template"
-                    " supports",
-                )
-            stop = len(ids) if train_on == "completion" else stop
-            span = slice(len(start), stop)
-            labels[span] = [IGNORED] * len(ids[span]) if train_on == "everything" else ids[span]
-        return TokenisedRow(ids, labels, "too_long" if len(ids) > max_length else "", size)
+            spans = [
+                index for index in (turns if train_on == "assistant" else turns[-1:]) if is_learned(messages[index])
+            ]
+        last = last_special(ids, 0, len(ids))
+        for index in spans:
+            if thought and index == len(messages) - 1:
+                start, end = len(encode(thought[0])), len(ids)
+            else:
+                before = render(messages[:index], tools, generate=True)
+                after = render(messages[: index + 1], tools, generate=False)
+                if not after.startswith(before) or not text.startswith(after):
+                    return TokenisedRow(ids, labels, CHANGED_TURN, size)
+                start, end = len(encode(before)), len(encode(after))
+                if ids[:start] != encode(before) or ids[:end] != encode(after):
+                    return TokenisedRow(ids, labels, "token_boundary", size)
+            stop = last_special(ids, start, end)
+            # What the template prints after the last special token is layout, unless it is what the turn says.
+            if stop is None or ((words := says(messages[index])) and words in tokenizer.decode(ids[stop:end])):
+                raise no_end_of_turn(messages)
+            if train_on == "everything":
+                labels[start:stop] = [IGNORED] * (stop - start)
+                continue
+            span, last = slice(start, len(ids) if train_on == "completion" else stop), stop
+            labels[span] = ids[span]
+        return TokenisedRow(ids, labels, "too_long" if len(ids) > max_length else "", size, last and ids[last - 1])
+
+    def opened_by_prompt(messages: Sequence[Mapping[str, Any]], tools: Any, text: str) -> tuple[str, str] | None:
+        """The last turn's prompt and what follows, where the prompt opens a thought; None for other templates."""
+        prompt = render(messages[:-1], tools, generate=True)
+        mark = opened_thought(prompt)
+        return (prompt, after_thought(str(tokenizer.chat_template), mark, prompt, text, messages[-1])) if mark else None
+
+    def last_special(ids: Sequence[int], start: int, end: int) -> int | None:
+        """The position after the last special token."""
+        return next((at + 1 for at in range(end - 1, start - 1, -1) if ids[at] in special), None)
+
+    def no_end_of_turn(messages: Sequence[Mapping[str, Any]]) -> TrainingError:
+        return TrainingError(
+            f"The chat template of {tokenizer.name_or_path or 'the model'} ends the assistant's turn with no"
+            " special token",
+            where=f"a conversation of {', '.join(message['role'] for message in messages)}",
+            remedy=f"set train.chat_template: {CHOICES}; or change the conversations to what the template supports",
+        )
 
     return tokenise
+
+
+def says(turn: Mapping[str, Any]) -> str:
+    """The last words of a turn, which a template renders as they are."""
+    calls = turn.get("tool_calls") or []
+    words = str(calls[-1]["function"]["name"]) if calls else str(turn["content"])
+    return next(reversed(words.split()), words)
+
+
+def after_thought(template: str, mark: str, prompt: str, text: str, turn: Mapping[str, Any]) -> str:
+    """What the model must write after a prompt that opens a thought by ``mark``; ``text`` is the whole conversation.
+
+    That is the turn's own thought, if it has one, or an empty one; the mark that closes it; and the answer.
+    """
+    if text.startswith(prompt):  # the template writes a thought into the last turn
+        return text[len(prompt) :]
+    shared = next((at for at, (one, other) in enumerate(zip(prompt, text, strict=False)) if one != other), len(text))
+    closing = closing_mark(mark, template)
+    thought = str(turn["content"]).rpartition(closing)[0].strip().removeprefix(mark).strip()
+    return f"{thought}\n{closing}\n\n{text[shared:].lstrip()}"
 
 
 def trained_token_share(rows: Iterable[Mapping[str, Sequence[int]]], train_on: TrainOn = "assistant") -> float:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -101,6 +103,34 @@ def warn_if_batches_may_not_fit(config: TrainConfig, shape: ModelShape, longest:
     if needed > device.free:
         memory = f"{_mib(needed)} of memory, and {_mib(device.free)} are free"
         emit(note=f"batches of {config.batch_size} may need {memory}: they are divided if that is too little")
+
+
+def require_embeddings(model: Any, rows: Iterable[Sequence[int]], where: str) -> None:
+    """Raise a ModelError if a row holds a token without an embedding, which a model would end the training with."""
+    table = model.get_input_embeddings().num_embeddings
+    largest = max(max(ids) for ids in rows)
+    if largest >= table:
+        what = f"The chat template or the data write token {largest}, and the model has {table} embeddings"
+        remedy = "use the tokenizer that belongs to the weights, or another train.chat_template"
+        raise ModelError(what, where=where, remedy=remedy)
+
+
+def warn_if_ends_never_learned(model: Any, tokenizer: Any, config: TrainConfig, ends: Sequence[int]) -> None:
+    """Note an end of turn that the base never learned: its row in the embeddings or the head is zero, or another's too.
+
+    A low-rank update leaves these rows as they are, so the model hardly learns to stop.
+    """
+    if config.training_method.trains_all_weights:
+        return
+    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        table = getattr(layer, "weight", None)
+        for end in ends if table is not None else ():
+            row = table[end]
+            if not bool(row.any()) or int((table == row).all(dim=1).sum()) > 1:
+                token = tokenizer.convert_ids_to_tokens(end)
+                advice = "use a chat_template whose end of turn the base knows (such as alpaca), or method full"
+                emit(note=f"warning: the base never learned {token}, which ends a turn: it may not stop; {advice}")
+                return
 
 
 def device_here() -> MemoryDevice:

@@ -15,16 +15,15 @@ import pandas as pd
 from datasets import Dataset, disable_progress_bars
 
 from tasks.core import tables
-from tasks.core.errors import TrainingError
 from tasks.core.messages import Message, for_masking, for_template, plain
 from tasks.core.processes import emit
 from tasks.train.config import TrainConfig
-from tasks.train.masking import CHANGED_TURN, TokenisedRow, row_tokeniser
+from tasks.train.masking import TokenisedRow, row_tokeniser
 from tasks.train.mixing import mix, strata_of, subset
+from tasks.train.unusable_rows import NOTHING_TRAINED, TOO_LONG, nothing_left
 from tasks.train.validation_split import documents_of, require_enough, validation_split
 
 COLUMNS = ("example_id", "messages", "tools", "prompt", "document_id", "origin", "source")
-TOO_LONG, NOTHING_TRAINED = "too_long", "nothing_trained"
 SAMPLES = 3
 
 
@@ -47,7 +46,8 @@ class PreparedRows:
     ``validation`` are those of the validation split, each once, or None; ``split`` counts ``trained_rows``,
     and its ``rows`` and ``documents``.
     ``counts`` are ``rows_in``, ``accepted`` and ``quarantined``; ``mix`` has rows, shares and tokens by group and
-    source; ``longest`` counts tokens; ``samples`` are conversations with their text and token ids.
+    source; ``longest`` counts tokens; ``samples`` are conversations with their text and token ids; ``ends`` the tokens
+    that end turns, the most frequent first.
     """
 
     rows: Any
@@ -56,6 +56,7 @@ class PreparedRows:
     mix: dict[str, Any]
     longest: int
     samples: list[dict[str, Any]]
+    ends: list[int]
     validation: Any = None
     split: dict[str, int] = field(default_factory=dict)
 
@@ -70,7 +71,9 @@ class Tokenised:
 
     def compact(self) -> Tokenised:
         """The same in a tenth of the memory: a list takes some 40 bytes per token and label."""
-        pieces = [TokenisedRow(array("i", piece.input_ids), array("i", piece.labels)) for piece in self.pieces]
+        pieces = [
+            TokenisedRow(array("i", piece.input_ids), array("i", piece.labels), end=piece.end) for piece in self.pieces
+        ]
         return Tokenised(pieces, self.problem, self.detail)
 
 
@@ -100,7 +103,7 @@ def prepare_rows(
     kept = [piece for position in mixed.positions.tolist() for piece in done[position].pieces]
     counts = _set_aside([(frame, done), (split, measured)], out / tables.QUARANTINE)
     if not kept:
-        raise _nothing_left(list(done.values()), config.max_length, str(training_set))
+        raise nothing_left([(row.problem, row.detail) for row in done.values()], config, str(training_set))
     tokens = {position: sum(len(piece.input_ids) for piece in row.pieces) for position, row in done.items()}
     samples = [
         _sample(frame, position, tokenizer) for position, row in list(done.items())[: 4 * SAMPLES] if not row.problem
@@ -114,6 +117,7 @@ def prepare_rows(
         mix=_with_tokens(mixed.shares, frame, mixed.positions, tokens),
         longest=max(len(piece.input_ids) for piece in [*kept, *validation]),
         samples=samples,
+        ends=[end for end, _ in Counter(piece.end for piece in kept if piece.end is not None).most_common()],
         validation=_dataset(validation) if validation else None,
         split={"trained_rows": trained, "rows": len(used), "documents": documents_of(used).nunique()},
     )
@@ -142,8 +146,6 @@ class _Tokeniser:
             return self._truncated(done)
         if done.problem == TOO_LONG and self._config.over_length == "split":
             return self._split(messages, offered, done.detail)
-        if not done.problem and not done.trained:
-            return Tokenised(problem=NOTHING_TRAINED, detail="no token of it is learned")
         self._over.dropped += done.problem == TOO_LONG
         if not done.problem and not done.trained:
             return Tokenised(problem=NOTHING_TRAINED, detail="every turn to train on has weight 0")
@@ -247,15 +249,3 @@ def _sample(frame: pd.DataFrame, position: int, tokenizer: Any) -> dict[str, Any
         "text": whole,
         "ids": tokenizer(whole, add_special_tokens=False)["input_ids"],
     }
-
-
-def _nothing_left(rows: Sequence[Tokenised], max_length: int, where: str) -> TrainingError:
-    (problem, count), *_ = Counter(row.problem for row in rows).most_common(1) or [("no rows", 0)]
-    shown = next((f": {row.detail}" for row in rows if row.problem == "template_refuses" == problem), "")
-    remedies = {
-        **dict.fromkeys((TOO_LONG, NOTHING_TRAINED), f"raise train.max_length (now {max_length} tokens)"),
-        CHANGED_TURN: "set train.train_on: last_turn, or a chat template that does not change earlier turns",
-    }
-    what = f"None of the {len(rows)} training rows can be used, most often for {problem} ({count} rows{shown})"
-    usual = "set train.chat_template: chatml, or change the conversations to what the template supports"
-    return TrainingError(what, where=where, remedy=remedies.get(problem, usual))

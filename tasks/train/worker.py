@@ -6,7 +6,6 @@ When it ends it gives all memory back, and what libraries write to the current f
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -17,16 +16,17 @@ from typing import Any
 
 from tasks.core.base_model import quantised_layers
 from tasks.core.config import ModelSource
-from tasks.core.errors import ChildError, MemoryShortage, TrainingError
+from tasks.core.errors import ChildError, MemoryShortage
 from tasks.core.files import write_json
-from tasks.core.merging.trained import ADAPTER, MODEL
+from tasks.core.merging.trained import TOKENS
 from tasks.core.processes import emit, worker_main
 from tasks.train import resource_checks
-from tasks.train.chat_templates import with_chat_template
+from tasks.train.chat_templates import ending_at, with_chat_template
 from tasks.train.checkpoints import newest_intact, step_of
 from tasks.train.config import TrainConfig, first_backend
 from tasks.train.devices import rank
 from tasks.train.masking import masking_proof
+from tasks.train.saving import save, tokens_report
 
 TRAINER_STATE = "trainer_state.json"
 
@@ -96,15 +96,18 @@ def train(job: dict[str, Any], stop: StopRequest) -> dict[str, Any] | None:
         prepared = prepare_rows(Path(job["training_set"]), config, tokenizer, seed, fraction, out)
         if shape is not None:
             resource_checks.warn_if_batches_may_not_fit(config, shape, prepared.longest)
+        ending_at(tokenizer, prepared.ends)
+        resource_checks.require_embeddings(loaded.model, prepared.rows["input_ids"], source.path)
+        resource_checks.warn_if_ends_never_learned(loaded.model, tokenizer, config, prepared.ends)
         trainer = new_trainer(config, loaded, tokenizer, prepared.rows, work, seed, prepared.validation)
         proof = masking_proof(trainer, prepared.rows, tokenizer, config.train_on)
         write_json(out / "masking.json", proof)
         write_json(out / "mix.json", prepared.mix)
-        write_json(out / "tokens.json", {"end_of_turn": tokenizer.eos_token_id, "samples": prepared.samples})
+        write_json(out / TOKENS, tokens_report(prepared, tokenizer))
         details = run(trainer, job, config, work, out, stop, proof["trained_token_share"])
         if kept := keep_step(trainer, config, work):
             details["validation"] = {"split": prepared.split, **kept}
-    save(trainer, tokenizer, config, out, work)
+    save(trainer, source, config, out, work, prepared.ends)
     if rank() > 0:
         return None
     trainable, total = count_parameters(trainer.model)
@@ -221,28 +224,6 @@ def has_ended(state: Any, config: TrainConfig) -> bool:
 def restore_checkpoint(trainer: Any, checkpoint: Path) -> None:
     trainer._load_from_checkpoint(str(checkpoint))
     trainer.state = state_of(checkpoint)
-
-
-def save(trainer: Any, tokenizer: Any, config: TrainConfig, out: Path, work: Path) -> None:
-    """Write the adapter or model, and the tokenizer with its chat template; every weight must be finite."""
-    import torch
-
-    from tasks.train.adapters import save_adapter
-
-    model, trains_all = trainer.model, config.training_method.trains_all_weights
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and not torch.isfinite(parameter).all():
-            remedy = "lower train.learning_rate, or try compute_dtype: float32"
-            raise TrainingError("The trained model has weights that are not finite", where=name, remedy=remedy)
-    folder = out / (MODEL if trains_all else ADAPTER)
-    shutil.rmtree(folder, ignore_errors=True)
-    if trains_all:
-        model.config.use_cache = True
-        model.save_pretrained(folder)
-    else:
-        shards = trainer.accelerator.get_state_dict(trainer.model_wrapped) if config.sharding == "fsdp" else None
-        save_adapter(model, config, folder, work, shards)
-    tokenizer.save_pretrained(folder)
 
 
 def count_parameters(model: Any) -> tuple[int, int]:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
-from tasks.core.files import require_free_space
+from tasks.core.files import read_json, require_free_space
 from tasks.core.methods import Form, form_of
 from tasks.core.processes import run_worker
 from tasks.core.progress import say
 
 ADAPTER, MODEL, MERGED = "adapter", "model", "merged"
+TOKENS = "tokens.json"
+COMPARED_ROWS, COMPARED_TOKENS = 8, 256
+"""How many rows a training writes to ``tokens.json`` for the comparison with its merged model, and tokens of each."""
 ROOM_FACTOR = 5
 """Disk space needed, as a multiple of the base: a merged weight may take twice the bytes, and shards are copied."""
 HEAD_IS_EMBEDDING = frozenset(
@@ -86,18 +88,29 @@ def require_own_head(family: str | None, where: str) -> None:
         )
 
 
+def _trained_rows(file: Path) -> list[list[int]]:
+    try:
+        rows: list[list[int]] = read_json(file)["trained_ids"]
+    except (OSError, ValueError, KeyError) as error:
+        what = f"The training's rows, on which a merged model is compared, cannot be read: {error}"
+        raise ModelError(what, where=str(file), remedy="run again: the training writes them") from error
+    return rows
+
+
 def merged(
     trained: Trained,
     base: ModelSource,
     settings: MergeSettings,
-    conversations: Sequence[Any],
     *,
     out: Path,
     work: Path,
     log: Path,
     timeout_s: float,
 ) -> dict[str, Any]:
-    """Write a whole model to ``out`` in a process of its own; see ``worker.merge`` for the result and errors."""
+    """Write a whole model to ``out`` in a process of its own; see ``worker.merge`` for the result and errors.
+
+    It is compared with what was trained on rows of the training, as the training tokenised them.
+    """
     weights = trained.folder if trained.form == "model" else Path(base.path)
     size = sum(path.stat().st_size for path in weights.glob("*.safetensors"))
     require_free_space(out.parent, ROOM_FACTOR * size, "the merged model")
@@ -109,7 +122,7 @@ def merged(
         "quantisation": {"quant_type": settings.quant_type, "double_quantisation": settings.double_quantisation},
         "dtype": settings.dtype,
         "out": str(out),
-        "conversations": list(conversations),
+        "token_ids": _trained_rows(trained.folder.parent / TOKENS),
     }
     try:
         return run_worker(

@@ -25,6 +25,7 @@ class Request:
         json_schema: a schema that the answer must follow, or None.
         tools: tools for the chat template to list (OpenAI's form, JSON text), or None. A call comes back in the
             answer's text, as the model wrote it.
+        stop_token_ids: tokens that end the answer, in addition to those that vLLM finds in the served model's folder.
     """
 
     request_id: str
@@ -33,6 +34,7 @@ class Request:
     seed: int
     json_schema: Mapping[str, Any] | None = None
     tools: str | None = None
+    stop_token_ids: tuple[int, ...] = ()
 
 
 def request_body(request: Request, is_vllm: bool) -> dict[str, Any]:
@@ -55,6 +57,8 @@ def request_body(request: Request, is_vllm: bool) -> dict[str, Any]:
     body |= {name: getattr(sampling, name) for name in ("top_k", "min_p") if is_vllm or getattr(sampling, name)}
     if is_vllm:
         body["repetition_penalty"] = 1.0
+        if request.stop_token_ids:
+            body["stop_token_ids"] = list(request.stop_token_ids)
     if request.json_schema is not None:
         schema = dict(request.json_schema)
         if is_vllm:

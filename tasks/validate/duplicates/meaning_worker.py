@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tasks.core.base_model import load_tokenizer, pinned, require_allowed_code
+from tasks.core.base_model import padding_tokenizer, pinned, require_allowed_code
 from tasks.core.config import ModelSource
 from tasks.core.errors import MemoryShortage, ModelError
 from tasks.core.processes import worker_main
@@ -38,7 +38,7 @@ def embed(job: dict[str, Any]) -> dict[str, Any]:
     source = ModelSource.model_validate(job["model"])
     texts = pq.read_table(job["texts"], columns=["text"])["text"]
     try:
-        tokenizer, model = load_tokenizer(source), _load(source)
+        tokenizer, model = padding_tokenizer(source), _load(source)
         found = np.lib.format.open_memmap(
             job["out"], mode="w+", dtype=np.float32, shape=(len(texts), model.config.get_text_config().hidden_size)
         )

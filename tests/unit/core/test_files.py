@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.errors import MachineError
+from tasks.core.errors import MachineError, NotFinite
 from tasks.core.files import (
     canonical_json,
     digest_of,
@@ -56,6 +56,13 @@ def test_json_is_readable_text_and_comes_back_equal(tmp_path: Path) -> None:
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
     assert "Zürich" in text and text.endswith("}\n")
     assert json.loads(text) == {"name": "Zürich", "path": "x"}
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_a_figure_that_json_has_no_form_for_is_named_and_not_written(tmp_path: Path, number: float) -> None:
+    with pytest.raises(NotFinite, match=rf"probes\.1\.loss is {number}") as caught:
+        write_json(tmp_path / "a.json", {"ok": 0.5, "probes": [{"loss": 1.0}, {"loss": number}]})
+    assert caught.value.where == str(tmp_path / "a.json") and not list(tmp_path.iterdir())
 
 
 @given(JSON)

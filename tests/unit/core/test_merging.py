@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tasks.core.base_model import Quantisation, load_base
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
-from tasks.core.merging.worker import merge
+from tasks.core.merging import worker
+from tasks.core.merging.trained import MergeSettings, Trained, merged
+from tasks.core.merging.worker import Figures, compare, judge, merge
 from tests.tiny_model import write_tiny_model
 
 TOKENS = list(range(10, 60))
-CONVERSATIONS = [[{"role": "user", "content": "Hello there"}, {"role": "assistant", "content": "A short answer"}]]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def run_merge(base: Path, adapter: Path, folder: Path, **changes: Any) -> dict[s
         "quantisation": {"quant_type": "nf4", "double_quantisation": True},
         "dtype": "float32",
         "out": str(folder / "merged"),
-        "conversations": CONVERSATIONS,
+        "token_ids": [TOKENS],
         **changes,
     }
     return merge(job)
@@ -102,3 +104,66 @@ def test_another_number_of_quantised_layers_than_was_trained_is_refused(
 ) -> None:
     with pytest.raises(ModelError, match="14 quantised layers, but 12"):
         run_merge(base, adapter, tmp_path, quantised_layers=12)
+
+
+def test_a_model_that_overflows_in_float16_is_refused(base: Path, adapter: Path, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    large, changes = tmp_path / "large", {"method": "lora", "quantisation": None}
+    # The second is not infinite itself, and makes the last layer's values so.
+    for value, what in ((1e5, r"weights \(model\.norm\.weight\)"), (6e4, "logits")):
+        with torch.no_grad():
+            model.model.norm.weight[:] = value
+        model.save_pretrained(large)
+        with pytest.raises(ModelError, match=f"{what} that are not finite in float16") as caught:
+            run_merge(large, adapter, tmp_path, dtype="float16", **changes)
+        assert "publish.dtype: bfloat16" in caught.value.remedy
+    run_merge(large, adapter, tmp_path, dtype="bfloat16", **changes)
+
+
+def test_a_model_that_computes_something_else_is_refused(
+    base: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_update(trained: Any, adapter: Path) -> Any:
+        return AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+
+    monkeypatch.setattr(worker, "plain_merge", without_update)
+    with pytest.raises(ModelError, match="does not compute what was trained"):
+        run_merge(base, adapter, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("difference", "agreement", "dtype", "match"),
+    [
+        (math.nan, 1.0, "float32", "not finite"),
+        (math.inf, 1.0, "bfloat16", "not finite"),
+        (0.2, 1.0, "float32", r"differ by up to 0\.2 \(at most 0\.1\)"),
+        (0.0, 0.5, "bfloat16", r"50\.0% of the tokens alike \(at least 90%\)"),
+        (0.2, 0.95, "bfloat16", None),
+        (1e-4, 1.0, "float32", None),
+    ],
+)
+def test_the_figures_of_a_merge_are_judged(difference: float, agreement: float, dtype: str, match: str | None) -> None:
+    figures = Figures(difference, agreement, largest_logit=10.0)
+    if match is None:
+        judge(figures, dtype, "model")
+        return
+    with pytest.raises(ModelError, match=match) as caught:
+        judge(figures, dtype, "model")
+    assert caught.value.where == "model" and "publish.dtype" in caught.value.remedy
+
+
+def test_a_token_that_both_models_exclude_is_no_difference() -> None:
+    row = torch.tensor([[1.0, 2.0, -math.inf]])
+    assert compare([row.clone()], [row.clone()]) == Figures(0.0, 1.0, 2.0)
+    assert math.isnan(compare([row.clone()], [torch.tensor([[1.0, math.nan, 0.0]])]).max_logit_difference)
+
+
+def test_the_rows_of_the_comparison_are_the_trainings_or_the_merge_is_refused(tmp_path: Path) -> None:
+    trained = Trained(tmp_path / "adapter", "lora")
+    settings = MergeSettings("lora", "nf4", True, "float32")
+    with pytest.raises(ModelError, match="rows, on which a merged model is compared") as caught:
+        merged(
+            trained, ModelSource(path=str(tmp_path)), settings,
+            out=tmp_path / "merged", work=tmp_path / "work", log=tmp_path / "log", timeout_s=1,
+        )  # fmt: skip
+    assert caught.value.where == str(tmp_path / "tokens.json")

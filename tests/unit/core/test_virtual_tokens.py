@@ -89,7 +89,10 @@ def written(kind: str, folder: Path, tokenizer: Any = None) -> dict[str, Any]:
         "method": "prompt_tuning",
         "dtype": "float32",
         "out": str(folder / "merged"),
-        "conversations": CONVERSATIONS,
+        "token_ids": [
+            tokenizer(tokenizer.apply_chat_template(turns, tokenize=False), add_special_tokens=False)["input_ids"]
+            for turns in CONVERSATIONS
+        ],
     }
 
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tasks.core import processes
-from tasks.core.errors import ChildError, MemoryShortage, RetuneError, TrainingError, WorkerError
+from tasks.core.errors import ChildError, MemoryShortage, NotFinite, RetuneError, TrainingError, WorkerError
 from tasks.core.processes import run_worker
 
 HEAD = "import json, os, signal, subprocess, sys, time\nfrom tasks.core import errors\n"
@@ -37,6 +37,11 @@ def ended(pid: int) -> bool:
 
 def test_a_worker_gets_its_job_and_its_result_comes_back(tmp_path: Path) -> None:
     assert work(tmp_path, "return {'doubled': 2 * job['number']}", {"number": 21}) == {"doubled": 42}
+
+
+def test_a_result_that_cannot_be_written_is_a_typed_error_and_not_worth_a_retry(tmp_path: Path) -> None:
+    with pytest.raises(NotFinite, match="agreement is nan"):
+        work(tmp_path, "return {'agreement': float('nan')}")
 
 
 def test_if_several_ranks_fail_the_typed_error_is_reported(tmp_path: Path) -> None:

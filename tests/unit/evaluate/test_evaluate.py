@@ -211,6 +211,52 @@ def test_answers_keep_what_was_said_how_it_ended_and_what_it_was_worth(job: Make
     assert set(answers["base_restricted"]) <= set(LABELS)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "<think>\n\n</think>\n\n{}",
+        "\n</think>\n\n{}",
+        "<think>billing or shipping?</think>{}",
+        "[THINK]hm[/THINK]{}",
+    ],
+)
+def test_a_perfect_pupil_that_thinks_scores_1(job: Make, fill: Fill, answer: str) -> None:
+    def thinking(model: str, messages: list[dict[str, str]]) -> tuple[str, str]:
+        text, reason = skilled(model, messages)
+        return (answer.format(text) if model == "candidate" else text), reason
+
+    _, folder, _ = fill(job(), thinking)
+    found = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    assert (found["candidate"], found["decision"]) == (1.0, "publish")
+    assert pd.read_parquet(folder / "answers.parquet").set_index("document_id").loc["doc-3", "candidate"] == "SHIPPING"
+
+
+def test_the_thoughts_that_were_trained_have_room_in_an_answer(job: Make, fill: Fill) -> None:
+    one = job()
+    (one.trained.folder / "tokens.json").write_text('{"thought_tokens": 5}', encoding="utf-8")
+    _, _, seen = fill(one)
+    assert {body["max_tokens"] for body in seen["asked"] if body["path"] == "/v1/chat/completions"} == {16 + 5, 64}
+
+
+def test_an_answer_that_only_thinks_is_wrong(job: Make, fill: Fill) -> None:
+    _, folder, _ = fill(job(labels=(), metric="token_f1"), lambda model, messages: ("<think> shipping", "length"))
+    assert pd.read_parquet(folder / "answers.parquet")["candidate_score"].sum() == 0
+
+
+def test_every_model_stops_where_its_folder_says_and_the_base_where_the_candidate_does(
+    job: Make, fill: Fill, tmp_path: Path
+) -> None:
+    one, champion = job(), tmp_path / "champion"
+    champion.mkdir()
+    for folder, stops in ((one.trained.folder / "adapter", [0, 2]), (champion, 7)):
+        (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": stops}), encoding="utf-8")
+    _, _, seen = fill(replace(one, champion=replace(CHAMPION, folder=str(champion))))
+    asked = [body for body in seen["asked"] if body["path"] == "/v1/chat/completions"]
+    assert {body["model"]: body["stop_token_ids"] for body in asked} == {
+        "base": [0, 2], "candidate": [0, 2], "champion": [7],
+    }  # fmt: skip
+
+
 def test_refused_rows_are_set_aside_and_the_counts_balance(job: Make, fill: Fill) -> None:
     summary, folder, _ = fill(job(rows=40, too_long=3))
     assert (summary.rows_in, summary.accepted, summary.quarantined, summary.duplicates) == (40, 37, 3, 0)
@@ -369,17 +415,17 @@ def test_a_model_of_which_every_weight_was_trained_is_served_alone_after_the_bas
 def test_what_vllm_serves_beside_no_base_becomes_a_whole_model_first_and_is_gone_afterwards(
     job: Make, fill: Fill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], form: str
 ) -> None:
-    made: list[tuple[str, str, int]] = []
+    made: list[tuple[str, str]] = []
 
-    def merged(trained: Trained, base: ModelSource, settings: MergeSettings, said: Sequence[Any], **more: Any) -> None:
+    def merged(trained: Trained, base: ModelSource, settings: MergeSettings, **more: Any) -> None:
         more["out"].mkdir(parents=True)
-        made.append((trained.form, settings.dtype, len(said)))
+        made.append((trained.form, settings.dtype))
 
     monkeypatch.setattr(evaluate_module, "merged", merged)
     one = replace(job(), merging=MergeSettings("lora", "nf4", True, "bfloat16"))
     adapter_in(tmp_path / "trained", **config)
     _, _, seen = fill(one)
-    assert made == [(form, "bfloat16", 4)]
+    assert made == [(form, "bfloat16")]
     (_, beside, _), (alone, *_) = seen["served"]
     assert beside == ["champion"] and alone.parts[-2:] == ("candidate", "model") and not alone.exists()
     as_float = replace(one, merging=MergeSettings("lora", "nf4", True, "float32"))

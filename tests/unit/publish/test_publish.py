@@ -55,6 +55,7 @@ def adapter(folder: Path) -> None:
 
 def whole_model(folder: Path) -> None:
     write_tiny_model(folder / "model")
+    (folder / "tokens.json").write_text('{"trained_ids": [[3, 4, 5]]}', encoding="utf-8")
 
 
 def job(

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.core.errors import TrainingError
+from tasks.core.reasoning import without_reasoning
 from tasks.train.chat_templates import CHATML
 from tasks.train.masking import IGNORED, mark_trained, row_tokeniser, trained_token_share
 from tests.tiny_model import tiny_tokenizer
@@ -180,3 +181,73 @@ def test_training_none_or_all_tokens_is_an_error(labels: list[int]) -> None:
 
 def test_the_share_counts_tokens_not_rows() -> None:
     assert trained_token_share([{"labels": [IGNORED, 5]}, {"labels": [IGNORED] * 6}]) == 1 / 8
+
+
+R1 = (  # cuts thoughts from every turn, and opens one in the prompt
+    "{% for turn in messages %}<|im_start|>{{ turn['role'] }}\n{{ turn['content'].split('</think>')[-1] | trim }}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+)
+QWEN3 = (  # an empty thought in the last turn; none in the prompt
+    "{% for turn in messages %}<|im_start|>{{ turn['role'] }}\n"
+    "{% if loop.last and turn['role'] == 'assistant' %}<think>\n\n</think>\n\n{% endif %}"
+    "{{ turn['content'] }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+QWEN3_THINKING = QWEN3.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+MAGISTRAL = R1.replace("<think>", "[THINK]").replace("</think>", "[/THINK]")
+
+
+def learned(template: str, turns: list[dict[str, Any]] = TURNS[:3], train_on: Any = "assistant") -> str:
+    """What a model must write after the prompt that a server renders, or the problem."""
+    tokenizer = tiny_tokenizer(template)
+    row = row_tokeniser(tokenizer, 512, train_on)(turns)
+    if row.problem:
+        return row.problem
+    prompt = tokenizer.apply_chat_template(turns[:-1], tokenize=False, add_generation_prompt=True)
+    start = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    assert row.input_ids[: len(start)] == start, "the prompt is the server's"
+    assert row.end == tokenizer.convert_tokens_to_ids("<|im_end|>")
+    return str(tokenizer.decode([label for label in row.labels if label != IGNORED]))
+
+
+@pytest.mark.parametrize(
+    ("template", "wanted"),
+    [
+        (R1, "\n</think>\n\ncards<|im_end|>"),
+        (QWEN3, "<think>\n\n</think>\n\ncards<|im_end|>"),
+        (QWEN3_THINKING, "\n</think>\n\ncards<|im_end|>"),
+        (MAGISTRAL, "\n[/THINK]\n\ncards<|im_end|>"),
+    ],
+    ids=["r1", "qwen 3", "qwen 3 thinking", "magistral"],
+)
+@pytest.mark.parametrize("train_on", ["assistant", "last_turn"])
+def test_a_template_that_thinks_is_learned_as_it_is_served(template: str, wanted: str, train_on: Any) -> None:
+    assert learned(template, train_on=train_on) == wanted
+    assert without_reasoning(wanted.removesuffix("<|im_end|>")) == "cards", "a perfect pupil is right"
+
+
+def test_a_turns_own_thought_is_learned_where_the_prompt_opens_one() -> None:
+    turns = [*TURNS[:2], {"role": "assistant", "content": "<think>\nhm\n</think>\n\ncards"}]
+    assert learned(R1, turns) == "hm\n</think>\n\ncards<|im_end|>"
+
+
+@pytest.mark.parametrize("template", [R1, QWEN3, QWEN3_THINKING])
+def test_earlier_turns_that_no_server_would_render_so_are_not_learned(template: str) -> None:
+    assert learned(template, TURNS) == "template_changes_turns"
+    assert "accounts<|im_end|>" in learned(template, TURNS, "last_turn")
+
+
+@pytest.mark.parametrize("end", ["", " ###"])
+def test_a_turn_with_a_special_token_in_it_and_a_plain_end_is_refused(end: str) -> None:
+    turn = "{% if turn['role'] == 'assistant' %}<|im_end|>{% endif %}{{ turn['content'] }}" + end
+    template = "{% for turn in messages %}<|im_start|>{{ turn['role'] }}: " + turn + "{% endfor %}"
+    with pytest.raises(TrainingError, match="no special token"):
+        row_tokeniser(
+            tiny_tokenizer(template + "{% if add_generation_prompt %}<|im_start|>assistant: {% endif %}"), 128
+        )(TURNS)
+
+
+def test_the_end_of_a_row_is_the_token_that_ends_its_last_turn_whatever_is_learned() -> None:
+    ends = {
+        row_tokeniser(TOKENIZER, 512, train_on)(TURNS).end for train_on in ("assistant", "completion", "everything")
+    }
+    assert ends == {TOKENIZER.convert_tokens_to_ids("<|im_end|>")}
