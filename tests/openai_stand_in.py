@@ -1,7 +1,7 @@
 """A small real HTTP server that speaks as much of vLLM's API as the client uses, with a model of a few lines.
 
 Covers: chat answers, /tokenize, completions with logprob_token_ids, the API key, refusals (400), overlapping requests,
-/health, /v1/models, /metrics, and whatever fault a test puts in place of an answer.
+/detokenize, /health, /v1/models, /metrics, and whatever fault a test puts in place of an answer.
 Does not cover: streaming, LoRA loading; a schema is recorded and not followed.
 
 `python -m tests.openai_stand_in LOG SECONDS` serves an echo in a process of its own that can be killed: it prints its
@@ -140,6 +140,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/tokenize":
             text = body["prompt"] if "prompt" in body else chatml(body["messages"], bool(body["add_generation_prompt"]))
             return 200, {"tokens": tokens(text)}
+        if self.path == "/detokenize":
+            marks = {IM_START: "<|im_start|>", IM_END: "<|im_end|>"}
+            return 200, {"prompt": "".join(marks.get(token, chr(token)) for token in body["tokens"])}
         if self.path == "/v1/completions":
             return self._completions(body)
         if any(TOO_LONG in turn["content"] for turn in body["messages"]):

@@ -65,7 +65,7 @@ def opened_thought(prompt: str) -> str | None:
     return last[0] if last and last["opening"] and not prompt[last.end() :].strip() else None
 
 
-def closing_mark(opening: str, template: str) -> str:
+def closing_mark(opening: str, template: str = "") -> str:
     """The mark that closes reasoning: the one that a chat template spells, or else the opening one with a slash."""
     usual = f"{opening[:1]}/{opening[1:]}"
     spelt = (mark[0] for mark in MARK.finditer(template) if not mark["opening"])

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import openai
 
 from tasks.core.errors import ModelError
+from tasks.core.reasoning import closing_mark, opened_thought
 from tasks.core.vllm.client import connect, run_concurrently, run_to_end, unanswered, with_retries
 from tasks.core.vllm.server import Server
 
@@ -129,13 +130,26 @@ async def _answer_tokens(client: openai.AsyncOpenAI, answer: str) -> list[int]:
     before = await _token_ids(client, {"messages": question, "add_generation_prompt": True})
     whole = await _token_ids(client, {"messages": [*question, reply], "add_generation_prompt": False})
     newline = await _token_ids(client, {"prompt": "\n"})
-    if whole[: len(before)] != before or len(whole) == len(before):
-        raise ModelError(
-            "The chat template changes a turn when it is answered, so an answer's likelihood cannot be measured",
-            remedy="set evaluate.likelihood to false",
-        )
     tail = whole[len(before) :]
+    if whole[: len(before)] != before or not tail:
+        mark = opened_thought(await _text(client, before))
+        if mark is None:
+            raise ModelError(
+                "The chat template changes a turn when it is answered, so an answer's likelihood cannot be measured",
+                remedy="set evaluate.likelihood to false",
+            )
+        # The prompt opens a thought that the answered turn lacks: the model closes it, and answers.
+        shared = next((at for at, token in enumerate(before) if whole[at : at + 1] != [token]), len(before))
+        closing = await _token_ids(client, {"prompt": f"\n{closing_mark(mark)}\n\n"})
+        tail = [*closing, *whole[shared:]]
     return tail[: -len(newline)] if newline and tail[-len(newline) :] == newline else tail
+
+
+async def _text(client: openai.AsyncOpenAI, tokens: Sequence[int]) -> str:
+    url = str(client.base_url.join("/detokenize"))
+    with unanswered(client):
+        found: Any = await client.post(url, body={"tokens": list(tokens)}, cast_to=object)
+    return str(found["prompt"])
 
 
 async def _token_ids(client: openai.AsyncOpenAI, body: Mapping[str, Any]) -> list[int]:

@@ -67,7 +67,7 @@ def test_a_night_ends_before_it_generates_if_the_template_refuses_every_conversa
     require_trainable(recipe, collected)
     refuses = "{{ raise_exception('System role not supported') }}"
     (Path(recipe.model.path) / "chat_template.jinja").write_text(refuses, encoding="utf-8")
-    with pytest.raises(TrainingError, match="template_refuses .* System role not supported"):
+    with pytest.raises(TrainingError, match=r"template_refuses .* System role not supported"):
         require_trainable(recipe, collected)
 
 

@@ -22,7 +22,7 @@ from tasks.core.errors import ModelError, ServerError
 from tasks.core.prompts import Sampling
 from tasks.core.vllm import client
 from tasks.core.vllm.client import Unanswered, ask, chat, connect, is_loopback
-from tasks.core.vllm.likelihoods import MOST_TOKENS, log_likelihoods, plan_reads
+from tasks.core.vllm.likelihoods import MOST_TOKENS, _answer_tokens, log_likelihoods, plan_reads
 from tasks.core.vllm.request import Request, request_body
 from tasks.core.vllm.server import Server
 from tests import openai_stand_in
@@ -361,3 +361,19 @@ def test_a_template_that_rewrites_the_open_turn_is_named_as_the_cause(
     with stand_in(tmp_path, echo) as (server, _), pytest.raises(ModelError, match="chat template") as caught:
         likelihoods(server, prompts, ["a"])
     assert "evaluate.likelihood" in caught.value.remedy
+
+
+def test_where_the_prompt_opens_a_thought_an_answer_begins_with_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def thinking(messages: list[dict[str, str]], open_turn: bool) -> str:
+        return chatml(messages, open_turn) + ("<think>\n" if open_turn else "")
+
+    monkeypatch.setattr(openai_stand_in, "chatml", thinking)
+
+    async def answer(url: str, key: str) -> list[int]:
+        async with connect(f"{url}/v1", key, 1) as client:
+            return await _answer_tokens(client, "cards")
+
+    with stand_in(tmp_path, echo) as (server, _):
+        assert asyncio.run(answer(server.url, server.api_key)) == [*tokens("\n</think>\n\ncards"), IM_END]

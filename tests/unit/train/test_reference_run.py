@@ -55,6 +55,8 @@ def rows(tmp_path: Path) -> ArtifactRef:
 
 
 def test_the_reference_recipe_trains_sixty_steps(tiny_llama: Path, rows: ArtifactRef, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
     recipe = read_recipe("llama-3.1-8b-qlora")
     job = TrainJob(recipe.train, ModelSource(path=str(tiny_llama)), rows, recipe.seed)
     before = visible_in_project()
@@ -72,3 +74,7 @@ def test_the_reference_recipe_trains_sixty_steps(tiny_llama: Path, rows: Artifac
     masking = json.loads((result.ref.folder / "masking.json").read_text())
     assert "[[cards<|im_end|>]]" in masking["example"]
     assert (result.ref.folder / "adapter" / "chat_template.jinja").is_file()
+    saved, base = (AutoTokenizer.from_pretrained(folder) for folder in (result.ref.folder / "adapter", tiny_llama))
+    kept = ("model_max_length", "padding_side", "bos_token", "pad_token")
+    assert [getattr(saved, name) for name in kept] == [getattr(base, name) for name in kept]
+    assert base.model_max_length != recipe.train.max_length and saved.eos_token == "<|im_end|>"
