@@ -12,7 +12,7 @@ from tasks.core.config import ModelSource
 from tasks.core.errors import RecipeError, RegistryError
 from tasks.core.home import Home, recipe_of_night
 from tasks.core.merging.trained import ADAPTER, MERGED, trained_in
-from tasks.core.model_files import check_adapter_files
+from tasks.core.model_files import CONFIG, check_adapter_files, check_model_files
 from tasks.core.models import model_digest, model_family
 from tasks.core.progress import say
 from tasks.evaluate.evaluate import Rival
@@ -74,15 +74,18 @@ def earlier_publications(registry: Registry, recipe: Recipe, validated: Artifact
 
 
 def check_champion(registry: Registry, recipe: Recipe) -> None:
-    """Check before anything starts that the champion's adapter is whole, and fits a recipe that continues from it.
+    """Check before anything starts that the champion's files are whole, and fit a recipe that continues from it.
 
     A night without news needs no champion; the next night with news would. Raises ModelError, RecipeError.
     """
     champion = registry.champion()
     if champion is None:
         return
-    if (adapter := Path(champion.path) / ADAPTER).is_dir():
+    adapter, merged = Path(champion.path) / ADAPTER, Path(champion.path) / MERGED
+    if adapter.is_dir():
         check_adapter_files(adapter)
+    elif (merged / CONFIG).is_file():
+        check_model_files(merged)
     if recipe.train.initial_adapter == "champion":
         _fitting(champion, recipe)
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import ModelError
 from tasks.core.files import read_json
+from tasks.core.remote_code import CODE
 
 CONFIG, TOKENIZER, TOKENIZER_CONFIG = "config.json", "tokenizer.json", "tokenizer_config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+TOKENIZERS = (TOKENIZER, "*.model", "vocab.*", "*.tiktoken")
 READ = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".py")
 """Endings of the files that are read, in addition to the weights."""
 POINTER = re.compile(
@@ -32,6 +34,19 @@ def check_model_files(folder: Path) -> None:
     the shards that the index names and the tensors in them, and that the tokenizer's tokens have embeddings.
     """
     _check_texts(folder)
+    if not any(any(folder.glob(name)) for name in TOKENIZERS) and CODE not in model_json(folder / TOKENIZER_CONFIG):
+        raise ModelError(
+            f"The model folder has no tokenizer ({TOKENIZER})", where=str(folder), remedy="download its tokenizer too"
+        )
+    _check_vocabulary(folder, _checked_shapes(folder), _named_texts(folder))
+
+
+def check_tokens(folder: Path, tokens: Sequence[str]) -> None:
+    """Raise a ModelError if a model whose folder is whole has one of some tokens, but no embedding for it."""
+    _check_vocabulary(folder, _checked_shapes(folder), tokens)
+
+
+def _checked_shapes(folder: Path) -> dict[str, list[int]]:
     shapes: dict[str, list[int]] = {}
     for file, wanted in _weight_files(folder).items():
         found = tensor_shapes(file)
@@ -42,7 +57,7 @@ def check_model_files(folder: Path) -> None:
                 remedy="download the model's files again: shards and index are of different versions",
             )
         shapes |= found
-    _check_vocabulary(folder, shapes)
+    return shapes
 
 
 def check_adapter_files(folder: Path) -> None:
@@ -130,15 +145,14 @@ def _weight_files(folder: Path) -> dict[Path, set[str]]:
     return files
 
 
-def _check_vocabulary(folder: Path, shapes: Mapping[str, list[int]]) -> None:
+def _check_vocabulary(folder: Path, shapes: Mapping[str, list[int]], named: Sequence[str]) -> None:
     """Raise a ModelError if a token that conversations can hold has no embedding.
 
-    Special tokens that neither the chat template nor the config names may lack one: Gemma 3 1B has a token for images
-    beyond its table, which no text becomes.
+    Special tokens that are not in the texts ``named`` may lack one: Gemma 3 1B has a token for images beyond its table,
+    which no text becomes.
     """
     rows = _embedding_rows(model_json(folder / CONFIG), shapes)
     ids, special = _tokens(folder)
-    named = _named_texts(folder)
     beyond = [
         f"{token} ({number})"
         for token, number in sorted(ids.items(), key=lambda entry: entry[1])

@@ -13,6 +13,7 @@ from typing import Any
 from tasks.core.base_model import load_tokenizer
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
+from tasks.core.model_files import check_tokens
 
 END_OF_TURN = "<|im_end|>"
 FOLDER = Path(__file__).with_name("templates")
@@ -54,9 +55,13 @@ def with_chat_template(tokenizer: Any, name: str) -> Any:
 
 
 def check_chat_template(model: ModelSource, name: str) -> None:
-    """Raise a ModelError if a local model's tokenizer, whose code is not the model's, does not support a template."""
+    """Raise a ModelError if a local model, whose code is not its own, does not support a template.
+
+    Its tokenizer cannot write the template, or it has no embedding for a token of it.
+    """
     if name != "model" and model.is_local and not model.trust_remote_code:
-        with_chat_template(load_tokenizer(model), name)
+        tokenizer = with_chat_template(load_tokenizer(model), name)
+        check_tokens(Path(model.path), [*template_marks(name), tokenizer.eos_token])
 
 
 def ending_at(tokenizer: Any, ends: Sequence[int]) -> Any:

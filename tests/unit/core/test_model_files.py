@@ -10,7 +10,7 @@ import pytest
 
 from tasks.core.config import ModelSource
 from tasks.core.errors import ModelError
-from tasks.core.model_files import INDEX, check_adapter_files
+from tasks.core.model_files import INDEX, check_adapter_files, check_tokens
 from tasks.core.models import check_model
 from tests.small_folder import VOCABULARY, write_safetensors, write_small_folder, write_tokenizer
 
@@ -163,3 +163,19 @@ def test_an_adapters_folder_is_checked_in_the_same_way(tmp_path: Path) -> None:
     check_adapter_files(tmp_path)
     cut(tmp_path / "adapter_model.safetensors")
     fails("cut off")
+
+
+def test_a_folder_without_a_tokenizer_is_named_unless_the_models_code_brings_one(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    refused(folder, "no tokenizer")
+    config = {"auto_map": {"AutoTokenizer": ["tokenization_x.X", None]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    check_model(ModelSource(path=str(folder), trust_remote_code=True))
+
+
+def test_the_tokens_of_a_template_that_a_recipe_names_must_have_embeddings(folder: Path) -> None:
+    write_tokenizer(folder, {**VOCABULARY, "c": 3}, special=["<|im_end|>"])
+    check_model(ModelSource(path=str(folder)))
+    check_tokens(folder, ["<|im_start|>", "c"])
+    with pytest.raises(ModelError, match=r"beyond the model's 4 embeddings: <\|im_end\|> \(4\)"):
+        check_tokens(folder, ["<|im_start|>", "<|im_end|>"])
