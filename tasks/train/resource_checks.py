@@ -120,13 +120,14 @@ def warn_if_ends_never_learned(model: Any, tokenizer: Any, config: TrainConfig, 
 
     A low-rank update leaves these rows as they are, so the model hardly learns to stop.
     """
-    if config.training_method.trains_all_weights:
+    if config.training_method.trains_all_weights or local_rank() > 0:
         return
-    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
-        table = getattr(layer, "weight", None)
-        for end in ends if table is not None else ():
+    layers = (model.get_input_embeddings(), model.get_output_embeddings())
+    for table in (layer.weight for layer in layers if layer is not None and layer.weight.is_floating_point()):
+        for end in ends:
             row = table[end]
-            if not bool(row.any()) or int((table == row).all(dim=1).sum()) > 1:
+            alike = table[table[:, 0] == row[0]]
+            if not bool(row.any()) or int((alike == row).all(dim=1).sum()) > 1:
                 token = tokenizer.convert_ids_to_tokens(end)
                 advice = "use a chat_template whose end of turn the base knows (such as alpaca), or method full"
                 emit(note=f"warning: the base never learned {token}, which ends a turn: it may not stop; {advice}")
