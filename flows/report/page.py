@@ -37,7 +37,7 @@ def evaluation_rows(found: EvaluateDetails) -> list[tuple[str, str, str]]:
         "champion": ("champion before", found.champion),
     }
     return [
-        (name, percent(rate), " to ".join(map(percent, found.interval(reading))))
+        (name, percent(rate), " to ".join(map(percent, found.intervals[reading] or ())))
         for reading, (name, rate) in readings.items()
         if rate is not None
     ]

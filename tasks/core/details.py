@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-Counts = dict[str, int]
-"""Rows, by rule, label, split or another name."""
+Counts = dict[str, int]  # rows, by rule, label, split or another name
 
 
 class Details(BaseModel):
@@ -255,9 +254,8 @@ class CurveGain(Details):
 class EvaluateDetails(Details):
     """Of evaluate, and the content of ``evaluation.json``, without ``probes``. Rates are fractions.
 
-    ``probes_kept``: the mean token F1 of the candidate's answers to the probes against the base's; ``probes_labelled``:
-    how many it answers with nothing but a label. ``difference``, ``ci_low``, ``ci_high`` and ``p_value`` compare the
-    candidate with the base.
+    ``difference`` to ``p_value`` compare the candidate with the base. ``probes_kept``: mean token F1 of its answers to
+    the probes against the base's; ``probes_labelled``: how many are nothing but a label.
     """
 
     metric: str = ""
@@ -282,12 +280,6 @@ class EvaluateDetails(Details):
     probes: list[Probe] = []
     probes_kept: float | None = None
     probes_labelled: int | None = None
-
-    def interval(self, reading: str) -> list[float]:
-        """The bounds of the interval of a reading that has a rate."""
-        bounds = self.intervals[reading]
-        assert bounds is not None
-        return bounds
 
 
 class Merge(Details):

@@ -32,7 +32,7 @@ def model_card(
         "pipeline_tag": "text-generation",
         "tags": ["retune", name],
     }
-    lower, upper = evaluation.interval("candidate")
+    lower, upper = evaluation.intervals["candidate"] or (0.0, 1.0)
     facts = (fact for fact in FACTS if fact in training.model_fields_set)
     kept = f"\n- kept step: {training.validation.kept_step}" if training.validation else ""
     prompts = ", ".join(f"{row['prompt']} {row['rows']}" for row in lineage["prompts"])
