@@ -108,7 +108,6 @@ def merged_model(
         trained_in(trainings["transformers"].folder),
         source,
         MergeSettings("qlora", "nf4", True, "float32"),
-        [conversation(number) for number in range(4)],
         out=folder / "model",
         work=folder / "work",
         log=folder / "merge.log",
