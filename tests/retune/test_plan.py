@@ -160,6 +160,7 @@ def test_evaluations_are_in_the_time(home: Home, recipe: Recipe) -> None:
     assert plain.evaluated_tokens == 0 and work.tokens == plain.tokens
     # Before the first step, and every 25 of 150 steps: a quarter of the rows.
     assert work.evaluated_tokens == 7 * TOKENS // 4
+    assert work.tokens is not None
     assert work.seconds == pytest.approx((work.tokens + 7 * TOKENS // 4 / 2) / 150.0)
 
 

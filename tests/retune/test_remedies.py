@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -24,7 +25,7 @@ MARK = "X"
 
 def parses(words: list[str]) -> bool:
     """Whether the command line takes the words; nothing is run."""
-    command: click.Command = typer.main.get_command(app)
+    command: Any = typer.main.get_command(app)
     context = click.Context(command)
     while isinstance(command, click.Group):
         name, found, words = command.resolve_command(context, words)
@@ -40,7 +41,7 @@ def calls() -> Iterator[tuple[str, list[str], bool]]:
         for path in sorted((PROJECT_ROOT / package).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "command":
-                    words = [one.value if isinstance(one, ast.Constant) else MARK for one in node.args]
+                    words: list[Any] = [one.value if isinstance(one, ast.Constant) else MARK for one in node.args]
                     keywords = {one.arg for one in node.keywords}
                     if words and all(isinstance(word, str) for word in words) and keywords <= {"recipe"}:
                         yield f"{path.relative_to(PROJECT_ROOT)}:{node.lineno}", words, "recipe" in keywords

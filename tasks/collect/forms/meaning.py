@@ -52,11 +52,12 @@ def refuse_preference(values: Mapping[str, Any], read: Collection[str], is_table
     worse = [key for key, value in there.items() if WORSE.fullmatch(key) and not _is_false(value)]
     if worse and any(map(BETTER.fullmatch, read)):
         worse = []
-    stated = [key for key in ("preference", "preferences") if key in there]
+    stated: list[str] = [key for key in ("preference", "preferences") if key in there]
     compared = [[key, COMPARED[key]] for key in there if COMPARED.get(key) in there]
     lists = [key for key, value in there.items() if isinstance(value, list) and len(value) > 1]
     rated = [[some, by] for some in lists if some in CANDIDATES for by in lists if by in RATINGS]
-    if found := next(filter(None, [worse, stated, *compared, *rated]), None):
+    signs: list[list[str]] = [worse, stated, *compared, *rated]
+    if found := next(filter(None, signs), None):
         names = " and ".join(map(repr, found))
         raise Rejected(f"preference: {names} hold answers to be avoided or compared; keep one column as the answer")
 

@@ -508,7 +508,7 @@ def test_what_a_later_stage_could_not_do_is_told_before_anything_starts(
 def test_values_that_yaml_does_not_read_as_text_are_one_error_that_says_to_quote_them(
     write_recipe: WriteRecipe, tmp_path: Path
 ) -> None:
-    path = write_recipe()
+    path = write_recipe(lambda recipe: None)
     text = Path(path).read_text(encoding="utf-8")
     start = text.index("  labels:\n")
     end = text.index("collect:")

@@ -47,7 +47,7 @@ def train(record: RunRecord, home: Home, rows: str = "training_set", part: str =
         details = TrainDetails(
             method="qlora", steps=1, trainable_parameters=1, trained_token_share=0.5, over_length={"dropped": 1}
         )
-        return Summary(**done.counts, details=details)
+        return Summary(**done.counts, details=details)  # type: ignore[arg-type]
 
     key = StageKey("train", 4, {"train": {"rows": rows}, "part": part})
     ref = ArtifactStore(home.artifacts).write(key, fill)
