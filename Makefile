@@ -5,7 +5,7 @@ export PYTHON
 # Without byte code on disk, every process compiles every library again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-quick families faults mutations check format pins bench-setup clean
+.PHONY: help setup demo demo-real test test-quick families faults mutations check format pins bench-setup clean
 
 help:  ## show this help
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
@@ -15,6 +15,10 @@ setup:  ## build both environments from the pinned files
 
 demo: setup  ## set up and run the embedded recipe: the whole night, on two CPU cores
 	@$(BIN)/retune run --recipe embedded
+
+demo-real: setup  ## the whole night on a real model of 135 million parameters, in half an hour on two CPU cores
+	@$(BIN)/retune model get smollm2-135m-instruct
+	@$(BIN)/retune run --recipe smollm2-135m-cpu
 
 test: setup  ## set up and run all tests, a file at a time on each of two cores
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

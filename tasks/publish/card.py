@@ -49,7 +49,7 @@ def model_card(
         f"---\n{yaml.safe_dump(metadata, sort_keys=False).strip()}\n---",
         f"# {config.name}",
         f"{method.card_title} `{base['model']}` (digest `{base['digest'][:16]}`), trained by Retune's recipe"
-        f" `{recipe}`.",
+        f" `{recipe}`." + (f" The base: {base['origin']}" if "origin" in base else ""),
         "## Evaluation",
         f"{evaluation.metric} on {evaluation.n} held-out documents: base {evaluation.base:.1%}, this model"
         f" {evaluation.candidate:.1%} (interval {lower:.1%} to {upper:.1%}). {evaluation.reason}",

@@ -17,6 +17,7 @@ from tasks.core.details import EvaluateDetails, Merge, PublishDetails, TrainDeta
 from tasks.core.files import digest_of, folder_digests, write_json, write_text
 from tasks.core.merging.trained import ADAPTER, MERGED, MergeSettings, Trained, merged, trained_in
 from tasks.core.models import model_digest
+from tasks.core.public_models import describe_origin, origin_of
 from tasks.core.stage import StageContext
 from tasks.publish.card import model_card
 from tasks.publish.config import PublishConfig
@@ -103,12 +104,15 @@ class PublishJob:
         teachers = rows[rows["teacher"] != ""].groupby(["teacher", "teacher_revision"]).size()
         refs = (self.collected, self.generated, self.validated, *self.checks, self.trained, self.evaluated)
         initial = self.trained.details(TrainDetails).initial_adapter
+        origin = origin_of(Path(self.model.path)) if self.model.is_local else None
+        name = Path(self.model.path).name if self.model.is_local else self.model.path
         return {
             "recipe": self.recipe,
             "method": self.training["method"],
             "initial_adapter": initial.model_dump() if initial else None,
             "base": {
-                "model": Path(self.model.path).name if self.model.is_local else self.model.path,
+                "model": origin["repository"] if origin else name,
+                **({"origin": describe_origin(origin)} if origin else {}),
                 "revision": self.model.revision,
                 "digest": model_digest(self.model),
             },

@@ -138,3 +138,14 @@ def test_a_model_of_which_every_weight_was_trained_is_published_in_the_wanted_ty
     published, promoted = publish(one, done.ref, registry)
     assert promoted and published.adapter
     assert registry._tagged(published.version).tags["retune.method"] == "full"
+
+
+def test_the_card_names_where_a_public_model_comes_from(tmp_path: Path) -> None:
+    home, model = Home(tmp_path / "home"), write_tiny_model(tmp_path / "model")
+    origin = {"from": "package", "repository": "org/Small-Instruct", "package": "small 0.1", "weights": "small.gguf",
+              "note": "The weights were dequantised: they are not the original ones."}  # fmt: skip
+    (model / "origin.json").write_text(json.dumps(origin), encoding="utf-8")
+    folder = run_stage(job(home, model), home, "run").ref.folder
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "base_model: org/Small-Instruct" in card and "they are not the original ones" in card
+    assert str(tmp_path) not in card
