@@ -13,10 +13,9 @@ from flows.report.drift_table import HEAD, drift_table
 from flows.report.page import PAGE, caution_lines, curve_rows, evaluation_rows
 from flows.report.record import COUNTS, RunRecord, attempt_line, rows_table
 from flows.report.stage_lines import percent, stage_lines
-from flows.report.waterfall_tables import NAMES, waterfall_by_prompt
+from flows.report.waterfall_tables import step_names, waterfall_by_prompt
 from retune.terminal import out, plain, show
 from tasks.core.details import EvaluateDetails
-from tasks.validate.waterfall.yields import STEPS
 
 HEADS = {
     "rows_in": "rows in",
@@ -90,8 +89,10 @@ def _print_yield(record: RunRecord) -> None:
     if found is None or not found.groups:
         return
     groups = [*found.groups, *([found.total] if len(found.groups) > 1 else [])]
-    steps = [step for step in STEPS if step in (STEPS[0], STEPS[-1], *found.total.lost)]
-    table = _table("prompt", *(HEADS.get(step, NAMES[step]) for step in steps))
+    names = step_names(found)
+    first, *_, last = names
+    steps = [step for step in names if step in (first, last, *found.total.lost)]
+    table = _table("prompt", *(HEADS.get(step, names[step]) for step in steps))
     for group in groups:
         table.add_row(Text(group.prompt), *(str(group.counts[step]) for step in steps))
     out.print(table)

@@ -7,12 +7,17 @@ from typing import Any
 
 from flows.report.artifact_files import set_aside_by_training, waterfall_in
 from flows.report.record import RunRecord
-from tasks.validate.waterfall.yields import STEPS, Group, Waterfall, waterfall_from_json
+from tasks.validate.waterfall.yields import STEPS, TRAINED, Group, Waterfall, waterfall_from_json
 
 MOST_GROUPS = 40
 """Rows of a table; the remaining groups are added up in one more row."""
-NAMES = {step: step.replace("_", " ") for step in STEPS[:-1]} | {STEPS[-1]: "kept"}
-"""Column names; the last step leaves the rows that are kept."""
+
+
+def step_names(found: Waterfall) -> dict[str, str]:
+    """The names of the steps; the last leaves the rows that are kept. The training's only if it set rows aside."""
+    names = {step: step.replace("_", " ") for step in STEPS if step != TRAINED or step in found.total.lost}
+    last = next(reversed(names))
+    return names | {last: f"{names[last]}, kept"}
 
 
 def waterfall_of(record: RunRecord) -> Waterfall | None:
@@ -42,10 +47,10 @@ def waterfall_table(record: RunRecord) -> list[dict[str, Any]]:
     found = waterfall_of(record)
     if found is None or not found.groups:
         return []
-    rows = [*_most(found), *([found.total] if len(found.groups) > 1 else [])]
+    rows, names = [*_most(found), *([found.total] if len(found.groups) > 1 else [])], step_names(found)
     return [
         {"prompt": group.prompt, "source": group.source}
-        | {NAMES[step]: count for step, count in group.counts.items()}
+        | {name: group.counts[step] for step, name in names.items()}
         | {"lost to": losses(group)}
         for group in rows
     ]

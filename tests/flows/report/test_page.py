@@ -157,4 +157,4 @@ def test_a_waterfall_of_many_sources_is_cut_and_still_adds_up(tmp_path: Path) ->
     *rows, rest, total = waterfall_table(record)
     assert len(rows) == MOST_GROUPS and rest["prompt"] == "(5 more)" and total["prompt"] == "all"
     assert sum(row["asked"] for row in (*rows, rest)) == total["asked"] == sum(group.asked for group in groups)
-    assert (rest["asked"], rest["kept"], total["lost to"]) == (15, 10, f"empty {MOST_GROUPS + 5}")
+    assert (rest["asked"], rest["distinct, kept"], total["lost to"]) == (15, 10, f"empty {MOST_GROUPS + 5}")

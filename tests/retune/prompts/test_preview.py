@@ -170,7 +170,7 @@ def test_another_teacher_than_the_one_that_is_served_is_started(
         with pytest.raises(ServerStartError, match="other/model does not start"):
             look(workshop, run=True)
         assert not [body for body in http.asked if "messages" in body]
-    assert "serves another model" in capsys.readouterr().err
+    assert "another model is being served" in capsys.readouterr().err
 
 
 def test_the_same_model_in_files_that_were_touched_is_the_same_teacher(workshop: Workshop) -> None:
@@ -188,7 +188,7 @@ def test_a_teacher_that_stops_answering_is_named(workshop: Workshop, monkeypatch
         http.fault = lambda body: Fault(500)
         http.pages["/v1/models"] = Fault(500)
         monkeypatch.setattr(StandingTeacher, "answers", lambda self: True)
-        with pytest.raises(ServerError, match="serve-teacher stopped answering") as caught:
+        with pytest.raises(ServerError, match="being served stopped answering") as caught:
             look(workshop, run=True)
     assert caught.value.where == str(workshop.root / "vllm.log")
 

@@ -127,7 +127,7 @@ def test_the_waterfall_ends_with_the_rows_that_were_trained_on(record: RunRecord
     for found in (waterfall_of(record), waterfall_by_prompt(record)):
         assert found is not None and found.total.lost["trained"] == {"too_long": 1}
         assert found.total.kept == record.stages["train"]["accepted"]
-    assert waterfall_table(record)[0]["kept"] == record.stages["train"]["accepted"]
+    assert waterfall_table(record)[0]["trained, kept"] == record.stages["train"]["accepted"]
     assert "too_long 1" in waterfall_table(record)[0]["lost to"]
     assert Path(record.stages["validate"]["picture"]).parent == Path(record.folder), "drawn again, with the training"
     assert "Training set aside: too_long 1." in report_markdown(record)
