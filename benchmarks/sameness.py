@@ -72,7 +72,7 @@ def duplicates(texts: list[str]) -> list[Pair]:
 
 
 def leaks(rows: list[str], evaluations: list[str]) -> list[Pair]:
-    """Rule, row and evaluation text; ``copy``: the whole row is nearly the text, ``part``: it has enough of it in it."""
+    """Rule, row and evaluation text; ``copy``: the row as a whole is nearly the text, ``part``: it has enough of it."""
     config = Contamination()
     sets = [EvaluationTexts("evaluation", [str(number) for number in range(len(evaluations))], evaluations)]
     found = find_contamination(rows, [""] * len(rows), sets, config)

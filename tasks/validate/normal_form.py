@@ -112,7 +112,9 @@ def without_accents(form: str) -> str:
 def _normalise(texts: pa.LargeStringArray) -> pa.LargeStringArray:
     plain = pc.utf8_trim(pc.replace_substring_regex(pc.ascii_lower(texts), rf"[{PROSE}]+", " "), " ")
     unsure = pc.or_(pc.match_substring_regex(texts, SUSPECT), pc.equal(plain, ""))
-    return pc.replace_with_mask(plain, unsure, pa.array(map(_form, texts.filter(unsure).to_pylist()), pa.large_string()))
+    return pc.replace_with_mask(
+        plain, unsure, pa.array(map(_form, texts.filter(unsure).to_pylist()), pa.large_string())
+    )
 
 
 def _form(text: str) -> str:

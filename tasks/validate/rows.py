@@ -213,7 +213,9 @@ def _digests(texts: pa.Array, form: Callable[[str], str]) -> pa.Array:
     """A digest of the form of each text; empty for an empty form or null."""
     encoded = pc.fill_null(texts, "").dictionary_encode()
     forms = map(form, encoded.dictionary.to_pylist())
-    digests = [hashlib.sha256(written.encode("utf-8", "replace")).hexdigest()[:32] if written else "" for written in forms]
+    digests = [
+        hashlib.sha256(written.encode("utf-8", "replace")).hexdigest()[:32] if written else "" for written in forms
+    ]
     return pa.array(digests, TEXT).take(encoded.indices)
 
 

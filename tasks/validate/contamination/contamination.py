@@ -113,9 +113,7 @@ def _where(chosen: NDArray[np.bool_], pairs: Pairs) -> Pairs:
     return Pairs(pairs.rows[chosen], pairs.texts[chosen], pairs.shares[chosen])
 
 
-def _same_contexts(
-    sets: Sequence[EvaluationTexts], contexts: pa.Array | None, pairs: Pairs
-) -> NDArray[np.bool_]:
+def _same_contexts(sets: Sequence[EvaluationTexts], contexts: pa.Array | None, pairs: Pairs) -> NDArray[np.bool_]:
     """Whether a row and a text may ask the same: not if both have a context, and another one."""
     if contexts is None:
         return np.ones(len(pairs.rows), dtype=bool)

@@ -21,16 +21,20 @@ MOST_WORDS = 20_000
 MARK = regex.compile(f"[^{LETTERS}]")
 
 
-def asks_otherwise(rows: pa.LargeStringArray, texts: pa.LargeStringArray, pairs: Pairs, least: int) -> NDArray[np.bool_]:
+def asks_otherwise(
+    rows: pa.LargeStringArray, texts: pa.LargeStringArray, pairs: Pairs, least: int
+) -> NDArray[np.bool_]:
     """Whether the row of each pair asks something else than the text that it covers with runs of ``least`` words.
 
-    Between the runs, before the first and behind the last, an edited copy has other words, or none. Another question has
-    other :func:`tasks.validate.normal_form.marks` there: among the same words, or in place of the text's.
+    Between the runs, before the first and behind the last, an edited copy has other words, or none. Another question
+    has other :func:`tasks.validate.normal_form.marks` there: among the same words, or in place of the text's.
     """
     found = np.zeros(len(pairs.rows), dtype=bool)
     for start in range(0, len(found), BATCH):
         part = slice(start, start + BATCH)
-        of_row, of_text = (words_of(side.take(pa.array(at[part]))) for side, at in ((rows, pairs.rows), (texts, pairs.texts)))
+        of_row, of_text = (
+            words_of(side.take(pa.array(at[part]))) for side, at in ((rows, pairs.rows), (texts, pairs.texts))
+        )
         found[part] = [_asks_otherwise(*both, least) for both in zip(of_row, of_text, strict=True)]
     return found
 

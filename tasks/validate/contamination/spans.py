@@ -12,7 +12,7 @@ import regex
 from tasks.validate.similarity import UNSPACED
 
 WORD = regex.compile(rf"[{UNSPACED}]|[^\s\p{{P}}{UNSPACED}]+")
-"""A word as :mod:`tasks.validate.contamination.word_runs` counts them."""
+"""A word, without the signs and code that a normal form keeps: people see these in the text."""
 MOST_WORDS = 20_000
 """Words of either text that are searched."""
 

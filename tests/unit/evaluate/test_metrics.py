@@ -38,7 +38,10 @@ def test_token_f1_is_squads(answer: str, reference: str, score: float) -> None:
 
 
 @settings(deadline=None)
-@given(*[st.lists(st.sampled_from(["Cat,", "cat", "the", "it's", "is", "(so)", "well-known", "A", "dog."])).map(" ".join)] * 2)
+@given(
+    *[st.lists(st.sampled_from(["Cat,", "cat", "the", "it's", "is", "(so)", "well-known", "A", "dog."])).map(" ".join)]
+    * 2
+)
 def test_token_f1_of_english_prose_is_that_of_transformers(answer: str, reference: str) -> None:
     squad = pytest.importorskip("transformers.data.metrics.squad_metrics")
     if all(map(squad.get_tokens, (answer, reference))):
@@ -57,7 +60,7 @@ def test_token_f1_of_english_prose_is_that_of_transformers(answer: str, referenc
         ("我有 iPhone 手机", "我有iPhone手机", 1.0),
         ("我有5张", "我有6张", 2 * 3 / 8),
         ("「東京」です。", "東京です", 1.0),
-        ("ＡＢＣ　１２", "abc 12", 1.0),
+        ("\uff21\uff22\uff23\u3000\uff11\uff12", "abc 12", 1.0),
         ("ｶﾞｽ", "ガス", 1.0),
         ("cafe\u0301", "caf\u00e9", 1.0),
         ("cafe", "café", 0.0),

@@ -48,7 +48,7 @@ OTHER_QUESTIONS = [
     ("me@home", "me home"),
     ("the #rust tag", "the rust tag"),
     ("a → b", "a ← b"),
-    ("A ∪ B", "A ∩ B"),
+    ("A \u222a B", "A ∩ B"),
     ("and/or", "and or"),
     # code
     ("print(X)", "print(x)"),
@@ -86,9 +86,9 @@ OTHER_QUESTIONS = [
 SAME_QUESTIONS = [
     ("Lost  my\tCARD!!", "lost my card"),
     ("lo\uff53t my, card.", "lost my card"),
-    ("what’s my “limit”", "what's my \"limit\""),
-    ("well – ok — fine", "well - ok, fine"),
-    ("−5 degrees", "-5 degrees"),
+    ("what\u2019s my \u201climit\u201d", 'what\'s my "limit"'),
+    ("well \u2013 ok \u2014 fine", "well - ok, fine"),
+    ("\u22125 degrees", "-5 degrees"),
     ("7 + 2 =  9", "7+2=9"),
     ("wi\u200bth\ufeff BOM", "with bom"),
     ("**very** important", "very important"),

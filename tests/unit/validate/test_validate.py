@@ -97,7 +97,7 @@ def test_the_same_words_under_another_system_turn_or_with_other_tools_are_anothe
         row = document(name, message)
         return {**row, "messages": turns + row["messages"], "tools": tools}
 
-    bus, tram = ('[{"type": "function", "function": {"name": "%s"}}]' % name for name in ("bus", "tram"))
+    bus, tram = (json.dumps([{"type": "function", "function": {"name": name}}]) for name in ("bus", "tram"))
     train = [
         asked("d1", "Answer in French.", None),
         asked("d2", "Answer in Spanish.", None),
