@@ -1,7 +1,7 @@
 """Bring texts to a normal form that keeps what carries meaning, and find what in it has to be equal in copies.
 
-Published tools fold more (the MinHash of datatrove 0.6 drops all punctuation and can replace every number; text-dedup
-splits at every non-word character): web pages of a thousand words survive this, a question such as "-5 < 3" does not.
+Published tools fold more: text_collapse of ISCC drops all punctuation and accents, the document_deduplicator of
+Data-Juicer can drop everything but letters. Long documents survive this, a question such as "is -5 < 3" does not.
 """
 
 from __future__ import annotations

@@ -25,8 +25,9 @@ def representatives(texts: pa.LargeStringArray, groups: Positions, config: NearD
     """For each of these distinct normal forms, the position of the text that is kept: itself, or an earlier one.
 
     A text is dropped if and only if it is near an earlier kept text of its group (greedy selection in order of
-    precedence), and the two differ in more than accents. Each text is compared with kept texts only, and the bounds
-    above keep time from growing with the square of a cluster's size. If a bound is reached, near duplicates may be kept; nothing else is ever dropped.
+    precedence) and the two differ in more than accents. Each text is compared with kept texts only, and the bounds
+    above keep time from growing with the square of a cluster's size. If a bound is reached, near duplicates may be
+    kept; nothing else is ever dropped.
     """
     selection = _Selection(texts, groups, config)
     selection.run()
