@@ -1,4 +1,4 @@
-"""Artifact keys are made of what version 0.4 (commit 01f4634) made them of, so that its artifacts are found.
+"""Artifact keys are made of what they were made of when the stages' versions were last raised (0.5).
 
 See ``tests/fixtures/make_keys.py``. If a key has to change, raise the stage's ``VERSION``, name the change in the
 changelog, and write ``older_keys.json`` with the code of that version.

@@ -95,7 +95,10 @@ def test_over_fitting_is_told_in_words_with_the_step_that_is_kept() -> None:
         (
             {"kept_step": 60, "fault": "is damaged: adapter_model.safetensors has changed"},
             "the last step",
-            ["The checkpoint of step 40 is damaged: adapter_model.safetensors has changed: it could not", "over-fits after step 40."],
+            [
+                "The checkpoint of step 40 is damaged: adapter_model.safetensors has changed: it could not",
+                "over-fits after step 40.",
+            ],
         ),
     ],
     ids=str,
