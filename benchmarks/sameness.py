@@ -15,6 +15,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tasks.validate.config import Contamination, NearDuplicates
 from tasks.validate.contamination.contamination import EvaluationTexts, find_contamination
@@ -48,7 +49,7 @@ def main() -> None:
 def corpora(data: Path | None) -> Iterator[tuple[str, list[str], list[str]]]:
     """Name, training texts and evaluation texts of each corpus."""
     for path in sorted(SHIPPED.iterdir()):
-        texts = [max(row.values(), key=len) for row in read(path)]
+        texts = [question(row) for row in read(path)]
         yield path.name, texts[::2], texts[1::2]
     if data is not None:
         rows, tests = ([row["text"] for row in read(data / "clinc150" / f"{name}.csv")] for name in ("train", "test"))
@@ -58,7 +59,14 @@ def corpora(data: Path | None) -> Iterator[tuple[str, list[str], list[str]]]:
         yield "Alpaca", texts[::2], texts[1::2]
 
 
-def read(path: Path) -> list[dict[str, str]]:
+def question(row: dict[str, Any]) -> str:
+    """What the user says, or the longest text of a row that is not a conversation."""
+    if "messages" in row:
+        return str(row["messages"][0]["content"])
+    return max(row.values(), key=len)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
     """The rows of a CSV or JSONL file."""
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file)) if path.suffix == ".csv" else list(map(json.loads, file))

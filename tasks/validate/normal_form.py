@@ -39,6 +39,7 @@ REGION = regex.compile(
     regex.DOTALL,
 )
 """Code that may have spaces in it, or that is indented."""
+INNER_SPACE = regex.compile(r"(?<=\S)[ \t]+")
 STRUCTURE = regex.compile(r"[`({\[*#\n]|\s[^\p{L}\p{N}\s]+\s")
 """What a text without operators, regions and Markdown has none of."""
 CODE = regex.compile(
@@ -120,11 +121,17 @@ def _normalise(texts: pa.LargeStringArray) -> pa.LargeStringArray:
 def _form(text: str) -> str:
     if not text.isascii():
         text = BORDER.sub(" ", unicodedata.normalize("NFC", text.translate(_folded_characters())))
-    text = text.strip()
+    text = text.strip().replace("\r\n", "\n")
     pieces = REGION.split(GLUE.sub(r"\1\2", text)) if STRUCTURE.search(text) else [text]
-    pieces[1::2] = [piece.replace("\n", LINE).replace("\t", SPACE * 4).replace(" ", SPACE) for piece in pieces[1::2]]
+    pieces[1::2] = map(_code, pieces[1::2])
     pieces[::2] = [" ".join(map(_word, MARKDOWN.sub(r"\2", piece).split())) for piece in pieces[::2]]
     return " ".join(" ".join(pieces).split()) or text
+
+
+def _code(text: str) -> str:
+    """Code as one word; its lines keep their indentation."""
+    spaced: str = INNER_SPACE.sub(SPACE, text)
+    return spaced.replace("\n", LINE).replace("\t", SPACE * 4).replace(" ", SPACE)
 
 
 @lru_cache(100_000)

@@ -110,7 +110,8 @@ class WholeTexts:
 
 def _codes(values: pa.LargeStringArray, known: pa.LargeStringArray) -> Positions:
     """The index of each value in ``known``; -1 if it is not there."""
-    return pc.fill_null(pc.index_in(values, value_set=known), -1).to_numpy(zero_copy_only=False)
+    codes: Positions = pc.fill_null(pc.index_in(values, value_set=known), -1).to_numpy(zero_copy_only=False)
+    return codes
 
 
 def _distinct(texts: pa.LargeStringArray, size: int) -> tuple[Positions, Hashes]:

@@ -101,6 +101,8 @@ SAME_QUESTIONS = [
     ("cafe\u0301 now", "café now"),
     ("costs $5.", "costs $5"),
     ("at 5PM", "at 5pm"),
+    ("sort [3,  1] and `a  b`", "sort [3, 1] and `a b`"),
+    ("for x:\r\n    f(x)", "for x:\n    f(x)"),
     ("so 👍", "so👍"),
     ("❤\ufe0f you", "❤ you"),
 ]

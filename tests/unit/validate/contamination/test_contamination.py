@@ -90,7 +90,7 @@ def test_what_differs_in_form_is_a_leak(one: str, other: str, around: str) -> No
 def test_a_copy_with_numbers_is_found_cut_off_edited_or_inside_a_longer_text(row: str | tuple[str, str]) -> None:
     text = f"{LONG} and why -5 % of $20 were charged twice for it on the first of 3 days"
     for copy in (text, text.replace("grocery", "corner"), " ".join(text.split()[:20]), " ".join(text.split()[-20:])):
-        filled = tuple(part.format(copy) for part in row) if isinstance(row, tuple) else row.format(copy)
+        filled = (row[0], row[1].format(copy)) if isinstance(row, tuple) else row.format(copy)
         assert found_in(filled, texts=(text,)).positions.tolist() == [0], copy
 
 
