@@ -63,7 +63,7 @@ def question(row: dict[str, Any]) -> str:
     """What the user says, or the longest text of a row that is not a conversation."""
     if "messages" in row:
         return str(row["messages"][0]["content"])
-    return max(row.values(), key=len)
+    return str(max(row.values(), key=len))
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -40,7 +40,7 @@ REGION = regex.compile(
 )
 """Code that may have spaces in it, or that is indented."""
 INNER_SPACE = regex.compile(r"(?<=\S)[ \t]+")
-STRUCTURE = regex.compile(r"[`({\[*#\n]|\s[^\p{L}\p{N}\s]+\s")
+STRUCTURE = regex.compile(r"[`({\[*#]|\n[ \t]|\s[^\p{L}\p{N}\s]+\s")
 """What a text without operators, regions and Markdown has none of."""
 CODE = regex.compile(
     rf"(^.*[\w)\]\"'](?:{OPERATOR}|-(?=>)|[!:](?==))+[\w(\[{{\"'.-](?:.*[^.,;:!?\"'])?"
@@ -122,10 +122,16 @@ def _form(text: str) -> str:
     if not text.isascii():
         text = BORDER.sub(" ", unicodedata.normalize("NFC", text.translate(_folded_characters())))
     text = text.strip().replace("\r\n", "\n")
-    pieces = REGION.split(GLUE.sub(r"\1\2", text)) if STRUCTURE.search(text) else [text]
+    if not STRUCTURE.search(text):
+        return _words(text) or text
+    pieces = REGION.split(GLUE.sub(r"\1\2", text))
     pieces[1::2] = map(_code, pieces[1::2])
-    pieces[::2] = [" ".join(map(_word, MARKDOWN.sub(r"\2", piece).split())) for piece in pieces[::2]]
-    return " ".join(" ".join(pieces).split()) or text
+    pieces[::2] = [_words(MARKDOWN.sub(r"\2", piece)) for piece in pieces[::2]]
+    return " ".join(filter(None, pieces)) or text
+
+
+def _words(text: str) -> str:
+    return " ".join(" ".join(map(_word, text.split())).split())
 
 
 def _code(text: str) -> str:
