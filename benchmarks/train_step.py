@@ -101,7 +101,7 @@ def main() -> None:
 
         rows, warm_up, few = rows_of(options.rows, 0), rows_of(2 * step, 1), rows_of(PROFILED_STEPS * step, 2)
         plan = Plan(
-            model=options.model,
+            model=options.model.resolve(),
             rows=rows,
             warm_up=warm_up,
             rounds=options.rounds,
