@@ -146,7 +146,8 @@ class SmallNight:
             topic = question.removeprefix("Write about ").removesuffix(".")
             if topic == topics[CUT_OFF]:
                 return "cut off", "length"
-            return answers.get(topic, f"please tell me all about {topic} and why it is so"), "stop"
+            spelled = topic.translate(str.maketrans("0123456789", "abcdefghij"))  # other numbers are no near duplicates
+            return answers.get(topic, f"please tell me all about {spelled} and why it is so"), "stop"
 
         self.teacher.answer = answer
 
