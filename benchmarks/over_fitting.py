@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -64,14 +65,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("training_set", type=Path)
-    parser.add_argument("--rows", type=int, default=80)
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--rows", type=int, default=160)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--save-steps", type=int, default=10)
     parser.add_argument("--patience", type=int, default=3)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--method", default="qlora")
     parser.add_argument("--max-length", type=int, default=256)
     options = parser.parse_args()
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "PASSIVE"
+    )  # as in the stage's worker: spinning threads wait for busy cores
     common: dict[str, Any] = {
         "method": options.method,
         "target_modules": "all-linear",

@@ -97,7 +97,8 @@ def train(job: dict[str, Any], stop: StopRequest) -> dict[str, Any] | None:
         if shape is not None:
             resource_checks.warn_if_batches_may_not_fit(config, shape, prepared.longest)
         ending_at(tokenizer, prepared.ends)
-        resource_checks.require_embeddings(loaded.model, prepared.rows["input_ids"], source.path)
+        for rows in filter(None, (prepared.rows, prepared.validation)):
+            resource_checks.require_embeddings(loaded.model, rows["input_ids"], source.path)
         resource_checks.warn_if_ends_never_learned(loaded.model, tokenizer, config, prepared.ends)
         trainer = new_trainer(config, loaded, tokenizer, prepared.rows, work, seed, prepared.validation)
         proof = masking_proof(trainer, prepared.rows, tokenizer, config.train_on)
