@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,9 @@ CALLBACKS = "callbacks: log, curve, checkpoints"
 OTHERS = "other operators (norms, rotary positions, activations, loss)"
 
 
-def shares(profile: Any, seconds: float, outside: Counter[str]) -> dict[str, float]:
+def shares(profile: Any, seconds: float, outside: defaultdict[str, float]) -> dict[str, float]:
     """Share of the profiled steps' time by part; what no operator and no part has is Python."""
-    found: Counter[str] = Counter(outside)
+    found: defaultdict[str, float] = defaultdict(float, outside)
     for event in profile.key_averages():
         if event.key.startswith("ProfilerStep"):
             continue
@@ -43,7 +43,7 @@ def shares(profile: Any, seconds: float, outside: Counter[str]) -> dict[str, flo
         found[part] += event.self_cpu_time_total / 1e6
     found["Python and the rest"] = max(0.0, seconds - sum(found.values()))
     total = sum(found.values())
-    return {part: spent / total for part, spent in found.most_common()}
+    return {part: spent / total for part, spent in sorted(found.items(), key=lambda one: -one[1])}
 
 
 def profiled(one: Round, backend: str, method: str) -> None:
@@ -51,7 +51,7 @@ def profiled(one: Round, backend: str, method: str) -> None:
     import torch
     from transformers import TrainerCallback, trainer
 
-    outside: Counter[str] = Counter()
+    outside: defaultdict[str, float] = defaultdict(float)
     profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU])
 
     class Profiler(TrainerCallback):
@@ -84,7 +84,7 @@ def profiled(one: Round, backend: str, method: str) -> None:
         trainer.CallbackHandler.call_event, trainer.Trainer.get_batch_samples = handler, loader
 
 
-def timed(function: Any, spent: Counter[str], part: str) -> Any:
+def timed(function: Any, spent: defaultdict[str, float], part: str) -> Any:
     """The same function, whose seconds are added to a part."""
 
     def call(*arguments: Any, **options: Any) -> Any:

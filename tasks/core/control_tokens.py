@@ -41,7 +41,8 @@ def control_tokens(model: ModelSource) -> tuple[str, ...]:
         found.update(_special_tokens(model_json(file)))
     if found:
         return tuple(sorted(found))
-    say(f"the control tokens of {model.path} are unknown: Retune keeps out those of the well-known model families")
+    if not model.is_local or Path(model.path).is_dir():  # a missing folder is an error of the check
+        say(f"the control tokens of {model.path} are unknown: Retune keeps out those of the well-known model families")
     return tuple(sorted(WELL_KNOWN))
 
 

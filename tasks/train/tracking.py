@@ -151,7 +151,7 @@ class Recorder(TrainerCallback):
             return steps
         every = int(state.eval_steps)
         evaluations_left = math.ceil(state.max_steps / every) - (state.global_step - 1) // every
-        return steps + evaluations_left * self._evaluation_seconds
+        return float(steps + evaluations_left * self._evaluation_seconds)
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Logs = None, **_: Any

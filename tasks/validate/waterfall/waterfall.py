@@ -24,6 +24,8 @@ LOST_AT = {
     "truncated": "parsed",
     "empty": "parsed",
     "encoding": "parsed",
+    "reasoning": "parsed",
+    "latex": "parsed",
     "unparseable": "parsed",
     "schema": "parsed",
     "control_token": "parsed",

@@ -94,7 +94,8 @@ def test_the_validation_loss_is_the_mean_over_the_trained_tokens(
             loss = float(model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss)
         count = sum(label != IGNORED for label in row["labels"][1:])
         total, tokens = total + loss * count, tokens + count
-    assert evaluations(trial.trainer.state.log_history)[-1] == (4, pytest.approx(total / tokens, abs=1e-5))
+    step, loss = evaluations(trial.trainer.state.log_history)[-1]
+    assert step == 4 and loss == pytest.approx(total / tokens, abs=1e-5)
     assert len({len(row["input_ids"]) for row in trial.validation}) > 3, "batches of one length would not show it"
     if "packing" in changes:  # what the collator counts is the training's padding alone
         positions = sum(len(row["input_ids"]) for row in trial.trainer.train_dataset)

@@ -20,7 +20,7 @@ from jsonschema import Draft7Validator
 from jsonschema.exceptions import best_match
 from pydantic import ValidationError
 
-from tasks.validate.contracts.expectations.classes import OWN, expectation_class
+from tasks.validate.contracts.expectations.classes import OWN, shipped_class
 from tasks.validate.contracts.expectations.own import RowCheck
 from tasks.validate.contracts.rule import Fault
 from tasks.validate.contracts.vacuous_rules import why_vacuous
@@ -129,7 +129,7 @@ def _class_problem(expectation: str, arguments: Mapping[str, Any]) -> str | None
     if expectation in OWN or not parsed:
         return None
     try:
-        expectation_class(expectation)(**arguments)
+        shipped_class(expectation)(**arguments)
     except ValueError:
         name = parsed[0]
         kind = "not a date format" if name == "strftime_format" else "neither a number nor a date"

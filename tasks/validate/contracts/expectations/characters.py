@@ -20,7 +20,7 @@ def holds_hidden_character(values: pd.Series[Any], arguments: Arguments) -> Mask
     """Texts with invisible characters in no ordinary use, or with a LaTeX command whose backslash JSON has taken."""
     held = search(values, lambda texts: pc.match_substring_regex(texts, SUSPECT))
     for position in np.flatnonzero(held):
-        text = values.iloc[position]
+        text = str(values.iloc[position])
         held[position] = bool(hidden_characters(text)) or broken_command(text) is not None
     return held
 

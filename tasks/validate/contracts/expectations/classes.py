@@ -54,6 +54,11 @@ def expectation_class(expectation: str) -> Any:
         return _own_classes()[expectation]
     if expectation == BETWEEN:
         return _exact_between()
+    return shipped_class(expectation)
+
+
+def shipped_class(expectation: str) -> Any:
+    """Great Expectations' own class."""
     classes = load_great_expectations().expectations
     wanted = expectation.replace("_", "").lower()
     return next(getattr(classes, name) for name in dir(classes) if name.lower() == wanted)
