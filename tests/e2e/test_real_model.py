@@ -53,12 +53,10 @@ class TrainedBy(NamedTuple):
 
 
 def conversation(number: int) -> list[dict[str, str]]:
+    """A row of 62 to 64 tokens: the planner counts rows of full length."""
     label = LABELS[number % len(LABELS)]
-    return [
-        SYSTEM,
-        {"role": "user", "content": f"message {number} on my {label}"},
-        {"role": "assistant", "content": label},
-    ]
+    question = f"message {number} on my {label}{' please' * 28}"
+    return [SYSTEM, {"role": "user", "content": question}, {"role": "assistant", "content": label}]
 
 
 @pytest.fixture(scope="module")

@@ -122,13 +122,16 @@ def train_here(job: TrainJob, folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @contextmanager
 def highest_memory_of_children() -> Iterator[list[int]]:
-    """The high-water marks of this process's descendants, in bytes, as Linux keeps them (VmHWM in /proc/PID/status)."""
+    """The high-water marks of this process's new descendants, in bytes, as Linux keeps them (VmHWM in /proc/PID/status)."""
     marks: list[int] = []
     ended = threading.Event()
+    older = {child.pid for child in psutil.Process().children(recursive=True)}  # such as the server of ``forked``
 
     def watch() -> None:
         while not ended.wait(0.02):
             for child in psutil.Process().children(recursive=True):
+                if child.pid in older:
+                    continue
                 try:
                     status = Path(f"/proc/{child.pid}/status").read_text(encoding="utf-8")
                 except OSError:
