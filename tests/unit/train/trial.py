@@ -122,7 +122,7 @@ def train_here(job: TrainJob, folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @contextmanager
 def highest_memory_of_children() -> Iterator[list[int]]:
-    """The high-water marks of this process's new descendants, in bytes, as Linux keeps them (VmHWM in /proc/PID/status)."""
+    """The high-water marks of new descendants of this process, in bytes, as Linux keeps them (VmHWM in its status)."""
     marks: list[int] = []
     ended = threading.Event()
     older = {child.pid for child in psutil.Process().children(recursive=True)}  # such as the server of ``forked``
