@@ -53,8 +53,10 @@ def home(tmp_path: Path) -> Home:
 
 @pytest.fixture
 def recipe() -> Recipe:
-    """150 steps of 16 rows of at most 128 tokens."""
-    return read_recipe("embedded")
+    """150 steps of 16 rows of at most 128 tokens, all of which are trained on."""
+    recipe = read_recipe("embedded")
+    train = recipe.train.model_copy(update={"validation_fraction": 0.0, "keep": "last"})
+    return recipe.model_copy(update={"train": train})
 
 
 def plan(recipe: Recipe, home: Home, *devices: MemoryDevice) -> Plan:
