@@ -84,7 +84,11 @@ def cached_file(model: ModelSource, name: str) -> Path | None:
 
 
 def _count(model: ModelSource, conversations: Sequence[Messages]) -> int | str:
-    if not model.is_local and cached_file(model, "tokenizer_config.json") is None:
+    if model.is_local:
+        has_tokenizer = Path(model.path).is_dir()
+    else:
+        has_tokenizer = cached_file(model, "tokenizer_config.json") is not None
+    if not has_tokenizer:
         return "its tokenizer is not on this machine"
     try:
         tokenizer = _tokenizer(model)
