@@ -29,6 +29,7 @@ def convert(job: dict[str, Any]) -> dict[str, Any]:
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
     for name, token in job["special_tokens"].items():
         setattr(tokenizer, name, token)
+    tokenizer.clean_up_tokenization_spaces = False  # GGUF has no such setting, and the default corrupts BPE
     dequantised = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.bfloat16)
     config = dequantised.config
     ids = {
