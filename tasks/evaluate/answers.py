@@ -1,4 +1,4 @@
-"""Tables of the held-out rows that are asked, and of the answers."""
+"""Tables of the documents that are asked or shown, and of the answers."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ READINGS = ("base", "base_restricted", FEW_SHOT, "candidate", "champion")
 """The scored readings: each model's own answers, and the base's restricted to labels, and after examples."""
 
 
-def read_holdout(path: Path, max_rows: int | None, replay: Collection[str] = ()) -> tuple[pd.DataFrame, int]:
+def read_conversations(path: Path, max_rows: int | None, replay: Collection[str] = ()) -> tuple[pd.DataFrame, int]:
     """Rows ``document_id``, ``messages`` and ``tools`` in the order of a hash of their ids: new rows do not disturb it.
 
     Documents without a conversation are left out, and those of the sources ``replay``, whose number is returned too.
     """
     columns = ["document_id", "messages", "tools", *(["source"] if replay else [])]
-    holdout = pd.read_parquet(path, columns=columns)
-    holdout = holdout[holdout["messages"].map(len) > 0].astype({"tools": object})
-    is_replay = pd.Series(False, index=holdout.index)
+    documents = pd.read_parquet(path, columns=columns)
+    documents = documents[documents["messages"].map(len) > 0].astype({"tools": object})
+    is_replay = pd.Series(False, index=documents.index)
     for name in replay:  # the files of a source are named SOURCE/FILE
-        is_replay |= (holdout["source"] == name) | holdout["source"].str.startswith(f"{name}/")
-    holdout, unasked = holdout[~is_replay].drop(columns="source", errors="ignore"), int(is_replay.sum())
-    holdout["messages"] = holdout["messages"].map(plain)
-    holdout["tools"] = holdout["tools"].where(holdout["tools"].notna(), None)
-    rank = holdout["document_id"].map(lambda name: hashlib.sha256(name.encode()).hexdigest())
-    return holdout.iloc[rank.argsort(kind="stable")[:max_rows]].reset_index(drop=True), unasked
+        is_replay |= (documents["source"] == name) | documents["source"].str.startswith(f"{name}/")
+    documents, unasked = documents[~is_replay].drop(columns="source", errors="ignore"), int(is_replay.sum())
+    documents["messages"] = documents["messages"].map(plain)
+    documents["tools"] = documents["tools"].where(documents["tools"].notna(), None)
+    rank = documents["document_id"].map(lambda name: hashlib.sha256(name.encode()).hexdigest())
+    return documents.iloc[rank.argsort(kind="stable")[:max_rows]].reset_index(drop=True), unasked
 
 
 def answer_table(holdout: pd.DataFrame, replies: Replies, metric: str) -> pd.DataFrame:

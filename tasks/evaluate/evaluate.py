@@ -24,7 +24,7 @@ from tasks.core.models import model_digest, model_family
 from tasks.core.progress import say
 from tasks.core.stage import StageContext
 from tasks.core.vllm.server import vllm_version
-from tasks.evaluate.answers import READINGS, answer_table, kept_answers, probe_table, read_holdout, refused_rows
+from tasks.evaluate.answers import READINGS, answer_table, kept_answers, probe_table, read_conversations, refused_rows
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.curve import CURVE_PICTURE, Smaller, draw_curve, learning_curve, write_curve
 from tasks.evaluate.decision import decide
@@ -105,7 +105,7 @@ class EvaluateJob:
         ServerError, EvaluationError: vLLM did not start, or stopped answering; ModelError, MachineError: a candidate
         could not be made a whole model.
         """
-        holdout, unasked = read_holdout(self.collected.folder / tables.HOLDOUT, self.config.max_rows, self.replay)
+        holdout, unasked = read_conversations(self.collected.folder / tables.HOLDOUT, self.config.max_rows, self.replay)
         questions = [
             Question(for_server(messages[:-1]), tools)
             for messages, tools in zip(holdout["messages"], holdout["tools"].tolist(), strict=True)

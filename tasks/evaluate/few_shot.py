@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.messages import for_server, turn_text
-from tasks.evaluate.answers import read_holdout
+from tasks.evaluate.answers import read_conversations
 from tasks.evaluate.inference import Question
 
 
@@ -17,7 +17,7 @@ def draw_examples(path: Path, count: int, labels: Sequence[str], replay: Collect
 
     ``path``: the documents that are not held out; those of the sources ``replay`` are left out.
     """
-    documents, _ = read_holdout(path, None, replay)
+    documents, _ = read_conversations(path, None, replay)
     conversations = documents["messages"].tolist()
     if labels:
         by_label: dict[str, list[Any]] = {label: [] for label in labels}

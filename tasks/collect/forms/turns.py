@@ -81,7 +81,7 @@ def read_turns(value: Any, where: str, keys: TurnKeys) -> list[Message]:
 
 
 def learned_part(messages: list[Message], ignored: set[str]) -> list[Message]:
-    """The messages up to the last turn that is learned: what follows it would teach nothing, and is no reference.
+    """The messages up to the last turn that is learned: a turn after it teaches nothing and is not a reference.
 
     Raises Rejected: no turn is learned.
     """

@@ -126,7 +126,9 @@ def test_a_rejected_candidate_must_beat_a_later_champion(world: World) -> None:
 
 def test_a_taken_back_rival_whose_files_are_gone_is_told(world: World) -> None:
     assert world.night("one") and not world.night("tied", is_better=False)
-    shutil.rmtree(world.registry.roll_back("none")[0].path)  # type: ignore[union-attr]
+    before, _ = world.registry.roll_back("none")
+    assert before is not None
+    shutil.rmtree(before.path)
     with pytest.raises(RegistryError, match="files of version 1") as caught:
         world.rival("tied")
     assert "another seed" in caught.value.remedy and "rollback" not in caught.value.remedy

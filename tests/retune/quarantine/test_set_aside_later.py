@@ -23,7 +23,7 @@ from tasks.core.details import EvaluateDetails, TrainDetails
 from tasks.core.errors import ContractViolation
 from tasks.core.home import Home
 from tasks.core.stage import StageContext
-from tasks.evaluate.answers import read_holdout, refused_rows
+from tasks.evaluate.answers import read_conversations, refused_rows
 from tasks.evaluate.inference import Replies
 from tasks.train.config import TrainConfig
 from tasks.train.training_rows import prepare_rows
@@ -58,7 +58,7 @@ def train(record: RunRecord, home: Home, rows: str = "training_set", part: str =
 
 def evaluate(record: RunRecord, home: Home) -> str:
     """Ask two models for the holdout, of which one question is refused; returns its document's id."""
-    holdout, _ = read_holdout(Path(record.stages["check_documents"]["path"]) / tables.HOLDOUT, None)
+    holdout, _ = read_conversations(Path(record.stages["check_documents"]["path"]) / tables.HOLDOUT, None)
     replies = [Answer("r", "cards", "stop", 1, 1) for _ in range(len(holdout))]
     refused = [Answer("r", "", "refused: too long", 1, 0), *replies[1:]]
 

@@ -26,7 +26,7 @@ from tasks.core.stage import StageContext
 from tasks.core.vllm.server import Server
 from tasks.evaluate import evaluate as evaluate_module
 from tasks.evaluate import inference as asking
-from tasks.evaluate.answers import read_holdout
+from tasks.evaluate.answers import read_conversations
 from tasks.evaluate.config import EvaluateConfig, Gate
 from tasks.evaluate.curve import Smaller
 from tasks.evaluate.evaluate import EvaluateJob, Rival
@@ -541,9 +541,9 @@ def test_the_holdout_is_drawn_by_the_hash_of_the_id(tmp_path: Path) -> None:
     rows = [{"document_id": f"d{number}", "messages": talk} for number in range(50)]
     file = tmp_path / "holdout.parquet"
     write_holdout(file, rows)
-    drawn = list(read_holdout(file, 20)[0]["document_id"])
+    drawn = list(read_conversations(file, 20)[0]["document_id"])
     write_holdout(file, [{"document_id": "late", "messages": talk}, *reversed(rows)])
-    again = list(read_holdout(file, 20)[0]["document_id"])
+    again = list(read_conversations(file, 20)[0]["document_id"])
     assert len(drawn) == 20 and drawn != sorted(drawn)
     assert set(again) - set(drawn) <= {"late"}
     assert [name for name in drawn if name in again] == [name for name in again if name != "late"]
@@ -563,7 +563,7 @@ def test_a_passage_asks_nothing_and_a_conversation_with_tools_is_asked_with_them
         {"document_id": "t", "messages": turns, "tools": tools},
     ]
     write_holdout(tmp_path / "holdout.parquet", documents)
-    holdout, _ = read_holdout(tmp_path / "holdout.parquet", None)
+    holdout, _ = read_conversations(tmp_path / "holdout.parquet", None)
     assert list(holdout["document_id"]) == ["t"] and list(holdout["tools"]) == [tools]
     assert holdout["messages"][0] == turns
 

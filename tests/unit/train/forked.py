@@ -13,8 +13,32 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
+from tasks.core.artifacts import ArtifactRef
+from tasks.core.files import folder_digests
+from tasks.train.config import TrainConfig
+
 PRELOADED = "tests.unit.train.preloaded"
 PATIENCE_SECONDS = 300.0
+
+
+def new_job(config: TrainConfig, folder: Path, model: Path, training_set: ArtifactRef, store: Path) -> dict[str, Any]:
+    """What the worker is given; it works and writes in ``folder``, and tracks in the SQLite file ``store``."""
+    for name in ("work", "out"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    return {
+        "config": config.model_dump(mode="json"),
+        "model": {"path": str(model)},
+        "seed": 7,
+        "training_set": str(training_set.folder / "training_set.parquet"),
+        "out": str(folder / "out"),
+        "work": str(folder / "work"),
+        "mlflow": {"uri": f"sqlite:///{store}", "experiment": "retune", "name": folder.name},
+    }
+
+
+def adapter(job: dict[str, Any]) -> dict[str, str]:
+    """The digests of the adapter that a job wrote."""
+    return folder_digests(Path(job["out"]) / "adapter")
 
 
 def context() -> ForkServerContext:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from tasks.core.artifacts import ArtifactRef
-from tasks.core.files import folder_digests
 from tasks.train.checkpoints import step_of
 from tests.unit.train import forked
 from tests.unit.train.trial import settings
@@ -34,21 +33,7 @@ def new_job(folder: Path, model: Path, training_set: ArtifactRef, store: Path, *
         "keep": "best",
         **changes,
     }
-    for name in ("work", "out"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    return {
-        "config": settings(**wanted).model_dump(mode="json"),
-        "model": {"path": str(model)},
-        "seed": 7,
-        "training_set": str(training_set.folder / "training_set.parquet"),
-        "out": str(folder / "out"),
-        "work": str(folder / "work"),
-        "mlflow": {"uri": f"sqlite:///{store}", "experiment": "retune", "name": folder.name},
-    }
-
-
-def adapter(job: dict[str, Any]) -> dict[str, str]:
-    return folder_digests(Path(job["out"]) / "adapter")
+    return forked.new_job(settings(**wanted), folder, model, training_set, store)
 
 
 def curve(job: dict[str, Any]) -> str:
@@ -68,11 +53,6 @@ def damage(job: dict[str, Any], step: int) -> None:
     data = bytearray(weights.read_bytes())
     data[-7] ^= 4
     weights.write_bytes(data)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("mlflow") / "mlflow.db"
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +86,7 @@ def test_it_stops_early_and_the_best_step_becomes_the_adapter(
         "kept_step": STOPPED, "planned_steps": STOPPED,
     }  # fmt: skip
     assert curve(last) == curve(job)
-    assert adapter(last) != adapter(job)
+    assert forked.adapter(last) != forked.adapter(job)
 
 
 @pytest.mark.parametrize("moment", [(1, 0.0), (2, 0.02), (3, 0.0), (4, 0.05), (5, 0.0)], ids=str)
@@ -123,7 +103,11 @@ def test_killed_at_any_moment_it_stops_at_the_same_step_with_the_same_losses_and
     forked.run_and_signal(job, tmp_path / "killed.log", *moment)
     result = forked.run(job, tmp_path / "log")["details"]
     assert result["validation"] == details["validation"]
-    assert (adapter(job), curve(job), checkpoints(job)) == (adapter(whole), curve(whole), checkpoints(whole))
+    assert (forked.adapter(job), curve(job), checkpoints(job)) == (
+        forked.adapter(whole),
+        curve(whole),
+        checkpoints(whole),
+    )
 
 
 def test_killed_behind_its_last_step_it_trains_no_step_more(
@@ -136,7 +120,7 @@ def test_killed_behind_its_last_step_it_trains_no_step_more(
     result = forked.run(job, tmp_path / "log")["details"]
     assert forked.steps_in(tmp_path / "log") == 0
     assert (result["steps"], result["validation"]) == (STOPPED, details["validation"])
-    assert (adapter(job), curve(job)) == (adapter(whole), curve(whole))
+    assert (forked.adapter(job), curve(job)) == (forked.adapter(whole), curve(whole))
 
 
 @pytest.mark.parametrize("newest_too", [False, True])

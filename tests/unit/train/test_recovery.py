@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from tasks.core.artifacts import ArtifactRef
-from tasks.core.files import folder_digests
 from tasks.train.checkpoints import step_of
 from tests.unit.train import forked
 from tests.unit.train.trial import settings
@@ -39,27 +38,7 @@ def new_job(folder: Path, model: Path, training_set: ArtifactRef, store: Path, p
         save_steps=SAVED_EVERY,
         batch_size=1 if packing else 4,
     )
-    for name in ("work", "out"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    return {
-        "config": config.model_dump(mode="json"),
-        "model": {"path": str(model)},
-        "seed": 7,
-        "training_set": str(training_set.folder / "training_set.parquet"),
-        "out": str(folder / "out"),
-        "work": str(folder / "work"),
-        "mlflow": {"uri": f"sqlite:///{store}", "experiment": "retune", "name": folder.name},
-    }
-
-
-def adapter(job: dict[str, Any]) -> dict[str, str]:
-    return folder_digests(Path(job["out"]) / "adapter")
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One MLflow store for all: making its tables takes longer than these trainings."""
-    return tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    return forked.new_job(config, folder, model, training_set, store)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +51,7 @@ def undisturbed(
         folder = tmp_path_factory.mktemp("undisturbed")
         job = new_job(folder, tiny_model, training_set, store, packing)
         assert forked.run(job, folder / "log")["details"]["packing"] is packing
-        found[packing] = adapter(job)
+        found[packing] = forked.adapter(job)
     return found
 
 
@@ -95,7 +74,7 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_adapter(
     killed[kind].append(code != 0)
     reached = forked.steps_in(tmp_path / "killed.log")
     result = forked.run(job, tmp_path / "log")
-    assert adapter(job) == undisturbed[packing]
+    assert forked.adapter(job) == undisturbed[packing]
     # At most one interval of work is lost, and the checkpoint of the step at which it was killed may be unfinished.
     resumed_from = result["details"]["resumed_from"] or 0
     assert resumed_from >= reached - reached % SAVED_EVERY - (SAVED_EVERY if reached % SAVED_EVERY == 0 else 0)
@@ -112,7 +91,7 @@ def test_a_training_killed_behind_its_last_step_trains_no_step_more(
     (tmp_path / "out" / "loss.csv").rename(tmp_path / "loss.csv")
     result = forked.run(job, tmp_path / "log")
     assert result["details"]["steps"] == first["details"]["steps"] == STEPS
-    assert adapter(job) == undisturbed[False]
+    assert forked.adapter(job) == undisturbed[False]
     assert (tmp_path / "out" / "loss.csv").read_text() == (tmp_path / "loss.csv").read_text()
     assert forked.steps_in(tmp_path / "log") == 0
 
@@ -134,7 +113,7 @@ def test_a_flipped_bit_in_the_newest_checkpoint_falls_back_to_the_one_before(
     weights.write_bytes(data)
     result = forked.run(job, tmp_path / "log")
     assert result["details"]["resumed_from"] == STEPS - SAVED_EVERY
-    assert adapter(job) == undisturbed[False]
+    assert forked.adapter(job) == undisturbed[False]
     notes = [event["note"] for event in forked.events_in(tmp_path / "log") if "note" in event]
     assert f"the checkpoint of step {STEPS} is damaged: adapter_model.safetensors has changed; it is not used" in notes
 
@@ -150,7 +129,7 @@ def test_sigterm_saves_a_checkpoint_of_the_step_and_the_next_run_goes_on_from_it
     assert reached < STEPS
     result = forked.run(job, tmp_path / "log")
     assert result["details"]["resumed_from"] == reached
-    assert adapter(job) == undisturbed[False]
+    assert forked.adapter(job) == undisturbed[False]
 
 
 def test_a_training_that_was_divided_for_want_of_memory_goes_on_over_the_same_rows(
